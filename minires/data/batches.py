@@ -1,0 +1,91 @@
+"""Batches: shuffled anew every epoch, augmented, and the same for the same seed, whatever happened before.
+
+Nothing here keeps state. Every random choice comes from a generator made of (seed, epoch) or (seed, epoch, batch), so
+a run that is resumed in the middle of an epoch meets exactly the batches it would have met.
+
+Cost: shuffling, cropping and flipping 128 CIFAR images takes about a hundredth of a resnet20 step on the host, and
+with the model on a GPU the host prepares the next batch while the device computes; no threads are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes that keep an image's label (He et al. 2015, section 4.2: `pad=4, flip=True`).
+
+    pad: pixels of zeros put around the image before a window of its own size is cut out at random (0: no crop).
+    flip: mirror left to right half of the images, at random. Not for digits: a mirrored 2 is no 2.
+    """
+
+    pad: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pad < 0:
+            raise ValueError(f"pad is {self.pad}; expected 0 or more pixels")
+
+    def apply(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """An augmented copy of the batch x (N, C, H, W); x itself is left alone."""
+        if self.pad:
+            x = _random_crop(x, self.pad, rng)
+        if self.flip:
+            mirrored = rng.random(len(x)) < 0.5
+            x = np.where(mirrored[:, None, None, None], x[..., ::-1], x)
+        return x
+
+
+def _random_crop(x: np.ndarray, pad: int, rng: np.random.Generator) -> np.ndarray:
+    n, _, height, width = x.shape
+    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+    top, left = rng.integers(0, 2 * pad + 1, size=(2, n))
+    return windows[np.arange(n), :, top, left]
+
+
+def batches(
+    x: np.ndarray,
+    y: np.ndarray,
+    batch_size: int,
+    *,
+    seed: int | None = None,
+    epoch: int = 0,
+    start: int = 0,
+    augmentation: Augmentation | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One epoch of x (N, C, H, W) and labels y (N,) in pieces of `batch_size`; the last may be smaller.
+
+    seed: None gives the images in their order, unchanged (for evaluation); an int shuffles and augments.
+    epoch: every epoch of a seed has its own order. start: the first batch to give, for a run that is resumed.
+
+    Raises ValueError for a batch size below 1, for no images, and where x and y differ in length.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
+    if len(x) != len(y) or len(x) == 0:
+        raise ValueError(
+            f"x has {len(x)} images and y {len(y)} labels; expected as many of both, at least one"
+        )
+    if seed is None and augmentation is not None:
+        raise ValueError("augmentation needs a seed; seed is None")
+    numbers = range(start, count_batches(len(x), batch_size))
+    order = np.arange(len(x)) if seed is None else np.random.default_rng((seed, epoch)).permutation(len(x))
+
+    def prepare(number: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = order[number * batch_size : (number + 1) * batch_size]
+        images = x[chosen]
+        if augmentation is not None:
+            images = augmentation.apply(images, np.random.default_rng((seed, epoch, number)))
+        return images, y[chosen]
+
+    return map(prepare, numbers)
+
+
+def count_batches(images: int, batch_size: int) -> int:
+    """How many batches an epoch of so many images has, the last partial one included."""
+    return -(-images // batch_size)
