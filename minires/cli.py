@@ -18,7 +18,10 @@ from importlib.util import find_spec
 import minires
 from minires.commands import CommandError
 
-NAMES = "train compare gradcheck predict bench step course info data evaluate convert".split()
+NAMES = (
+    *("train", "compare", "gradcheck", "predict", "bench", "step"),
+    *("course", "info", "data", "evaluate", "convert"),
+)
 COMMANDS = tuple(name for name in NAMES if find_spec(f"minires.commands.{name}"))
 """In the order of --help."""
 
