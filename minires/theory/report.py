@@ -1,0 +1,132 @@
+"""The table that a prediction and a measurement share: one row a layer, so that the two can be laid side by side.
+
+Units. Every second moment is a *mean square per entry* (not a variance, not a norm): the mean over samples, channels
+and positions of the square. Gradients are counted in units of the upstream gradient: the gradient at the model's output
+has mean square 1. ``batch_variance`` is what a BatchNorm standing there would see: the variance over (N, H, W) within
+a channel (over N within a unit), averaged over channels; the biased variance, divided by the number of values.
+
+Grades say how far a law may be trusted: "ID" an identity of every draw; "EX" an exact expectation at finite width;
+"MF" mean field, with an error of order 1/width + 1/batch; "" where there is no law.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+GRADES = ("ID", "EX", "MF", "")
+QUANTITIES = ("forward", "batch_variance", "gradient_in", "gradient_out", "weight_gradient")
+
+
+class Quantity(NamedTuple):
+    """One number of a row.
+
+    mean: the expectation over networks (predicted) or the mean over networks (measured).
+    spread: standard deviation between single networks, relative to the mean; nan where unknown.
+    grade: "ID", "EX", "MF", or "" for a measurement.
+    allowance: relative bias a mean-field law is allowed; 0 for the exact ones.
+    """
+
+    mean: float
+    spread: float = math.nan
+    grade: str = ""
+    allowance: float = 0.0
+
+
+NOTHING = Quantity(math.nan)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What happens at one layer; a quantity that has no law, or was not measured, has the mean nan.
+
+    forward: mean square of the layer's output.  batch_variance: of the output.
+    gradient_in: mean square of dL/d(input), what backward returns.  gradient_out: mean square of dL/d(output).
+    weight_gradient: mean square of dL/dweight, entry by entry; nan for a layer without a weight of two or more axes.
+    """
+
+    path: str
+    kind: str
+    shape: tuple[int, ...]
+    forward: Quantity = NOTHING
+    batch_variance: Quantity = NOTHING
+    gradient_in: Quantity = NOTHING
+    gradient_out: Quantity = NOTHING
+    weight_gradient: Quantity = NOTHING
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SignalReport:
+    """Rows in the order of the forward pass.
+
+    origin: "predicted" or "measured".  networks: how many networks a measurement averaged (0 for a prediction).
+    samples: for a measurement, {(path, quantity): list of one value a network}, for the t-test of `compare`.
+    """
+
+    origin: str
+    rows: tuple[Row, ...]
+    input_shape: tuple[int, ...]
+    networks: int = 0
+    samples: dict[tuple[str, str], list[float]] = field(default_factory=dict, repr=False)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, path: str) -> Row:
+        """The row of a layer by its dotted path; KeyError names the paths there are."""
+        for row in self.rows:
+            if row.path == path:
+                return row
+        raise KeyError(f"no row {path!r}; the report has {', '.join(row.path for row in self.rows)}")
+
+    def table(self) -> Any:
+        """The report as a rich table."""
+        from rich.table import Table
+
+        title = "predicted" if self.origin == "predicted" else f"measured on {self.networks} networks"
+        table = Table(title=f"signal {title}, input {'x'.join(map(str, self.input_shape))}")
+        table.add_column("layer")
+        table.add_column("kind")
+        for name in ("forward E y²", "batch variance", "E dx²", "E dy²", "E dW²"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("law")
+        for row in self.rows:
+            cells = [_cell(getattr(row, name)) for name in QUANTITIES]
+            table.add_row(
+                row.path, row.kind, *cells, _grades(row) if self.origin == "predicted" else row.note
+            )
+        return table
+
+    def __str__(self) -> str:
+        return render(self.table())
+
+
+def render(*parts: object, width: int = 140) -> str:
+    """What rich would print of the parts, as plain text."""
+    from rich.console import Console
+
+    console = Console(width=width, no_color=True, highlight=False, force_terminal=False)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    return capture.get().rstrip()
+
+
+def _cell(quantity: Quantity) -> str:
+    if math.isnan(quantity.mean):
+        return "-"
+    spread = "" if math.isnan(quantity.spread) else f" ±{100 * quantity.spread:.0f}%"
+    return f"{quantity.mean:.4g}{spread}"
+
+
+def _grades(row: Row) -> str:
+    if row.note:
+        return row.note
+    found = {getattr(row, name).grade for name in QUANTITIES} - {""}
+    return " ".join(grade for grade in GRADES if grade in found)
