@@ -12,8 +12,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 
 import minires
 from minires.commands import CommandError
@@ -30,36 +32,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (`sys.argv` by default) and returns its exit code."""
     os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go into files; no window, no display needed
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser(argv).parse_args(argv)
+    if not argv or argv[0] not in COMMANDS:
+        return _without_command(argv)
+    name = argv[0]
+    command = _module(name)
+    parser = argparse.ArgumentParser(prog=f"minires {name}", description=command.HELP)
+    command.add_arguments(parser)
+    args = parser.parse_args(argv[1:])
     try:
-        return args.run(args)
+        code = command.run(args)
+        sys.stdout.flush()
+        return code
     except CommandError as error:
-        return _fail(args.command, str(error), 2)
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        return _fail(name, str(error), 2)
+    except BrokenPipeError:  # whoever read our output has left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _fail(args.command, str(error), 1)
+        return _fail(name, str(error), 1)
     except KeyboardInterrupt:
-        return _fail(args.command, "stopped", 130)
+        return _fail(name, "stopped", 130)
 
 
-def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser for `argv`: with the one command that it names, or with all of them where it names none."""
+def _without_command(argv: list[str]) -> int:
+    """--help, --version, no argument at all, or a word that is no command."""
+    listing = "\n".join(f"  {name:10} {_module(name).HELP}" for name in COMMANDS)
     parser = argparse.ArgumentParser(
         prog="minires",
-        description="A deep-learning engine small enough to read in one evening.",
-        epilog="'minires COMMAND --help' lists a command's options.",
+        usage="minires [-h] [--version] COMMAND ...",
+        description=minires.__doc__.splitlines()[0],
+        epilog=f"commands:\n{listing}\n\n'minires COMMAND --help' lists a command's options.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"minires {minires.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
-    named = next((word for word in argv if not word.startswith("-")), None)
-    for name in [named] if named in COMMANDS else COMMANDS:
-        module = import_module(f"minires.commands.{name}")
-        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    return parser
+    _, rest = parser.parse_known_args(argv)
+    if not rest:
+        parser.print_help()
+        return 2
+    close = get_close_matches(rest[0], COMMANDS, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
+    parser.error(f"{rest[0]!r} is no command of minires; {hint}")
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"minires.commands.{name}")
 
 
 def _fail(command: str, message: str, code: int) -> int:

@@ -17,13 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints one line a fact: what, then its value."""
+    from rich.markup import escape
     from rich.table import Table
 
     from minires.commands import console
 
     table = Table(show_header=False, box=None)
     for what, value in facts():
-        table.add_row(what, value)
+        table.add_row(what, escape(value))
     console().print(table)
     return 0
 
@@ -55,10 +56,8 @@ def _blas() -> str:
     from threadpoolctl import threadpool_info
 
     found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    return (
-        ", ".join(f"{pool['internal_api']} {pool['version']} ({pool['architecture']})" for pool in found)
-        or "unknown"
-    )
+    names = [f"{pool['internal_api']} {pool['version']} ({pool['architecture']})" for pool in found]
+    return ", ".join(names) or "unknown"
 
 
 def _threads() -> str:
