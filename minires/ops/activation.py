@@ -1,0 +1,101 @@
+"""Activations: functions applied to every number by itself, y = f(x), so that dx = dy * f'(x).
+
+    relu        y = max(x, 0)                    f' = 1 where x > 0, else 0    (at x = 0 we take 0, as PyTorch does)
+    leaky_relu  y = x where x > 0, else slope*x  f' = 1 where x > 0, else slope
+    tanh        y = tanh(x)                      f' = 1 - y^2
+    sigmoid     y = 1 / (1 + exp(-x))            f' = y (1 - y)
+
+Where it can be, the derivative is written in the output y, which the next layer keeps alive anyway, so that x can be
+forgotten: for relu, y > 0 exactly where x > 0. For complex numbers (the complex step) the gates look at the real part.
+
+Sources: Nair, Hinton 2010 (relu); Maas, Hannun, Ng 2013 (leaky relu).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from minires.backend import Array
+from minires.ops.layout import check_arrays, check_upstream
+from minires.parallel import map_shares, pieces
+
+PIECE_BYTES = 2**18
+
+
+def elementwise(f: Callable[..., Array], *arrays: Array) -> Array:
+    """f(*arrays), for arrays of one shape (N, ...) and a function that works on every number by itself.
+
+    Computed on pieces of the batch that fit into the processor's cache, one share of the batch a thread.
+    """
+    xp = check_arrays(**{f"operand {i}": array for i, array in enumerate(arrays, 1)})
+    result = xp.empty_like(arrays[0])
+    if result.ndim == 0 or result.size == 0:
+        return f(*arrays)
+
+    def share(images: range) -> None:
+        for part in pieces(images, result[:1].nbytes, PIECE_BYTES):
+            result[part] = f(*(array[part] for array in arrays))
+
+    map_shares(xp, len(result), share, elements=result.size)
+    return result
+
+
+def relu_forward(x: Array) -> tuple[Array, Array]:
+    """x of any shape -> y, cache (which is y)."""
+    xp = check_arrays(x=x)
+    if x.dtype.kind == "c":
+        y = elementwise(lambda x: xp.where(x.real > 0, x, 0), x)
+    else:
+        y = elementwise(lambda x: xp.maximum(x, 0), x)
+    return y, y
+
+
+def relu_backward(dy: Array, cache: Array) -> Array:
+    """dy like x -> dx."""
+    check_upstream(dy, cache.shape, cache)
+    return elementwise(lambda dy, y: dy * (y.real > 0), dy, cache)
+
+
+class LeakyReLUCache(NamedTuple):
+    x: Array
+    slope: float
+
+
+def leaky_relu_forward(x: Array, slope: float = 0.01) -> tuple[Array, LeakyReLUCache]:
+    """x of any shape -> y, cache."""
+    xp = check_arrays(x=x)
+    y = elementwise(lambda x: xp.where(x.real > 0, x, x * slope), x)
+    return y, LeakyReLUCache(x, slope)
+
+
+def leaky_relu_backward(dy: Array, cache: LeakyReLUCache) -> Array:
+    """dy like x -> dx."""
+    xp = check_upstream(dy, cache.x.shape, cache.x)
+    return elementwise(lambda dy, x: xp.where(x.real > 0, dy, dy * cache.slope), dy, cache.x)
+
+
+def tanh_forward(x: Array) -> tuple[Array, Array]:
+    """x of any shape -> y, cache (which is y)."""
+    xp = check_arrays(x=x)
+    y = elementwise(xp.tanh, x)
+    return y, y
+
+
+def tanh_backward(dy: Array, cache: Array) -> Array:
+    """dy like x -> dx."""
+    check_upstream(dy, cache.shape, cache)
+    return elementwise(lambda dy, y: dy * (1 - y * y), dy, cache)
+
+
+def sigmoid_forward(x: Array) -> tuple[Array, Array]:
+    """x of any shape -> y, cache (which is y). Written as (1 + tanh(x/2)) / 2, which never overflows."""
+    xp = check_arrays(x=x)
+    y = elementwise(lambda x: 0.5 * (1 + xp.tanh(0.5 * x)), x)
+    return y, y
+
+
+def sigmoid_backward(dy: Array, cache: Array) -> Array:
+    """dy like x -> dx."""
+    check_upstream(dy, cache.shape, cache)
+    return elementwise(lambda dy, y: dy * y * (1 - y), dy, cache)

@@ -1,0 +1,37 @@
+"""Dropout (Srivastava et al. 2014), in its inverted form: nothing has to be rescaled at test time.
+
+    keep[i] = 1 with probability 1 - p, else 0          y = x * keep / (1 - p)          so that E y = x
+
+Backward: y is x times a constant, so dx = dy * keep / (1 - p), with the same mask.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minires.backend import Array
+from minires.ops.layout import check_arrays, check_upstream
+
+
+def dropout_forward(x: Array, p: float, *, rng: np.random.Generator) -> tuple[Array, Array]:
+    """x of any shape, p the probability that a number is dropped -> y, cache (the mask, scaled).
+
+    The mask is drawn on the host, so that a seed gives the same mask on every device.
+    Raises ValueError unless 0 <= p < 1, TypeError unless rng is a numpy.random.Generator.
+    """
+    xp = check_arrays(x=x)
+    if not 0 <= p < 1:
+        raise ValueError(f"p is {p}; expected a probability of dropping, 0 <= p < 1")
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(
+            f"rng is {rng!r}; expected a numpy.random.Generator, as from np.random.default_rng(0)"
+        )
+    keep = rng.random(x.shape, dtype=np.float32) >= p
+    mask = xp.asarray(keep).astype(x.dtype) / (1 - p)
+    return x * mask, mask
+
+
+def dropout_backward(dy: Array, cache: Array) -> Array:
+    """dy like x -> dx."""
+    check_upstream(dy, cache.shape, cache)
+    return dy * cache
