@@ -73,6 +73,8 @@ def end_label(ax: Axes, x: Sequence[float], y: Sequence[float], text: str, color
 def save(fig: Figure, path: str | Path) -> None:
     """Writes the figure as PNG, 150 dots per inch, whole or not at all."""
 
+    fig.draw_without_rendering()  # the layout needs one look at the labels before it fits
+
     def write(file: BinaryIO) -> None:
         fig.savefig(file, format="png", dpi=150, facecolor="white")
 

@@ -1,0 +1,44 @@
+"""Every tutorial runs from top to bottom without a display, in its own process, within a minute, and stays short."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TUTORIALS = sorted((ROOT / "tutorials").glob("*.py"))
+LINES, SECONDS = 150, 60
+
+each_tutorial = pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+
+
+@each_tutorial
+def test_runs_headless(path, tmp_path):
+    environment = {**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, path], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@each_tutorial
+def test_is_a_notebook_of_at_most_150_lines(path):
+    jupytext = pytest.importorskip("jupytext")
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) < LINES
+    cells = jupytext.reads(text, fmt="py:percent").cells
+    kinds = [cell.cell_type for cell in cells]
+    assert kinds[0] == "markdown" and cells[0].source.startswith("# "), "a title comes first"
+    assert kinds.count("code") >= 3 and kinds.count("markdown") >= 3
+
+
+@each_tutorial
+def test_asks_three_questions_and_two_exercises(path):
+    text = path.read_text(encoding="utf-8").lower()
+    assert text.count("predict first") >= 3
+    assert text.count("assert ") >= 3
+    assert text.count("exercise") >= 2
