@@ -1,0 +1,119 @@
+"""Initialization of a whole model: by a law, or by procedures that look at the model or at data.
+
+A model is anything with `parameters()` and `named_layers()`; see `nn.layer`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minires.backend import Array, array_namespace
+from minires.init.distributions import HeNormal, Initializer, Rng, Zeros, generator
+
+
+def initialize(
+    model: Any, weight: Initializer = HeNormal(), bias: Initializer = Zeros(), rng: Rng = 0
+) -> None:
+    """Draws every parameter of the model anew, in the order of `model.parameters()`, from one generator.
+
+    Weights (two axes or more) follow `weight`, BatchNorm's gains become 1 and everything else follows `bias`;
+    BatchNorm's running statistics start again.
+    """
+    rng = generator(rng)
+    for parameter in model.parameters():
+        value = parameter.value
+        if value.ndim >= 2:
+            new = weight.sample(value.shape, rng, value.dtype)
+        elif parameter.name.rpartition(".")[2] == "weight":
+            new = Zeros().sample(value.shape, rng, value.dtype) + 1
+        else:
+            new = bias.sample(value.shape, rng, value.dtype)
+        parameter.value = array_namespace(value).asarray(new)
+    for _, layer in model.named_layers():
+        layer.reset_buffers()
+
+
+def zero_gamma(model: Any) -> None:
+    """The last BatchNorm of every residual branch starts with a gain of 0: each block is the identity at first.
+
+    Source: Goyal et al. 2017, arXiv:1706.02677, section 5.1. ValueError for a model without such a BatchNorm.
+    """
+    norms = [block.last_norm() for block in _blocks(model)]
+    if not norms or None in norms:
+        raise ValueError(
+            "model: expected residual blocks with BatchNorm, found none: zero_gamma has nothing to set"
+        )
+    for norm in norms:
+        norm.weight.value = norm.weight.value * 0
+
+
+def fixup(model: Any) -> None:
+    """Residual networks without BatchNorm: scale the branches down by depth, and end each of them with zeros.
+
+    With L blocks of m convolutions in a branch, all but the last are multiplied by L^(-1/(2m-2)) and the last is
+    set to 0, as are the weights of the linear head. Call it after a He initialization.
+    Source: Zhang, Dauphin, Ma 2019, arXiv:1901.09321 (its scalar biases and multipliers, 0 and 1 at first, left out).
+    """
+    blocks = list(_blocks(model))
+    if not blocks:
+        raise ValueError("model: expected residual blocks, found none: fixup has nothing to scale")
+    for block in blocks:
+        *first, last = block.branch_convolutions()
+        for conv in first:
+            conv.weight.value = conv.weight.value * len(blocks) ** (-1 / (2 * len(first)))
+        last.weight.value = last.weight.value * 0
+    head = model.parameters()[-2]
+    head.value = head.value * 0
+
+
+def lsuv(model: Any, x: Array, tolerance: float = 0.02, passes: int = 10) -> dict[str, float]:
+    """Layer-sequential unit variance: divides each weight by the standard deviation of what its layer puts out.
+
+    Layer after layer, in the order of the forward pass, until that deviation on the batch x is within `tolerance`
+    of 1 (for a layer that is linear in its weight, one division does it). Start from orthogonal weights, as the
+    source does. Returns {layer: the deviation found at first}. ValueError for an output that is constant.
+    Source: Mishkin, Matas 2015, arXiv:1511.06422.
+    """
+    xp = array_namespace(x)
+    before = {name: array for name, array in model.state_dict().items() if "running_" in name}
+    found: dict[str, float] = {}
+    for path, layer in _weighted_layers_in_order(model, x):
+        for _ in range(passes):
+            std = float(xp.std(_output_of(model, path, x)))
+            found.setdefault(path, std)
+            if not std > 0:
+                raise ValueError(f"layer {path}: its output on x is constant; expected one that varies")
+            if abs(std - 1) <= tolerance:
+                break
+            layer.weight.value = layer.weight.value / std
+    model.load_state_dict({**model.state_dict(), **before})
+    return found
+
+
+def _blocks(model: Any) -> list[Any]:
+    return [layer for _, layer in model.named_layers() if hasattr(layer, "branch_convolutions")]
+
+
+def _weighted_layers_in_order(model: Any, x: Array) -> list[tuple[str, Any]]:
+    """Convolutions and linear layers, in the order in which the forward pass reaches them."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(layer: Any, path: str, direction: str, before: Array, after: Array) -> None:
+        if hasattr(layer, "weight") and layer.weight.value.ndim >= 2:
+            seen.append((path, layer))
+
+    with model.observe(note):
+        model.forward(x)
+    return seen
+
+
+def _output_of(model: Any, wanted: str, x: Array) -> Array:
+    outputs: list[Array] = []
+
+    def note(layer: Any, path: str, direction: str, before: Array, after: Array) -> None:
+        if path == wanted:
+            outputs.append(after)
+
+    with model.observe(note):
+        model.forward(x)
+    return outputs[0]

@@ -1,0 +1,77 @@
+"""Weights that somebody trained: from a dictionary of named arrays into a model, with a report of what fitted.
+
+minires names its parameters as PyTorch's ResNets for CIFAR do (`layer1.0.conv1.weight`, `bn1.running_mean`). Other
+names in use for the same things are translated: a `module.` in front of all names (data-parallel training), the head
+`fc` for `linear`, the projection `downsample.0/1` for `shortcut.0/1`. PyTorch's counter `num_batches_tracked` is
+passed over. Everything else has to fit exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class LoadReport:
+    """What `from_pretrained` did. Names are the model's, except in `unexpected`, where they are the file's."""
+
+    matched: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    misshaped: list[str] = field(default_factory=list)
+    """Sentences: name, the shape found, the shape expected."""
+
+    @property
+    def ok(self) -> bool:
+        return not (self.missing or self.unexpected or self.misshaped)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.matched)} arrays matched"]
+        for title in ("missing", "unexpected", "misshaped"):
+            names = getattr(self, title)
+            if names:
+                more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+                lines.append(f"{len(names)} {title}: {', '.join(names[:8])}{more}")
+        return "; ".join(lines)
+
+
+def from_pretrained(model: Any, state_dict: Mapping[str, np.ndarray], strict: bool = True) -> LoadReport:
+    """Loads `state_dict` into the model and reports what matched, what was missing and what was left over.
+
+    strict: anything missing, unexpected or of another shape raises ValueError (with the report as its text) and the
+    model is left as it was. Otherwise what fits is loaded: to transfer all but the head, say.
+    """
+    own = model.state_dict()
+    given = {translate(name): (name, array) for name, array in state_dict.items() if not _is_counter(name)}
+    report = LoadReport()
+    fitting = {}
+    for name, value in own.items():
+        if name not in given:
+            report.missing.append(name)
+        elif tuple(given[name][1].shape) != tuple(value.shape):
+            report.misshaped.append(
+                f"{name} has shape {tuple(given[name][1].shape)}, expected {tuple(value.shape)}"
+            )
+        else:
+            report.matched.append(name)
+            fitting[name] = given[name][1]
+    report.unexpected = [original for name, (original, _) in given.items() if name not in own]
+    if strict and not report.ok:
+        raise ValueError(f"state_dict does not fit the model: {report}; strict=False loads what fits")
+    model.load_state_dict({**own, **fitting})
+    return report
+
+
+def translate(name: str) -> str:
+    """A name in use for CIFAR ResNets -> minires' name for the same array."""
+    parts = name.removeprefix("module.").split(".")
+    synonyms = {"fc": "linear", "downsample": "shortcut"}
+    return ".".join(synonyms.get(part, part) for part in parts)
+
+
+def _is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
