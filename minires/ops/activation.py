@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from minires.backend import Array
-from minires.ops.layout import check_arrays, check_upstream
+from minires.ops.layout import check_arrays, check_number, check_upstream
 from minires.parallel import map_shares, pieces
 
 PIECE_BYTES = 2**18
@@ -63,8 +63,9 @@ class LeakyReLUCache(NamedTuple):
 
 
 def leaky_relu_forward(x: Array, slope: float = 0.01) -> tuple[Array, LeakyReLUCache]:
-    """x of any shape -> y, cache."""
+    """x of any shape, slope >= 0 -> y, cache."""
     xp = check_arrays(x=x)
+    check_number("slope", slope, 0)
     y = elementwise(lambda x: xp.where(x.real > 0, x, x * slope), x)
     return y, LeakyReLUCache(x, slope)
 

@@ -37,6 +37,7 @@ from minires.backend import Array
 from minires.ops.layout import (
     channels_last,
     check_arrays,
+    check_number,
     check_shape,
     check_upstream,
     column_sums,
@@ -73,7 +74,7 @@ def batchnorm_forward(
     Raises TypeError for dtypes, ValueError for shapes, for one statistic without the other, for a batch with a
     single value per channel (its variance is 0 whatever x is), and for eps < 0.
     """
-    xp = check_arrays(x=x, weight=weight, bias=bias, mean=mean, var=var)
+    xp = check_arrays({"mean": mean, "var": var}, x=x, weight=weight, bias=bias)
     if x.ndim not in (2, 4) or 0 in x.shape:
         raise ValueError(f"x has shape {x.shape}; expected (N, C) or (N, C, H, W) without an empty axis")
     for name, array in {"weight": weight, "bias": bias, "mean": mean, "var": var}.items():
@@ -81,8 +82,7 @@ def batchnorm_forward(
             check_shape(name, array, x.shape[1:2], f"since x has {x.shape[1]} channels")
     if (mean is None) != (var is None):
         raise ValueError("mean and var: one of them is None; expected both (inference) or neither (training)")
-    if eps < 0:
-        raise ValueError(f"eps is {eps}; expected a number >= 0")
+    check_number("eps", eps, 0)
     count = x.size // x.shape[1]
     if mean is None and count == 1:
         raise ValueError(

@@ -79,7 +79,7 @@ def conv2d_forward(
 
     Raises TypeError for dtypes that differ or cannot be computed in, ValueError for shapes that do not fit.
     """
-    xp = check_arrays(x=x, weight=weight, bias=bias)
+    xp = check_arrays({"bias": bias}, x=x, weight=weight)
     check_ndim("x", x, "N, C, H, W")
     check_ndim("weight", weight, "out_channels, in_channels, kernel_h, kernel_w")
     n, c, h, w = x.shape

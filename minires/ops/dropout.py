@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from minires.backend import Array
-from minires.ops.layout import check_arrays, check_upstream
+from minires.ops.layout import check_arrays, check_number, check_upstream
 
 
 def dropout_forward(x: Array, p: float, *, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -20,14 +20,15 @@ def dropout_forward(x: Array, p: float, *, rng: np.random.Generator) -> tuple[Ar
     Raises ValueError unless 0 <= p < 1, TypeError unless rng is a numpy.random.Generator.
     """
     xp = check_arrays(x=x)
-    if not 0 <= p < 1:
-        raise ValueError(f"p is {p}; expected a probability of dropping, 0 <= p < 1")
+    check_number("p", p, 0, below=1)
     if not isinstance(rng, np.random.Generator):
         raise TypeError(
             f"rng is {rng!r}; expected a numpy.random.Generator, as from np.random.default_rng(0)"
         )
     keep = rng.random(x.shape, dtype=np.float32) >= p
-    mask = xp.asarray(keep).astype(x.dtype) / (1 - p)
+    mask = xp.empty_like(x)  # in the memory order of x
+    mask[...] = xp.asarray(keep)
+    mask /= 1 - p
     return x * mask, mask
 
 

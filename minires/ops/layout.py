@@ -9,6 +9,8 @@ from a file say, is accepted and costs one copy.
 
 from __future__ import annotations
 
+import math
+import numbers
 from types import ModuleType
 
 from minires.backend import FLOATS, Array, array_namespace
@@ -40,9 +42,15 @@ def column_sums(xp: ModuleType, rows: Array) -> Array:
 # --- checks --------------------------------------------------------------------------------------------------------
 
 
-def check_arrays(**arrays: Array | None) -> ModuleType:
-    """The library of the named arrays; TypeError unless they share it and share a dtype the engine computes in."""
-    present = {name: array for name, array in arrays.items() if array is not None}
+def check_arrays(optional: dict[str, Array | None] | None = None, **arrays: Array) -> ModuleType:
+    """The library of the named arrays; TypeError unless they share it and share a dtype the engine computes in.
+
+    Those in `optional` may be None.
+    """
+    present = arrays | {name: array for name, array in (optional or {}).items() if array is not None}
+    for name, array in present.items():
+        if not hasattr(array, "dtype"):
+            raise TypeError(f"{name} is {_in_short(array)}; expected an array, as from np.asarray")
     xp = array_namespace(*present.values())
     first, leader = next(iter(present.items()))
     for name, array in present.items():
@@ -56,6 +64,19 @@ def check_arrays(**arrays: Array | None) -> ModuleType:
                 f"{name} has dtype {array.dtype} but {first} has {leader.dtype}; expected one dtype for both"
             )
     return xp
+
+
+def _in_short(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def check_number(name: str, value: float, minimum: float, below: float = math.inf) -> None:
+    """TypeError unless `value` is a real number, ValueError unless minimum <= value < below (NaN never is)."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; expected a number")
+    if not minimum <= value < below:
+        limit = "" if below == math.inf else f" and below {below}"
+        raise ValueError(f"{name} is {value}; expected a number of at least {minimum}{limit}")
 
 
 def check_ndim(name: str, array: Array, axes: str) -> None:
@@ -81,6 +102,17 @@ def check_upstream(dy: Array, shape: tuple[int, ...], like: Array) -> ModuleType
     xp = check_arrays(dy=dy, **{"the forward's input": like})
     check_shape("dy", dy, shape, "the shape of the forward's output")
     return xp
+
+
+def loss_upstream(dy: Array | float, like: Array) -> Array | float:
+    """The dy of a loss: a plain number, or an array without axes in the dtype of the forward's input.
+
+    A np.float64 counts as a plain number, and is made one: as an array it would turn float32 gradients into float64.
+    """
+    if isinstance(dy, int | float):
+        return float(dy)
+    check_upstream(dy, (), like)
+    return dy
 
 
 def pair(name: str, value: int | tuple[int, int], minimum: int) -> tuple[int, int]:

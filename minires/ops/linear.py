@@ -28,7 +28,7 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[
 
     Raises TypeError for dtypes that differ or cannot be computed in, ValueError for shapes that do not fit.
     """
-    check_arrays(x=x, weight=weight, bias=bias)
+    check_arrays({"bias": bias}, x=x, weight=weight)
     check_ndim("x", x, "N, in_features")
     check_ndim("weight", weight, "out_features, in_features")
     check_shape("weight", weight, (weight.shape[0], x.shape[1]), f"since x has {x.shape[1]} features")

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.backend import Array
-from minires.ops.layout import check_arrays, check_ndim, check_shape
+from minires.ops.layout import check_arrays, check_ndim, check_shape, loss_upstream
 
 
 class CrossEntropyCache(NamedTuple):
@@ -60,6 +60,7 @@ def softmax_cross_entropy_forward(logits: Array, labels: Array) -> tuple[Array, 
 
 def softmax_cross_entropy_backward(dy: Array | float, cache: CrossEntropyCache) -> Array:
     """dy: the gradient of the loss itself, 1.0 as a rule -> dlogits (N, K)."""
+    dy = loss_upstream(dy, cache.probabilities)
     return (cache.probabilities - cache.one_hot) * (dy / len(cache.probabilities))
 
 
@@ -75,4 +76,4 @@ def mse_forward(prediction: Array, target: Array) -> tuple[Array, Array]:
 
 def mse_backward(dy: Array | float, cache: Array) -> Array:
     """dy: the gradient of the loss itself, 1.0 as a rule -> dprediction."""
-    return cache * (2 * dy / cache.size)
+    return cache * (2 * loss_upstream(dy, cache) / cache.size)

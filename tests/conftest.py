@@ -1,0 +1,8 @@
+"""Settings of the whole suite: hypothesis draws the same examples in every run, and no example has a deadline."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "minires", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("minires")

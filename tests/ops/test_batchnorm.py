@@ -1,0 +1,112 @@
+"""BatchNorm's identities, its accuracy far from zero, threads, and wrong input. Laws: section 6 of the theory."""
+
+import numpy as np
+import pytest
+
+from minires import ops
+from tests.numeric import relative_error
+from tests.refusals import refused
+
+RNG = np.random.default_rng(5)
+X = 3 + 2 * RNG.standard_normal((4, 3, 5, 6))
+WEIGHT, BIAS, DY = 1 + RNG.random(3), RNG.standard_normal(3), RNG.standard_normal(X.shape)
+AXES = (0, 2, 3)
+EPSILON = np.finfo(float).eps
+
+
+def test_the_output_has_mean_bias_and_the_stated_variance():
+    """mean y = bias, var y = weight^2 var / (var + eps), var being the biased variance of x."""
+    y, cache = ops.batchnorm_forward(X, WEIGHT, BIAS, eps=0.3)
+    var = X.var(AXES)
+    assert relative_error(y.mean(AXES), BIAS) <= 1e-13
+    assert relative_error(y.var(AXES), WEIGHT**2 * var / (var + 0.3)) <= 1e-13
+    assert relative_error(cache.mean, X.mean(AXES)) <= 1e-14
+    assert relative_error(cache.var, var) <= 1e-14
+
+
+def test_backward_identities():
+    """sum dx = 0, and sum dx * xhat = weight eps (var + eps)^(-3/2) dweight: it is 0 if and only if eps is."""
+    eps = 0.3
+    _, cache = ops.batchnorm_forward(X, WEIGHT, BIAS, eps=eps)
+    dx, dweight, dbias = ops.batchnorm_backward(DY, cache)
+    var = X.var(AXES)
+    xhat = (X - X.mean(AXES)[:, None, None]) / np.sqrt(var + eps)[:, None, None]
+    assert np.all(np.abs(dx.sum(AXES)) <= 16 * EPSILON * np.abs(dx).sum(AXES))
+    expected = WEIGHT * eps * (var + eps) ** -1.5 * dweight
+    assert np.all(np.abs((dx * xhat).sum(AXES) - expected) <= 16 * EPSILON * np.abs(dx * xhat).sum(AXES))
+    assert relative_error(dbias, DY.sum(AXES)) <= 1e-14
+    assert relative_error(dweight, (DY * xhat).sum(AXES)) <= 1e-13
+
+
+def test_a_large_mean_does_not_cancel():
+    """float32 data at 1000 +- 1: E x^2 - (E x)^2 would lose every digit of the variance (1e6 * 6e-8 = 0.06)."""
+    x = (1000 + np.random.default_rng(6).standard_normal((16, 3, 9, 9))).astype("float32")
+    y, cache = ops.batchnorm_forward(x, np.ones(3, "float32"), np.zeros(3, "float32"))
+    exact = x.astype("float64").var(AXES)
+    assert relative_error(cache.var, exact) <= 1e-4
+    assert abs(float(y.std()) - 1) <= 1e-4
+
+
+def test_given_statistics_are_used_and_left_alone():
+    mean, var = np.array([1.0, -2.0, 0.5]), np.array([0.5, 2.0, 1.0])
+    kept = mean.copy(), var.copy()
+    y, cache = ops.batchnorm_forward(X, WEIGHT, BIAS, mean=mean, var=var)
+    column = (slice(None), None, None)
+    expected = WEIGHT[column] * (X - mean[column]) / np.sqrt(var[column] + 1e-5) + BIAS[column]
+    assert relative_error(y, expected) <= 1e-14
+    dx, _, _ = ops.batchnorm_backward(DY, cache)
+    assert relative_error(dx, DY * (WEIGHT / np.sqrt(var + 1e-5))[column]) <= 1e-14
+    assert np.array_equal(mean, kept[0]) and np.array_equal(var, kept[1])
+
+
+def run_with_threads(monkeypatch, number, shape, dtype):
+    monkeypatch.setenv("MINIRES_NUM_THREADS", str(number))
+    rng = np.random.default_rng(8)
+    x, dy = rng.standard_normal((2, *shape)).astype(dtype)
+    weight, bias = rng.standard_normal((2, shape[1])).astype(dtype)
+    y, cache = ops.batchnorm_forward(x, weight, bias)
+    return y, *ops.batchnorm_backward(dy, cache)
+
+
+@pytest.mark.parametrize("shape", [(20, 8, 25, 26), (9000, 9)], ids=["4-d", "2-d"])
+def test_threads_change_rounding_alone_and_the_same_number_gives_the_same_bits(monkeypatch, shape):
+    alone = run_with_threads(monkeypatch, 1, shape, "float64")
+    for got, expected in zip(run_with_threads(monkeypatch, 3, shape, "float64"), alone, strict=True):
+        assert relative_error(got, expected) <= 1e-12
+    first = run_with_threads(monkeypatch, 3, shape, "float32")
+    for got, expected in zip(run_with_threads(monkeypatch, 3, shape, "float32"), first, strict=True):
+        assert got.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("argument", "was", "change"),
+    [
+        ("x", "(3, 5, 6)", {"x": X[0]}),
+        ("x", "(0, 3, 5, 6)", {"x": X[:0]}),
+        ("x", "(1, 3)", {"x": X[:1, :, 0, 0]}),
+        ("x", "(1, 3, 1, 1)", {"x": X[:1, :, :1, :1]}),
+        ("weight", "(4,)", {"weight": np.ones(4)}),
+        ("weight", "(3, 1)", {"weight": np.ones((3, 1))}),
+        ("bias", "(1,)", {"bias": np.ones(1)}),
+        ("mean", "(4,)", {"mean": np.ones(4), "var": np.ones(3)}),
+        ("var", "()", {"mean": np.ones(3), "var": np.ones(())}),
+        ("var", "None", {"mean": np.ones(3)}),
+        ("mean", "None", {"var": np.ones(3)}),
+        ("eps", "-0.1", {"eps": -0.1}),
+    ],
+)
+def test_wrong_input_is_refused(argument, was, change):
+    with refused(ValueError, argument, was):
+        ops.batchnorm_forward(**({"x": X, "weight": WEIGHT, "bias": BIAS} | change))
+
+
+def test_missing_gain_or_offset_is_refused():
+    with refused(TypeError, "weight", "None"):
+        ops.batchnorm_forward(X, None, BIAS)
+    with refused(TypeError, "bias", "None"):
+        ops.batchnorm_forward(X, WEIGHT, None)
+
+
+def test_statistics_on_one_value_are_fine_at_inference():
+    y, _ = ops.batchnorm_forward(X[:1, :, :1, :1], WEIGHT, BIAS, mean=np.zeros(3), var=np.ones(3))
+    assert y.shape == (1, 3, 1, 1)
