@@ -1,16 +1,23 @@
 """Data sets and batches. Every loader returns a `Split(x_train, y_train, x_test, y_test)`."""
 
 from .batches import Augmentation, batches, count_batches
+from .cifar import load_cifar10, load_cifar10_test
+from .datasets import NAMES, find, load
 from .digits import load_digits
 from .split import DataError, Split, hold_out, normalize
 
 __all__ = [
+    "NAMES",
     "Augmentation",
     "DataError",
     "Split",
     "batches",
     "count_batches",
+    "find",
     "hold_out",
+    "load",
+    "load_cifar10",
+    "load_cifar10_test",
     "load_digits",
     "normalize",
 ]

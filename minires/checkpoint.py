@@ -1,0 +1,260 @@
+"""Weights and runs on disk: NumPy's .npz, safetensors, and checkpoints a killed run is resumed from.
+
+Reading trusts nothing. There is no pickle; what a file claims about itself (how many members, how large, which dtype)
+is held against the file's own size before memory is taken; checksums are compared; and whatever is wrong becomes a
+`CheckpointError` that names the file and the reason.
+
+A .npz archive is a zip file with one .npy member an array. Its members are stored uncompressed, each with a CRC-32.
+safetensors has no checksum of its own, so minires puts one into the metadata of the files it writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from .backend import Array, to_numpy
+from .files import atomic_write
+
+METADATA = "__metadata__"
+"""The member of a .npz file that holds its metadata: JSON as UTF-8 bytes, an array of uint8."""
+
+KINDS = "biufc"
+"""The kinds of dtype a file may hold: booleans, integers, floating-point and complex numbers."""
+
+MOST_MEMBERS = 10_000
+MOST_HEADER = 1 << 20
+MOST_INFLATION = 3
+"""Arrays in a file; bytes of a safetensors header; a compressed archive's contents relative to the archive."""
+
+CHUNK = 1 << 16
+
+Weights = dict[str, np.ndarray]
+
+
+class CheckpointError(ValueError):
+    """A file of weights, or a checkpoint, that is missing, damaged, hostile or of another run."""
+
+
+# Files of weights
+
+
+def read_weights(path: str | os.PathLike[str]) -> Weights:
+    """The arrays of a .npz or .safetensors file by name, whichever of the two its content shows it to be.
+
+    Raises CheckpointError where the file is missing, damaged, or of another format.
+    """
+    return read(path)[0]
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Weights, dict[str, Any]]:
+    """The arrays and the metadata (an empty dict where there is none). Errors as `read_weights`."""
+    path = Path(path)
+    with _as_checkpoint_error(path):
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start == b"PK\x03\x04":
+            return _read_npz(path)
+        if path.suffix in (".pth", ".pt", ".th", ".pkl", ".npy") or start[:1] == b"\x80":
+            raise CheckpointError(
+                f"{path}: neither .npz nor .safetensors; a file of PyTorch's is converted once by "
+                f"`python -m minires convert {path}`"
+            )
+        return _read_safetensors(path)
+
+
+def write_weights(
+    path: str | os.PathLike[str], state: Mapping[str, Array], metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write arrays by name, and metadata that JSON can hold, as .safetensors or .npz, by the ending of `path`.
+
+    The names are kept, and minires' names are PyTorch's: `load_file` of safetensors gives a dict that
+    `torch.nn.Module.load_state_dict` takes. Raises OSError where the file cannot be written.
+    """
+    path = Path(path)
+    arrays = {name: np.asarray(to_numpy(array), order="C") for name, array in state.items()}
+    if path.suffix == ".safetensors":
+        content = _safetensors_bytes(arrays, metadata or {})
+        atomic_write(path, lambda file: file.write(content))
+    elif path.suffix == ".npz":
+        if metadata:
+            arrays[METADATA] = np.frombuffer(json.dumps(metadata).encode(), dtype=np.uint8)
+        atomic_write(path, lambda file: _write_npz(file, arrays))
+    else:
+        raise CheckpointError(f"{path}: the ending says the format; expected .npz or .safetensors")
+
+
+@contextmanager
+def _as_checkpoint_error(path: Path) -> Iterator[None]:
+    """Turn what zipfile, zlib, NumPy and safetensors raise on damaged files into one error that names the file."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except Exception as error:
+        raise CheckpointError(f"{path}: cannot be read as weights ({error})") from error
+
+
+# .npz
+
+
+def _write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _read_npz(path: Path) -> tuple[Weights, dict[str, Any]]:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        _check_members(path, members)
+        arrays = {member.filename.removesuffix(".npy"): _read_member(archive, member) for member in members}
+    metadata = arrays.pop(METADATA, None)
+    return arrays, {} if metadata is None else json.loads(metadata.tobytes())
+
+
+def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    names = [member.filename for member in members]
+    if len(set(names)) != len(names) or not all(name.endswith(".npy") for name in names):
+        raise CheckpointError(f"{path}: expected .npy members, each once; found {sorted(names)[:5]}")
+    if len(names) > MOST_MEMBERS:
+        raise CheckpointError(f"{path}: {len(names)} arrays; at most {MOST_MEMBERS} are read")
+    if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
+        raise CheckpointError(f"{path}: members are compressed in a way NumPy does not use")
+    claimed, size = sum(member.file_size for member in members), path.stat().st_size
+    if claimed > MOST_INFLATION * size:
+        raise CheckpointError(
+            f"{path}: {size} bytes that claim to unpack to {claimed}, more than {MOST_INFLATION} times as many; "
+            "refused, as a zip bomb would be. If the file is yours, write it anew with numpy.savez (uncompressed)"
+        )
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """One .npy member, its header held against the member's size first. zipfile compares the CRC at its end."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise CheckpointError(f"{archive.filename}: {member.filename} has .npy version {version}")
+        read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+        shape, fortran_order, dtype = read_header(file, max_header_size=CHUNK)
+        _check_array(f"{archive.filename}: {member.filename}", shape, dtype, member.file_size - file.tell())
+        array = np.empty(math.prod(shape), dtype)
+        target, at = memoryview(array.view(np.uint8)), 0
+        while chunk := file.read(CHUNK):
+            target[at : at + len(chunk)] = chunk
+            at += len(chunk)
+    if at != array.nbytes:
+        raise CheckpointError(f"{archive.filename}: {member.filename} ends {array.nbytes - at} bytes early")
+    return array.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _check_array(where: str, shape: tuple[int, ...], dtype: np.dtype, available: int) -> None:
+    """Refuse an array whose dtype is none of `KINDS` or whose size is not exactly the bytes that are there."""
+    if dtype.kind not in KINDS:
+        raise CheckpointError(f"{where} has dtype {dtype}; only numbers are read")
+    if any(not isinstance(length, int) or length < 0 for length in shape) or len(shape) > 8:
+        raise CheckpointError(f"{where} has shape {shape}")
+    if math.prod(shape) * dtype.itemsize != available:
+        raise CheckpointError(
+            f"{where} has shape {shape} of {dtype}, which does not fit its {available} bytes"
+        )
+
+
+# safetensors
+
+CHECKSUM = "minires.sha256"
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], metadata: str) -> str:
+    """SHA-256 over metadata, names, dtypes, shapes and values, in the order of the names."""
+    digest = hashlib.sha256(metadata.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"\n{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.asarray(array, order="C").data)
+    return digest.hexdigest()
+
+
+def _safetensors_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:
+    from_library = _safetensors_library()
+    text = json.dumps(metadata)
+    return from_library.save(dict(arrays), {"minires": text, CHECKSUM: _checksum(arrays, text)})
+
+
+def _read_safetensors(path: Path) -> tuple[Weights, dict[str, Any]]:
+    from safetensors import safe_open
+
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > min(MOST_HEADER, path.stat().st_size - 8):
+        raise CheckpointError(
+            f"{path}: not a safetensors file, or damaged: it claims a header of {header} bytes"
+        )
+    with safe_open(path, framework="np") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        metadata = file.metadata() or {}
+    text = metadata.get("minires", "{}")
+    if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(arrays, text):
+        raise CheckpointError(f"{path}: damaged: its content does not have the checksum written into it")
+    return arrays, json.loads(text)
+
+
+def _safetensors_library() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise CheckpointError(
+            'files of safetensors need the package of that name: pip install "minires[pretrained]"'
+        ) from None
+    return safetensors.numpy
+
+
+# Checkpoints of a run
+
+KEPT = 2
+"""How many checkpoints of a run stay on the disk: the newest, and one more should that one be lost."""
+
+
+def save_checkpoint(folder: Path, step: int, arrays: Mapping[str, np.ndarray], state: dict[str, Any]) -> Path:
+    """Write `folder/checkpoint-STEP.npz` (arrays, and `state` as JSON), then drop all but the last `KEPT`.
+
+    Raises OSError, with the earlier checkpoints untouched, where it cannot be written.
+    """
+    path = folder / f"checkpoint-{step:08d}.npz"
+    write_weights(path, arrays, state)
+    for old in checkpoints(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first. Unfinished ones have other names and are not among them."""
+    found = [path for path in folder.glob("checkpoint-*.npz") if re.fullmatch(r"checkpoint-\d+", path.stem)]
+    return sorted(found, key=lambda path: int(path.stem.partition("-")[2]), reverse=True)
+
+
+def load_checkpoint(folder: Path) -> tuple[Path, Weights, dict[str, Any]]:
+    """The newest checkpoint of `folder` that can be read: its path, arrays and state.
+
+    Raises CheckpointError where there is none, with what is wrong with each.
+    """
+    problems = []
+    for path in checkpoints(folder):
+        try:
+            return path, *read(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+    raise CheckpointError("; ".join(problems) or f"{folder}: holds no checkpoint to resume from")
