@@ -7,12 +7,15 @@ several of them need: the error a user sees as one sentence, and the types and o
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from minires.init import Initializer
 
 
 class CommandError(Exception):
@@ -73,6 +76,44 @@ def device(text: str) -> str:
     except (ValueError, RuntimeError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+INITIALIZERS = {
+    "zero": "Zeros",
+    "constant": "Constant",
+    "normal": "Normal",
+    "truncated_normal": "TruncatedNormal",
+    "uniform": "Uniform",
+    "lecun_normal": "LeCunNormal",
+    "lecun_uniform": "LeCunUniform",
+    "xavier_normal": "XavierNormal",
+    "xavier_uniform": "XavierUniform",
+    "he_normal": "HeNormal",
+    "he_uniform": "HeUniform",
+    "orthogonal": "Orthogonal",
+    "delta_orthogonal": "DeltaOrthogonal",
+    "dirac": "Dirac",
+}
+"""What --init calls them, and what `minires.init` does."""
+
+
+def initializer(text: str) -> Initializer:
+    """An argparse type: "he_normal", or with its parameter (std, bound, gain, slope or constant): "normal:0.01"."""
+    from minires import init
+
+    name, _, parameter = text.partition(":")
+    if name not in INITIALIZERS:
+        raise argparse.ArgumentTypeError(f"{name!r} is no initializer; there are {', '.join(INITIALIZERS)}")
+    make = getattr(init, INITIALIZERS[name])
+    try:
+        numbers = [float(parameter)] if parameter else []
+        if any(not math.isfinite(n) or (n < 0 and name != "constant") for n in numbers):
+            raise ValueError
+        return make(*numbers)
+    except (TypeError, ValueError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} cannot be read; expected a name, or a name and its one number as in normal:0.01"
+        ) from None
 
 
 def output_folder(path: Path) -> Path:

@@ -10,8 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from minires import cli
-from minires.commands import CommandError, device, output_folder, positive_number, whole_number
+from minires import cli, init
+from minires.commands import (
+    INITIALIZERS,
+    CommandError,
+    device,
+    initializer,
+    output_folder,
+    positive_number,
+    whole_number,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,6 +128,12 @@ def test_info_names_versions_and_threads(capsys, monkeypatch):
         (positive_number, "inf", "expected a finite number above 0"),
         (positive_number, "nan", "expected a finite number above 0"),
         (positive_number, "fast", "'fast' is not a number"),
+        (initializer, "he", "'he' is no initializer; there are zero, constant"),
+        (initializer, "constant", "'constant' cannot be read"),
+        (initializer, "normal:much", "'normal:much' cannot be read"),
+        (initializer, "normal:nan", "'normal:nan' cannot be read"),
+        (initializer, "uniform:-1", "'uniform:-1' cannot be read"),
+        (initializer, "dirac:3", "'dirac:3' cannot be read"),
         (device, "gpu", 'expected "cpu", "cuda" or "cuda:1"'),
     ],
 )
@@ -132,6 +146,14 @@ def test_options_give_numbers():
     assert whole_number(1, 9)("9") == 9
     assert positive_number("1e-3") == 1e-3
     assert device("cpu") == "cpu"
+
+
+def test_every_initializer_has_a_name_that_can_be_read():
+    for name, cls in INITIALIZERS.items():
+        text = "constant:0.5" if name == "constant" else name
+        assert type(initializer(text)) is getattr(init, cls)
+    assert initializer("normal:0.5") == init.Normal(0.5)
+    assert initializer("constant:-1") == init.Constant(-1.0)
 
 
 def test_output_folder_is_made_and_refused_where_a_file_stands(tmp_path):
