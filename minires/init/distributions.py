@@ -4,8 +4,8 @@ An initializer has
 
     sample(shape, rng, dtype)   an array of weights; the numbers are always drawn by NumPy on the host
     variance(shape)             the variance of one weight
-    kurtosis(shape)             E(w - mean)^4 / variance^2 of one weight: 3 for a normal, 1.8 for a uniform (nan where the
-                                variance is 0)
+    kurtosis(shape)             E(w - mean)^4 / variance^2 of one weight: 3 for a normal, 1.8 for a uniform
+                                (nan where the variance is 0)
 
 The two numbers are the whole law as far as signals go: `theory` predicts from them what a network will do. Shapes are
 PyTorch's: (out, in) for linear, (out, in, kh, kw) for convolution. With `fan_in = in * kh * kw` the number of products
@@ -26,6 +26,7 @@ Sources: LeCun et al. 1998, Efficient BackProp, 4.6; Glorot, Bengio 2010; He et 
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,15 @@ def generator(rng: Rng | None) -> np.random.Generator:
     """A seed -> its generator; a generator -> itself; None -> one seeded by the operating system."""
     if rng is not None and not isinstance(rng, int | np.integer | np.random.Generator):
         raise TypeError(f"rng is {rng!r}; expected a whole number (a seed) or a numpy.random.Generator")
+    if isinstance(rng, int | np.integer) and rng < 0:
+        raise ValueError(f"rng is {rng}; expected a seed of at least 0")
     return np.random.default_rng(rng)
+
+
+def check_scale(name: str, value: float) -> None:
+    """ValueError unless `value` is a finite number of at least 0."""
+    if not (isinstance(value, numbers.Real) and 0 <= value < math.inf):
+        raise ValueError(f"{name} is {value!r}; expected a finite number of at least 0")
 
 
 class Initializer:
@@ -104,6 +113,9 @@ class Normal(Initializer):
 
     std: float = 0.01
 
+    def __post_init__(self) -> None:
+        check_scale("std", self.std)
+
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         return self.std * rng.standard_normal(shape)
 
@@ -119,6 +131,9 @@ class Uniform(Initializer):
     """Uniform on [-bound, bound], whatever the shape."""
 
     bound: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_scale("bound", self.bound)
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         return rng.uniform(-self.bound, self.bound, shape)
@@ -153,6 +168,9 @@ class TruncatedNormal(Initializer):
 
     std: float = 0.01
 
+    def __post_init__(self) -> None:
+        check_scale("std", self.std)
+
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         z = rng.standard_normal(shape)
         while (outside := np.abs(z) > CUT).any():
@@ -178,8 +196,7 @@ class VarianceScaling(Initializer):
     distribution: str = "normal"
 
     def __post_init__(self) -> None:
-        if not self.scale >= 0:
-            raise ValueError(f"scale is {self.scale}; expected a number >= 0")
+        check_scale("scale", self.scale)
         if self.mode not in ("fan_in", "fan_out", "fan_avg"):
             raise ValueError(f"mode is {self.mode!r}; expected fan_in, fan_out or fan_avg")
         if self.distribution not in ("normal", "truncated_normal", "uniform"):

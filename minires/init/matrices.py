@@ -56,7 +56,8 @@ class DeltaOrthogonal(Initializer):
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         weight = np.zeros(shape)
-        center_tap(weight, "DeltaOrthogonal")[...] = self.gain * haar(shape[0], shape[1], rng)
+        center = center_tap(weight, "DeltaOrthogonal")
+        center[...] = self.gain * haar(*center.shape, rng)
         return weight
 
     def variance(self, shape: Shape) -> float:

@@ -124,7 +124,7 @@ def test_a_dy_of_another_shape_is_refused(case):
 
 KEEP_THE_ORDER = ("relu", "leaky_relu", "tanh", "sigmoid", "dropout", "mse")
 NAMES = dict.fromkeys(
-    "relu leaky_relu tanh sigmoid max_pool2d avg_pool2d global_avg_pool2d dropout".split(), ("x",)
+    ["relu", "leaky_relu", "tanh", "sigmoid", "max_pool2d", "avg_pool2d", "global_avg_pool2d", "dropout"], ("x",)
 ) | {
     "conv2d": ("x", "weight", "bias"),
     "linear": ("x", "weight", "bias"),
