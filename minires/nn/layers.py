@@ -1,0 +1,351 @@
+"""The layers: each owns its parameters and calls one op of `minires.ops`.
+
+Weights are PyTorch's in name, shape and default of bias and momentum; their default law is He's (`init.HeNormal()`),
+biases start at zero. `rng`: a seed or a numpy.random.Generator; None lets the operating system choose a seed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minires import ops
+from minires.backend import Array
+from minires.init import HeNormal, Initializer
+from minires.init.distributions import Rng, generator
+from minires.nn.layer import Layer, Parameter
+from minires.ops.im2col import Pair
+from minires.ops.layout import output_size, pair
+
+
+class Conv2d(Layer):
+    """Convolution of (N, in_channels, H, W); see `ops/conv.py`. weight (out, in, kh, kw), bias (out,) or None."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        bias: bool = True,
+        *,
+        weight_init: Initializer = HeNormal(),
+        rng: Rng | None = None,
+    ) -> None:
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
+        self.padding, self.dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
+        shape = (out_channels, in_channels, *self.kernel_size)
+        self.weight = Parameter(weight_init.sample(shape, generator(rng)))
+        self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
+
+    def _forward(self, x: Array) -> tuple[Array, tuple]:
+        return ops.conv2d_forward(
+            x,
+            self.weight.value,
+            None if self.bias is None else self.bias.value,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+        )
+
+    def _backward(self, dy: Array, cache: tuple) -> Array:
+        dx, dweight, dbias = ops.conv2d_backward(dy, cache)
+        self.weight.add_grad(dweight)
+        if self.bias is not None:
+            self.bias.add_grad(dbias)
+        return dx
+
+    def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        size = output_size(shape[2:], self.kernel_size, self.stride, self.padding, self.dilation)
+        return shape[0], self.out_channels, *size
+
+    def __repr__(self) -> str:
+        options = [
+            f"{name}={getattr(self, name)[0] if len(set(getattr(self, name))) == 1 else getattr(self, name)}"
+            for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
+            if getattr(self, name) != (default, default)
+        ]
+        kh, kw = self.kernel_size
+        if self.bias is None:
+            options.append("bias=False")
+        return ", ".join([f"Conv2d({self.in_channels}, {self.out_channels}, {kh}x{kw}", *options]) + ")"
+
+
+class Linear(Layer):
+    """y = x @ weight.T + bias of (N, in_features); weight (out, in), bias (out,) or None."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        weight_init: Initializer = HeNormal(),
+        rng: Rng | None = None,
+    ) -> None:
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(weight_init.sample((out_features, in_features), generator(rng)))
+        self.bias = Parameter(np.zeros(out_features, np.float32)) if bias else None
+
+    def _forward(self, x: Array) -> tuple[Array, tuple]:
+        return ops.linear_forward(x, self.weight.value, None if self.bias is None else self.bias.value)
+
+    def _backward(self, dy: Array, cache: tuple) -> Array:
+        dx, dweight, dbias = ops.linear_backward(dy, cache)
+        self.weight.add_grad(dweight)
+        if self.bias is not None:
+            self.bias.add_grad(dbias)
+        return dx
+
+    def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[0], self.out_features
+
+    def __repr__(self) -> str:
+        return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
+
+
+class BatchNorm2d(Layer):
+    """Batch normalization of (N, C, H, W) or (N, C); see `ops/batchnorm.py`. weight (gain) and bias (offset) (C,).
+
+    In training the batch's own mean and variance are used, and the running ones follow:
+    running = (1 - momentum) * running + momentum * batch, the variance being the unbiased one, as in PyTorch.
+    In evaluation the running ones are used.
+    """
+
+    buffers = ("running_mean", "running_var")
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.weight = Parameter(np.ones(num_features, np.float32))
+        self.bias = Parameter(np.zeros(num_features, np.float32))
+        self.running_mean = np.zeros(num_features, np.float32)
+        self.running_var = np.ones(num_features, np.float32)
+
+    def reset_buffers(self) -> None:
+        self.running_mean = self.running_mean * 0
+        self.running_var = self.running_var * 0 + 1
+
+    def _forward(self, x: Array) -> tuple[Array, tuple]:
+        weight, bias = self.weight.value, self.bias.value
+        if not self.training:
+            mean, var = self.running_mean, self.running_var
+            return ops.batchnorm_forward(x, weight, bias, eps=self.eps, mean=mean, var=var)
+        y, cache = ops.batchnorm_forward(x, weight, bias, eps=self.eps)
+        count = x.size // self.num_features
+        unbiased = cache.var * (count / (count - 1))
+        self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * cache.mean
+        self.running_var = (1 - self.momentum) * self.running_var + self.momentum * unbiased
+        return y, cache
+
+    def _backward(self, dy: Array, cache: tuple) -> Array:
+        dx, dweight, dbias = ops.batchnorm_backward(dy, cache)
+        self.weight.add_grad(dweight)
+        self.bias.add_grad(dbias)
+        return dx
+
+    def __repr__(self) -> str:
+        return f"BatchNorm2d({self.num_features})"
+
+
+class ReLU(Layer):
+    """max(x, 0)."""
+
+    def _forward(self, x: Array) -> tuple[Array, Array]:
+        return ops.relu_forward(x)
+
+    def _backward(self, dy: Array, cache: Array) -> Array:
+        return ops.relu_backward(dy, cache)
+
+
+class LeakyReLU(Layer):
+    """x where x > 0, else slope * x."""
+
+    def __init__(self, slope: float = 0.01) -> None:
+        self.slope = slope
+
+    def _forward(self, x: Array) -> tuple[Array, tuple]:
+        return ops.leaky_relu_forward(x, self.slope)
+
+    def _backward(self, dy: Array, cache: tuple) -> Array:
+        return ops.leaky_relu_backward(dy, cache)
+
+    def __repr__(self) -> str:
+        return f"LeakyReLU({self.slope})"
+
+
+class Tanh(Layer):
+    """tanh(x)."""
+
+    def _forward(self, x: Array) -> tuple[Array, Array]:
+        return ops.tanh_forward(x)
+
+    def _backward(self, dy: Array, cache: Array) -> Array:
+        return ops.tanh_backward(dy, cache)
+
+
+class Sigmoid(Layer):
+    """1 / (1 + exp(-x))."""
+
+    def _forward(self, x: Array) -> tuple[Array, Array]:
+        return ops.sigmoid_forward(x)
+
+    def _backward(self, dy: Array, cache: Array) -> Array:
+        return ops.sigmoid_backward(dy, cache)
+
+
+class _Pool(Layer):
+    def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> None:
+        self.kernel_size = pair("kernel_size", kernel_size, 1)
+        self.stride = self.kernel_size if stride is None else pair("stride", stride, 1)
+        self.padding = pair("padding", padding, 0)
+
+    def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return *shape[:2], *output_size(shape[2:], self.kernel_size, self.stride, self.padding)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.kernel_size}, stride={self.stride}, padding={self.padding})"
+
+
+class MaxPool2d(_Pool):
+    """The largest value of each window."""
+
+    def _forward(self, x: Array) -> tuple[Array, tuple]:
+        return ops.max_pool2d_forward(x, self.kernel_size, stride=self.stride, padding=self.padding)
+
+    def _backward(self, dy: Array, cache: tuple) -> Array:
+        return ops.max_pool2d_backward(dy, cache)
+
+
+class AvgPool2d(_Pool):
+    """The mean of each window, zeros of the padding included."""
+
+    def _forward(self, x: Array) -> tuple[Array, tuple]:
+        return ops.avg_pool2d_forward(x, self.kernel_size, stride=self.stride, padding=self.padding)
+
+    def _backward(self, dy: Array, cache: tuple) -> Array:
+        return ops.avg_pool2d_backward(dy, cache)
+
+
+class GlobalAvgPool2d(Layer):
+    """(N, C, H, W) -> (N, C): the mean of each channel."""
+
+    def _forward(self, x: Array) -> tuple[Array, tuple]:
+        return ops.global_avg_pool2d_forward(x)
+
+    def _backward(self, dy: Array, cache: tuple) -> Array:
+        return ops.global_avg_pool2d_backward(dy, cache)
+
+    def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[:2]
+
+
+class Dropout(Layer):
+    """In training each number is dropped with probability p and the others are divided by 1 - p."""
+
+    def __init__(self, p: float = 0.5, rng: Rng = 0) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"p is {p}; expected a probability of dropping, 0 <= p < 1")
+        self.p, self.rng = p, generator(rng)
+
+    def _forward(self, x: Array) -> tuple[Array, Array | None]:
+        return ops.dropout_forward(x, self.p, rng=self.rng) if self.training else (x, None)
+
+    def _backward(self, dy: Array, cache: Array | None) -> Array:
+        return dy if cache is None else ops.dropout_backward(dy, cache)
+
+    def __repr__(self) -> str:
+        return f"Dropout({self.p})"
+
+
+class Flatten(Layer):
+    """(N, ...) -> (N, features), in the order of the shape (C, H, W)."""
+
+    def _forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
+        return x.reshape(len(x), -1), x.shape
+
+    def _backward(self, dy: Array, cache: tuple[int, ...]) -> Array:
+        return dy.reshape(cache)
+
+    def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[0], math.prod(shape[1:])
+
+
+class Identity(Layer):
+    """x: where a layer may stand, and none is wanted."""
+
+    def _forward(self, x: Array) -> tuple[Array, None]:
+        return x, None
+
+    def _backward(self, dy: Array, cache: None) -> Array:
+        return dy
+
+
+class Sequential(Layer):
+    """One layer after the other. Its children are named "0", "1", ..."""
+
+    def __init__(self, *layers: Layer) -> None:
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(
+                    f"layer {i} is {layer!r}; expected a Layer, as in Sequential(Linear(64, 10), ReLU())"
+                )
+        self.layers = list(layers)
+
+    def children(self) -> list[tuple[str, Layer]]:
+        return [(str(i), layer) for i, layer in enumerate(self.layers)]
+
+    def _forward(self, x: Array) -> tuple[Array, None]:
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x, None
+
+    def _backward(self, dy: Array, cache: None) -> Array:
+        for layer in reversed(self.layers):
+            dy = layer.backward(dy)
+        return dy
+
+    def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        return shape
+
+    def __repr__(self) -> str:
+        return f"Sequential of {len(self.layers)} layers"
+
+
+class SoftmaxCrossEntropy:
+    """The mean of -log softmax(logits)[label]. It starts the way back: `model.backward(loss.backward())`."""
+
+    def forward(self, logits: Array, labels: Array) -> Array:
+        """logits (N, K), labels (N,) -> loss, an array without axes."""
+        loss, self._cache = ops.softmax_cross_entropy_forward(logits, labels)
+        return loss
+
+    def backward(self, dy: float = 1.0) -> Array:
+        """-> dlogits (N, K). ValueError without a forward pass before it."""
+        return ops.softmax_cross_entropy_backward(dy, _used_once(self))
+
+
+class MeanSquaredError:
+    """The mean of (prediction - target)^2."""
+
+    def forward(self, prediction: Array, target: Array) -> Array:
+        """prediction and target of one shape -> loss, an array without axes."""
+        loss, self._cache = ops.mse_forward(prediction, target)
+        return loss
+
+    def backward(self, dy: float = 1.0) -> Array:
+        """-> dprediction. ValueError without a forward pass before it."""
+        return ops.mse_backward(dy, _used_once(self))
+
+
+def _used_once(loss: SoftmaxCrossEntropy | MeanSquaredError) -> tuple:
+    cache = getattr(loss, "_cache", None)
+    if cache is None:
+        raise ValueError(f"{type(loss).__name__}.backward: expected one forward(...) before each backward()")
+    loss._cache = None
+    return cache

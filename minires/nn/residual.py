@@ -1,0 +1,202 @@
+"""Residual blocks: y = after(shortcut(x) + scale * branch(x)), and their plain twins without the shortcut.
+
+The gradient at the sum goes back both ways, and at x the two meet again: dx = dbranch + dshortcut. That sum is the
+whole secret: whatever happens to the gradient in the branch, the shortcut hands it on as it is.
+
+    BasicBlock    conv3x3 - BN - relu - conv3x3 - BN, + shortcut, relu           He et al. 2015, arXiv:1512.03385
+    Bottleneck    conv1x1 - BN - relu - conv3x3 - BN - relu - conv1x1 - BN, + shortcut, relu           (the same)
+    PreActBlock   BN - relu - conv3x3 - BN - relu - conv3x3, + shortcut          He et al. 2016, arXiv:1603.05027
+
+Where a block changes the size, the shortcut is "A" (every stride-th pixel, new channels zero: no parameters) or "B"
+(a 1x1 convolution with BatchNorm); elsewhere it is the identity. None leaves it out: the plain network.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+from minires import ops
+from minires.backend import Array, array_namespace
+from minires.nn.layer import Layer
+from minires.nn.layers import BatchNorm2d, Conv2d, Identity, ReLU, Sequential
+
+
+class Subsample(Layer):
+    """Shortcut option A: every stride-th pixel; the new channels are zeros, half before and half after the old."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        if out_channels < in_channels:
+            raise ValueError(f'shortcut "A": out_channels is {out_channels}; expected at least {in_channels}')
+        self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
+        self.first = (out_channels - in_channels) // 2
+
+    def _forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
+        rows = x.transpose(0, 2, 3, 1)[:, :: self.stride, :: self.stride]
+        y = array_namespace(x).zeros((*rows.shape[:3], self.out_channels), x.dtype)
+        y[..., self.first : self.first + self.in_channels] = rows
+        return y.transpose(0, 3, 1, 2), x.shape
+
+    def _backward(self, dy: Array, cache: tuple[int, ...]) -> Array:
+        n, c, h, w = cache
+        dx = array_namespace(dy).zeros((n, h, w, c), dy.dtype)
+        sent = dy.transpose(0, 2, 3, 1)[..., self.first : self.first + c]
+        dx[:, :: self.stride, :: self.stride] = sent
+        return dx.transpose(0, 3, 1, 2)
+
+    def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[0], self.out_channels, *(-(-size // self.stride) for size in shape[2:])
+
+    def __repr__(self) -> str:
+        return f"Subsample({self.in_channels}, {self.out_channels}, stride={self.stride})"
+
+
+def make_shortcut(
+    kind: str | None, in_channels: int, out_channels: int, stride: int, batchnorm: bool
+) -> Layer | None:
+    """The shortcut of a block: "A", "B" or None, see the module's text."""
+    if kind not in ("A", "B", None):
+        raise ValueError(f'shortcut is {kind!r}; expected "A", "B" or None')
+    if kind is None:
+        return None
+    if stride == 1 and in_channels == out_channels:
+        return Identity()
+    if kind == "A":
+        return Subsample(in_channels, out_channels, stride)
+    return Sequential(
+        Conv2d(in_channels, out_channels, 1, stride, bias=not batchnorm), make_norm(out_channels, batchnorm)
+    )
+
+
+def make_norm(channels: int, batchnorm: bool) -> Layer:
+    return BatchNorm2d(channels) if batchnorm else Identity()
+
+
+class ResidualBlock(Layer):
+    """What the blocks share. A subclass names its layers: `branch` in their order, `after_sum` or None."""
+
+    branch: tuple[str, ...]
+    after_sum: str | None
+    expansion = 1
+    shortcut: Layer | None
+    branch_scale: float
+
+    def _forward(self, x: Array) -> tuple[Array, None]:
+        y = x
+        for name in self.branch:
+            y = getattr(self, name).forward(y)
+        if self.branch_scale != 1:
+            y = y * self.branch_scale
+        if self.shortcut is not None:
+            y = ops.elementwise(operator.add, y, self.shortcut.forward(x))
+        if self.after_sum is not None:
+            y = getattr(self, self.after_sum).forward(y)
+        return y, None
+
+    def _backward(self, dy: Array, cache: None) -> Array:
+        if self.after_sum is not None:
+            dy = getattr(self, self.after_sum).backward(dy)
+        dx = dy if self.branch_scale == 1 else dy * self.branch_scale
+        for name in reversed(self.branch):
+            dx = getattr(self, name).backward(dx)
+        if self.shortcut is not None:
+            dx = ops.elementwise(operator.add, dx, self.shortcut.backward(dy))
+        return dx
+
+    def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        out = shape
+        for name in self.branch:
+            out = getattr(self, name).output_shape(out)
+        if self.shortcut is not None:
+            self.shortcut.output_shape(shape)
+        return out if self.after_sum is None else getattr(self, self.after_sum).output_shape(out)
+
+    def branch_convolutions(self) -> list[Conv2d]:
+        """The convolutions of the branch, in their order."""
+        return [layer for name in self.branch if isinstance(layer := getattr(self, name), Conv2d)]
+
+    def last_norm(self) -> BatchNorm2d | None:
+        """The last BatchNorm of the branch, if it has any: with a gain of 0 there the branch puts out nothing."""
+        norms = [layer for name in self.branch if isinstance(layer := getattr(self, name), BatchNorm2d)]
+        return norms[-1] if norms else None
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions; the relu comes after the sum. (N, in, H, W) -> (N, out, H/stride, W/stride)."""
+
+    branch = ("conv1", "bn1", "relu1", "conv2", "bn2")
+    after_sum = "relu2"
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        *,
+        shortcut: str | None = "A",
+        batchnorm: bool = True,
+        activation: Callable[[], Layer] = ReLU,
+        branch_scale: float = 1.0,
+    ) -> None:
+        self.conv1 = Conv2d(in_channels, out_channels, 3, stride, 1, bias=not batchnorm)
+        self.bn1, self.relu1 = make_norm(out_channels, batchnorm), activation()
+        self.conv2 = Conv2d(out_channels, out_channels, 3, 1, 1, bias=not batchnorm)
+        self.bn2 = make_norm(out_channels, batchnorm)
+        self.shortcut = make_shortcut(shortcut, in_channels, out_channels, stride, batchnorm)
+        self.relu2 = activation()
+        self.branch_scale = branch_scale
+
+
+class Bottleneck(ResidualBlock):
+    """1x1 to `channels`, 3x3, 1x1 to 4 * channels. (N, in, H, W) -> (N, 4 * channels, H/stride, W/stride)."""
+
+    branch = ("conv1", "bn1", "relu1", "conv2", "bn2", "relu2", "conv3", "bn3")
+    after_sum = "relu3"
+    expansion = 4
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        *,
+        shortcut: str | None = "B",
+        batchnorm: bool = True,
+        activation: Callable[[], Layer] = ReLU,
+        branch_scale: float = 1.0,
+    ) -> None:
+        out_channels = self.expansion * channels
+        self.conv1 = Conv2d(in_channels, channels, 1, bias=not batchnorm)
+        self.bn1, self.relu1 = make_norm(channels, batchnorm), activation()
+        self.conv2 = Conv2d(channels, channels, 3, stride, 1, bias=not batchnorm)
+        self.bn2, self.relu2 = make_norm(channels, batchnorm), activation()
+        self.conv3 = Conv2d(channels, out_channels, 1, bias=not batchnorm)
+        self.bn3 = make_norm(out_channels, batchnorm)
+        self.shortcut = make_shortcut(shortcut, in_channels, out_channels, stride, batchnorm)
+        self.relu3 = activation()
+        self.branch_scale = branch_scale
+
+
+class PreActBlock(ResidualBlock):
+    """BatchNorm and relu come before the convolutions, and nothing after the sum: the shortcut is never gated."""
+
+    branch = ("bn1", "relu1", "conv1", "bn2", "relu2", "conv2")
+    after_sum = None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        *,
+        shortcut: str | None = "A",
+        batchnorm: bool = True,
+        activation: Callable[[], Layer] = ReLU,
+        branch_scale: float = 1.0,
+    ) -> None:
+        self.bn1, self.relu1 = make_norm(in_channels, batchnorm), activation()
+        self.conv1 = Conv2d(in_channels, out_channels, 3, stride, 1, bias=not batchnorm)
+        self.bn2, self.relu2 = make_norm(out_channels, batchnorm), activation()
+        self.conv2 = Conv2d(out_channels, out_channels, 3, 1, 1, bias=not batchnorm)
+        self.shortcut = make_shortcut(shortcut, in_channels, out_channels, stride, batchnorm)
+        self.branch_scale = branch_scale

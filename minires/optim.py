@@ -1,0 +1,142 @@
+"""Stochastic gradient descent, and learning rates that change.
+
+For each parameter w with gradient g, weight decay d, momentum mu and learning rate lr (PyTorch's convention):
+
+    g = g + d * w        v = mu * v + g        w = w - lr * v          (Nesterov: w = w - lr * (g + mu * v))
+
+Weight decay is the gradient of d/2 * |w|^2. v starts at zero.
+Sources: Polyak 1964; Nesterov 1983; Sutskever et al. 2013; Loshchilov, Hutter 2017, arXiv:1608.03983 (cosine).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from minires.backend import Array, array_namespace
+from minires.nn.layer import Parameter
+
+
+class SGD:
+    """Stochastic gradient descent with momentum, Nesterov's variant, and weight decay.
+
+    decay_all=False spares biases and BatchNorm's gains and offsets (everything with one axis) from weight decay.
+    `lr` may be changed between steps; a schedule says to what.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        *,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        decay_all: bool = True,
+    ) -> None:
+        for name, value in {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}.items():
+            if not value >= 0:
+                raise ValueError(f"{name} is {value}; expected a number >= 0")
+        if nesterov and momentum == 0:
+            raise ValueError("nesterov is True but momentum is 0; expected a momentum to look ahead with")
+        self.parameters = list(parameters)
+        if not self.parameters:
+            raise ValueError("parameters is empty; expected model.parameters()")
+        self.lr, self.momentum, self.nesterov = lr, momentum, nesterov
+        self.weight_decay, self.decay_all = weight_decay, decay_all
+        self.velocities = [array_namespace(p.value).zeros_like(p.value) for p in self.parameters]
+
+    def step(self) -> None:
+        """Moves every parameter once, by its `.grad`."""
+        for i, p in enumerate(self.parameters):
+            grad = p.grad
+            if self.weight_decay and (self.decay_all or p.value.ndim >= 2):
+                grad = grad + self.weight_decay * p.value
+            velocity = self.velocities[i] = self.momentum * self.velocities[i] + grad
+            p.value = p.value - self.lr * (grad + self.momentum * velocity if self.nesterov else velocity)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the velocities, by the parameters' names."""
+        return {p.name: v.copy() for p, v in zip(self.parameters, self.velocities, strict=True)}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Takes over the velocities; ValueError unless there is one of the right shape for each parameter."""
+        names = [p.name for p in self.parameters]
+        if set(names) != set(state):
+            raise ValueError(f"state: expected the velocities of {names}, got those of {sorted(state)}")
+        for name, own in zip(names, self.velocities, strict=True):
+            if tuple(state[name].shape) != own.shape:
+                raise ValueError(f"state: {name} has shape {tuple(state[name].shape)}; expected {own.shape}")
+        self.velocities = [
+            array_namespace(own).asarray(state[name]).astype(own.dtype)
+            for name, own in zip(names, self.velocities, strict=True)
+        ]
+
+
+def clip_grad_norm(parameters: Sequence[Parameter], max_norm: float) -> Array:
+    """Scales all gradients by one factor so that their joint norm is at most `max_norm`; returns the norm before."""
+    if not max_norm > 0:
+        raise ValueError(f"max_norm is {max_norm}; expected a number > 0")
+    xp = array_namespace(*(p.grad for p in parameters))
+    norm = xp.sqrt(sum((xp.abs(p.grad) ** 2).sum() for p in parameters))
+    factor = xp.minimum(1.0, max_norm / (norm + 1e-12))
+    for p in parameters:
+        p.grad = (p.grad * factor).astype(p.grad.dtype)
+    return norm
+
+
+class Schedule(Protocol):
+    """A learning rate for every step, counted from 0."""
+
+    def __call__(self, step: int) -> float: ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Always lr."""
+
+    lr: float
+
+    def __call__(self, step: int) -> float:
+        return self.lr
+
+
+@dataclass(frozen=True)
+class Step:
+    """lr, multiplied by gamma at each of the milestones (steps)."""
+
+    lr: float
+    milestones: Sequence[int]
+    gamma: float = 0.1
+
+    def __call__(self, step: int) -> float:
+        return self.lr * self.gamma ** sum(step >= milestone for milestone in self.milestones)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from lr down to `final` in `steps` steps, and `final` from then on."""
+
+    lr: float
+    steps: int
+    final: float = 0.0
+
+    def __call__(self, step: int) -> float:
+        done = min(1.0, step / self.steps)
+        return self.final + (self.lr - self.final) * (1 + math.cos(math.pi * done)) / 2
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """In the first `steps` steps a straight line from `start` times the schedule's rate up to the rate itself."""
+
+    schedule: Schedule
+    steps: int
+    start: float = 0.0
+
+    def __call__(self, step: int) -> float:
+        if step >= self.steps:
+            return self.schedule(step)
+        return self.schedule(step) * (self.start + (1 - self.start) * (step + 1) / self.steps)
