@@ -1,0 +1,142 @@
+"""What is trained and how, as plain settings: the ones that `minires train` takes, and the published recipe.
+
+A `Settings` says everything that decides a run. It is kept in checkpoints and beside weights, so that a run can be
+resumed and its weights evaluated without a word about how they came to be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import init, nn, optim
+from .data import Augmentation, Split, count_batches
+
+INITIALIZERS: Mapping[str, Callable[[], init.Initializer]] = {
+    "zeros": init.Zeros,
+    "normal-0.01": lambda: init.Normal(0.01),
+    "lecun-normal": init.LeCunNormal,
+    "lecun-uniform": init.LeCunUniform,
+    "xavier-normal": init.XavierNormal,
+    "xavier-uniform": init.XavierUniform,
+    "he-normal": init.HeNormal,
+    "he-uniform": init.HeUniform,
+    "orthogonal": init.Orthogonal,
+    "delta-orthogonal": init.DeltaOrthogonal,
+}
+"""By the names that the command line knows."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run's settings. model: "resnetN" or "plainN", N = 6n + 2. lr: the highest learning rate, in training.
+
+    schedule: "cosine" (down to 0), "step" (a tenth after 1/2 and after 3/4 of the run, as He et al. 2015) or
+    "constant". warmup: steps over which the rate rises from a tenth of lr. pad, flip: see `data.Augmentation`.
+    held_out: see `data.load`. weights: the file the run started from, or None; frozen: whether all but the head
+    stayed as in that file.
+    """
+
+    data: str = "digits"
+    held_out: int | None = None
+    model: str = "resnet8"
+    width: int = 16
+    shortcut: str = "A"
+    batchnorm: bool = True
+    init: str = "he-normal"
+    weights: str | None = None
+    frozen: bool = False
+    epochs: int = 20
+    batch_size: int = 32
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    schedule: str = "cosine"
+    warmup: int = 0
+    pad: int = 1
+    flip: bool = False
+    seed: int = 0
+
+
+SCHEDULES = ("cosine", "step", "constant")
+
+DEFAULTS: Mapping[str, Settings] = {
+    "digits": Settings(),
+    "mnist": Settings(data="mnist", epochs=8, batch_size=64, pad=2),
+    "fashion": Settings(data="fashion", epochs=15, batch_size=128, pad=2, flip=True),
+    "cifar10": Settings(data="cifar10", model="resnet20", epochs=30, batch_size=128, pad=4, flip=True),
+}
+"""What `minires train --data NAME` does when nothing else is said."""
+
+HE2015_STEPS = 64_000
+
+
+def he2015(model: str, train_images: int) -> Settings:
+    """He et al. 2015 (arXiv:1512.03385), section 4.2: CIFAR-10, batch 128, lr 0.1, momentum 0.9, weight decay 1e-4.
+
+    64k steps with a tenth of the rate after 32k and 48k; 110 layers and more start with a warm-up of 400 steps (the
+    paper holds 0.01 until the training error is below 80 %, "about 400 iterations").
+    """
+    epochs = -(-HE2015_STEPS // count_batches(train_images, 128))
+    warmup = 400 if depth_of(model) >= 110 else 0
+    base = replace(DEFAULTS["cifar10"], model=model, epochs=epochs, schedule="step", warmup=warmup)
+    return replace(base, batch_size=128, lr=0.1, momentum=0.9, weight_decay=1e-4, pad=4, flip=True)
+
+
+def depth_of(model: str) -> int:
+    """The N of "resnetN" and "plainN". Raises ValueError for another name or another depth than 6n + 2."""
+    match = re.fullmatch(r"(?:resnet|plain)(\d+)", model)
+    if match is None or (int(match[1]) - 2) % 6 or int(match[1]) < 8:
+        raise ValueError(
+            f"model is {model!r}; expected resnetN or plainN with N = 6n + 2: 8, 14, 20, 32, 44, 56, 110"
+        )
+    return int(match[1])
+
+
+def build_model(settings: Settings, in_channels: int, num_classes: int = 10) -> nn.ResNet:
+    """The network of `settings`, its weights drawn by `settings.init` and `settings.seed`."""
+    return nn.resnet(
+        depth_of(settings.model),
+        width=settings.width,
+        shortcut=settings.shortcut if settings.model.startswith("resnet") else None,
+        batchnorm=settings.batchnorm,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        weight_init=INITIALIZERS[settings.init](),
+        rng=settings.seed,
+    )
+
+
+def build_schedule(settings: Settings, steps: int) -> Callable[[int], float]:
+    """The learning rate of each of the run's `steps`."""
+    schedule: Any = {
+        "cosine": optim.Cosine(settings.lr, steps),
+        "step": optim.Step(settings.lr, (steps // 2, steps * 3 // 4), 0.1),
+        "constant": optim.Constant(settings.lr),
+    }[settings.schedule]
+    return optim.Warmup(schedule, settings.warmup, settings.lr / 10) if settings.warmup else schedule
+
+
+def fit_arguments(settings: Settings, model: nn.ResNet, data: Split) -> dict[str, Any]:
+    """What `train.fit` takes besides model, data and where to write."""
+    frozen = tuple(name for name, _ in model.children() if name != "linear") if settings.frozen else ()
+    trained = [p for p in model.parameters() if not settings.frozen or p.name.startswith("linear.")]
+    steps = settings.epochs * count_batches(len(data.x_train), settings.batch_size)
+    return {
+        "epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "optimizer": optim.SGD(
+            trained,
+            settings.lr,
+            settings.momentum,
+            nesterov=settings.nesterov,
+            weight_decay=settings.weight_decay,
+        ),
+        "schedule": build_schedule(settings, steps),
+        "seed": settings.seed,
+        "augmentation": Augmentation(settings.pad, settings.flip),
+        "frozen": frozen,
+    }

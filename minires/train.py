@@ -1,0 +1,504 @@
+"""The training loop: batches in, weights out, and nothing lost on the way.
+
+    history = fit(model, load_digits(), epochs=10, schedule=optim.Cosine(0.1, steps=...), folder="runs/digits")
+
+One step is what every textbook says: forward, loss, backward, update. Around it: loss and accuracy are summed on the
+device and fetched once a logged step; a loss that is no longer finite stops the run and names the layer; a checkpoint
+is written after every epoch and when the run is interrupted, and a resumed run ends with the very bits of one that
+was never stopped. That works because batches come from (seed, epoch, batch) alone (`data.batches`) and a checkpoint
+holds the rest: weights, momentum, sums, history and the state of every generator that a layer owns (dropout).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import signal
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from . import __version__, checkpoint
+from .backend import Array, array_namespace, to_device, to_numpy
+from .data.batches import Augmentation, batches, count_batches
+from .data.split import Split
+from .files import atomic_write_text
+from .nn import Layer, SoftmaxCrossEntropy
+from .optim import SGD, Constant
+from .parallel import num_threads
+
+Schedule = Callable[[int], float]
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss became NaN or infinite. `layer` is the first layer whose output was not finite, `step` when."""
+
+    def __init__(self, step: int, loss: float, layer: str) -> None:
+        super().__init__(
+            f"the loss is {loss} at step {step}; the first layer whose output is not finite: {layer}. "
+            "A smaller learning rate, a warm-up or another initializer may help"
+        )
+        self.step, self.loss, self.layer = step, loss, layer
+
+
+class TrainingInterrupted(Exception):
+    """A signal stopped the run after a checkpoint was written: `path`; `signal` is the signal's number."""
+
+    def __init__(self, signum: int, path: Path, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}; saved as {path}")
+        self.signal, self.path, self.step = signum, path, step
+
+
+class SettingsDiffer(ValueError):
+    """A run cannot be resumed with other settings. `names` are those that differ."""
+
+    def __init__(self, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        self.names = sorted(
+            name for name in saved.keys() | given.keys() if saved.get(name) != given.get(name)
+        )
+        differences = (f"{name} was {saved.get(name)!r}, is {given.get(name)!r}" for name in self.names)
+        super().__init__("the run was started with other settings: " + "; ".join(differences))
+
+
+@dataclass
+class History:
+    """What happened: one row a logged step (step, loss, lr) and one row an epoch.
+
+    An epoch's row: epoch (from 1), step, lr, train_loss, train_accuracy (over the epoch, while the weights changed),
+    test_loss, test_accuracy (after it), seconds, images_per_second.
+    """
+
+    steps: list[dict[str, float]] = field(default_factory=list)
+    epochs: list[dict[str, float]] = field(default_factory=list)
+
+    def column(self, name: str) -> list[float]:
+        """One value an epoch, e.g. `history.column("test_accuracy")`."""
+        return [row[name] for row in self.epochs]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What `report` is told after each logged step: epochs and steps are counted from 1, loss and accuracy are the
+    means over the epoch so far. `row` is the epoch's row of the history once it is complete, else None."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+    seconds_left: float
+    row: dict[str, float] | None = None
+
+
+def fit(
+    model: Layer,
+    data: Split,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    optimizer: SGD | None = None,
+    schedule: Schedule | None = None,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    frozen: Sequence[str] = (),
+    device: str = "cpu",
+    log_every: int = 1,
+    folder: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    config: Mapping[str, Any] | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> History:
+    """Train `model` on `data` with softmax cross-entropy and return the history; the model is changed in place.
+
+    optimizer: SGD(parameters, lr=0.1, momentum=0.9) by default. schedule: step -> learning rate; by default the
+    optimizer's. frozen: names of layers ("conv1", "layer1", ...) that stay as they are: their parameters are not
+    updated (in the default optimizer) and they run in eval mode.
+    log_every: steps between two looks at the loss; 1 looks at each, more of them let a GPU run ahead.
+    folder: where checkpoints and history.json go, one after each epoch and one on SIGINT or SIGTERM; None: nowhere.
+    resume: go on from the newest readable checkpoint in `folder`. config: settings kept in the checkpoint beside fit's
+    own; all of them must be equal when the run is resumed.
+
+    Raises TrainingDiverged; TrainingInterrupted after a signal (with a folder); SettingsDiffer and CheckpointError
+    on resuming; ValueError for settings out of range; OSError where the folder cannot be written at the start. A
+    checkpoint that cannot be written later is a warning, and training goes on: the weights are in memory.
+    """
+    if epochs < 0 or log_every < 1:
+        raise ValueError(f"epochs is {epochs} and log_every {log_every}; expected at least 0 and at least 1")
+    model.to(device)
+    if optimizer is None:
+        optimizer = SGD([parameter for parameter in model.parameters() if not _is_in(parameter.name, frozen)])
+    optimizer.velocities = [to_device(velocity, device) for velocity in optimizer.velocities]
+    run = _Run(
+        *(model, data, optimizer, schedule or Constant(optimizer.lr), epochs, batch_size, seed, augmentation),
+        *(tuple(frozen), device, log_every, None if folder is None else Path(folder), config or {}, report),
+    )
+    if run.folder is not None:
+        run.open_folder(resume)
+    run.train()
+    return run.history
+
+
+def evaluate(
+    model: Layer, x: np.ndarray, y: np.ndarray, batch_size: int = 256, device: str = "cpu"
+) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of `model` in eval mode on x (N, C, H, W), labels y (N,)."""
+    model.eval()
+    sums = None
+    for images, labels in batches(x, y, batch_size):
+        logits = model.forward(to_device(images, device))
+        labels = to_device(labels, device)
+        found = _sums(logits, labels, SoftmaxCrossEntropy().forward(logits, labels))
+        sums = found if sums is None else sums + found
+    loss, correct = to_numpy(sums).tolist()
+    return loss / len(x), correct / len(x)
+
+
+def first_nonfinite(model: Layer, x: Array) -> str | None:
+    """The path of the first layer whose output on x has a NaN or an infinity ("" is the model itself); None if none.
+
+    A layer made of layers is looked at after those in it, so the name is that of a single operation.
+    """
+    found: list[str] = []
+
+    def look(layer: Layer, path: str, direction: str, x: Array, y: Array) -> None:
+        if not found and not bool(array_namespace(y).isfinite(y).all()):
+            found.append(f"{path} ({type(layer).__name__})")
+
+    with np.errstate(all="ignore"), model.observe(look):
+        model.forward(x)
+    return found[0] if found else None
+
+
+def _sums(logits: Array, labels: Array, loss: Array) -> Array:
+    """Summed loss and number of right answers of a batch, as two float64 on the logits' device: no waiting."""
+    xp = array_namespace(logits)
+    right = (logits.argmax(1) == labels).sum()
+    return xp.stack([loss.astype(np.float64) * len(labels), right.astype(np.float64)])
+
+
+def _is_in(name: str, layers: Sequence[str]) -> bool:
+    return any(name == layer or name.startswith(f"{layer}.") for layer in layers)
+
+
+@dataclass
+class _Run:
+    """A training run: its settings, and below them all that changes from step to step."""
+
+    model: Layer
+    data: Split
+    optimizer: SGD
+    schedule: Schedule
+    epochs: int
+    batch_size: int
+    seed: int
+    augmentation: Augmentation | None
+    frozen: tuple[str, ...]
+    device: str
+    log_every: int
+    folder: Path | None
+    config: Mapping[str, Any]
+    report: Callable[[Progress], None] | None
+
+    epoch: int = 0  # complete ones
+    batch: int = 0  # complete ones of the present epoch
+    images: int = 0  # of the present epoch, like the two sums and the seconds
+    loss_sum: float = 0.0
+    correct: float = 0.0
+    seconds: float = 0.0
+    history: History = field(default_factory=History)
+
+    def __post_init__(self) -> None:
+        self.batches_per_epoch = count_batches(len(self.data.x_train), self.batch_size)
+        self.steps = self.epochs * self.batches_per_epoch
+        self.loss = SoftmaxCrossEntropy()
+        self.sums: Array = None  # of the steps since the last look at the loss, on the device
+        self.since_look = 0  # images of those steps
+        self.before: tuple | None = None  # the weights at the last look, where steps go unseen
+
+    @property
+    def step(self) -> int:
+        """Updates of the weights so far."""
+        return self.epoch * self.batches_per_epoch + self.batch
+
+    # The loop
+
+    def train(self) -> None:
+        """Run the epochs that are left. A signal is acted on between two steps, at the next look at the loss."""
+        self.started, self.first_step = time.perf_counter(), self.step
+        try:
+            with _caught_signals(self.folder is not None) as caught:
+                while self.epoch < self.epochs:
+                    self.run_epoch(caught)
+        except TrainingDiverged:
+            self.write_history()
+            raise
+
+    def run_epoch(self, caught: list[int]) -> None:
+        """The rest of the present epoch, then its row of the history and a checkpoint."""
+        self.set_modes()
+        since = time.perf_counter() - self.seconds
+        for images, labels in self.batches():
+            looked = self.one_step(images, labels)
+            self.seconds = time.perf_counter() - since
+            if looked:
+                self.tell()
+                if caught:
+                    self.stop(caught[0])
+        self.finish_epoch()
+
+    def batches(self) -> Iterator[tuple[Array, Array]]:
+        """The batches that the present epoch has left, on the device."""
+        x, y = self.data.x_train, self.data.y_train
+        place = {"seed": self.seed, "epoch": self.epoch, "start": self.batch}
+        for images, labels in batches(x, y, self.batch_size, augmentation=self.augmentation, **place):
+            yield to_device(images, self.device), to_device(labels, self.device)
+
+    def set_modes(self) -> None:
+        """Training mode, but for the layers that are frozen."""
+        self.model.train()
+        for path, layer in self.model.named_layers():
+            if _is_in(path, self.frozen):
+                layer.eval()
+
+    def one_step(self, x: Array, labels: Array) -> bool:
+        """Forward, loss, backward, update. True where the loss was looked at, which waits for the device."""
+        lr = self.schedule(self.step)
+        logits = self.model.forward(x)
+        sums = _sums(logits, labels, self.loss.forward(logits, labels))
+        self.sums = sums if self.sums is None else self.sums + sums
+        self.since_look += len(x)
+        look = (self.batch + 1) % self.log_every == 0 or self.batch + 1 == self.batches_per_epoch
+        if look:
+            self.look_at_loss(x, lr)
+        self.model.zero_grad()
+        self.model.backward(self.loss.backward())
+        self.optimizer.lr = lr
+        self.optimizer.step()
+        self.batch += 1
+        if look and self.log_every > 1:
+            self.before = self.batch, self.arrays(), self.generator_states()
+        return look
+
+    def look_at_loss(self, x: Array, lr: float) -> None:
+        """Fetch the sums, the one moment that waits for the device; note them, or raise TrainingDiverged."""
+        loss_sum, correct = to_numpy(self.sums).tolist()
+        loss = loss_sum / self.since_look
+        if not math.isfinite(loss):
+            self.diverged(x, loss)
+        self.history.steps.append({"step": self.step + 1, "loss": loss, "lr": lr})
+        self.loss_sum += loss_sum
+        self.correct += correct
+        self.images += self.since_look
+        self.sums, self.since_look = None, 0
+
+    def diverged(self, x: Array, loss: float) -> NoReturn:
+        """Raise TrainingDiverged; where steps went unseen, go back to the last look and watch each of them."""
+        if self.before is not None:
+            self.batch, arrays, generators = self.before
+            self.set_arrays(arrays, generators)
+            self.log_every, self.before, self.sums, self.since_look = 1, None, None, 0
+            for images, labels in self.batches():
+                self.one_step(images, labels)
+        raise TrainingDiverged(self.step + 1, loss, first_nonfinite(self.model, x) or "none but the loss")
+
+    def finish_epoch(self) -> None:
+        """Test, note the epoch's row, write checkpoint and history, and start the sums anew."""
+        x, y = self.data.x_test, self.data.y_test
+        test_loss, test_accuracy = evaluate(self.model, x, y, device=self.device)
+        if not math.isfinite(test_loss):
+            layer = first_nonfinite(self.model, to_device(x[: self.batch_size], self.device))
+            raise TrainingDiverged(self.step, test_loss, layer or "none but the loss")
+        row = {
+            "epoch": self.epoch + 1,
+            "step": self.step,
+            "lr": self.optimizer.lr,
+            "train_loss": self.loss_sum / self.images,
+            "train_accuracy": self.correct / self.images,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+            "seconds": self.seconds,
+            "images_per_second": self.images / max(self.seconds, 1e-9),
+        }
+        self.history.epochs.append(row)
+        self.tell(row)
+        self.epoch, self.batch, self.images = self.epoch + 1, 0, 0
+        self.loss_sum = self.correct = self.seconds = 0.0
+        self.save()
+
+    def tell(self, row: dict[str, float] | None = None) -> None:
+        """Report progress, if anybody listens."""
+        if self.report is None:
+            return
+        elapsed, done = time.perf_counter() - self.started, self.step - self.first_step
+        left = (self.steps - self.step) * elapsed / max(done, 1)
+        means = self.loss_sum / self.images, self.correct / self.images
+        speed = self.images / max(self.seconds, 1e-9)
+        self.report(Progress(self.epoch + 1, self.epochs, self.step, self.steps, *means, speed, left, row))
+
+    # What a checkpoint holds
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copies of weights and momentum, on the host."""
+        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {
+            f"{part}/{name}": np.array(to_numpy(array))
+            for part in parts
+            for name, array in parts[part].items()
+        }
+
+    def set_arrays(self, arrays: Mapping[str, np.ndarray], generators: Mapping[str, Any]) -> None:
+        """The reverse of `arrays` and `generator_states`, in place."""
+        for part, owner in (("model", self.model), ("optimizer", self.optimizer)):
+            prefix = f"{part}/"
+            found = {
+                n.removeprefix(prefix): to_device(a, self.device)
+                for n, a in arrays.items()
+                if n.startswith(prefix)
+            }
+            owner.load_state_dict(found)
+        for name, generator in self.generators():
+            generator.bit_generator.state = generators[name]
+
+    def generators(self) -> Iterator[tuple[str, np.random.Generator]]:
+        """Every random generator that a layer owns, by the layer's path and the attribute's name."""
+        for path, layer in self.model.named_layers():
+            for name, value in vars(layer).items():
+                if isinstance(value, np.random.Generator):
+                    yield f"{path}.{name}", value
+
+    def generator_states(self) -> dict[str, Any]:
+        return {name: generator.bit_generator.state for name, generator in self.generators()}
+
+    PLACE = ("epoch", "batch", "images", "loss_sum", "correct", "seconds")
+
+    def save(self) -> None:
+        """A checkpoint and history.json. What cannot be written is a warning: the weights are still in memory."""
+        if self.folder is None:
+            return
+        try:
+            self.write_checkpoint()
+            self.write_history()
+        except OSError as error:
+            warnings.warn(f"checkpoint not written, training goes on: {error}", stacklevel=2)
+
+    def write_checkpoint(self) -> Path:
+        state = {
+            **{name: getattr(self, name) for name in self.PLACE},
+            "generators": self.generator_states(),
+            "history": asdict(self.history),
+            "config": self.settings(),
+            "versions": _versions(),
+        }
+        return checkpoint.save_checkpoint(self.folder, self.step, self.arrays(), state)
+
+    def write_history(self) -> None:
+        if self.folder is not None:
+            content = {"config": self.settings(), "versions": _versions(), **asdict(self.history)}
+            atomic_write_text(self.folder / "history.json", json.dumps(content, indent=1, allow_nan=False))
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the result, as JSON gives it back: equal settings, equal bits."""
+        own = {name: getattr(self, name) for name in ("epochs", "batch_size", "seed", "frozen", "log_every")}
+        described = {
+            name: _describe(getattr(self, name)) for name in ("schedule", "optimizer", "augmentation")
+        }
+        labels = np.ascontiguousarray(self.data.y_train)
+        data = {"images": [len(labels), len(self.data.y_test)], "labels_crc32": zlib.crc32(labels.data)}
+        weights = {"parameters": sum(parameter.value.size for parameter in self.model.parameters())}
+        return json.loads(json.dumps({**own, **described, **data, **weights, **self.config}))
+
+    # Starting, stopping, going on
+
+    def open_folder(self, resume: bool) -> None:
+        """Go on from the newest checkpoint, or write a first one: a folder that cannot be written shows now."""
+        if resume:
+            _, arrays, state = checkpoint.load_checkpoint(self.folder)
+            self.restore(arrays, state)
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if checkpoint.checkpoints(self.folder):
+            raise FileExistsError(f"{self.folder} holds a run already: resume it, or choose another folder")
+        self.write_checkpoint()
+        self.write_history()
+
+    def restore(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        """Take over a checkpoint. Raises SettingsDiffer, or CheckpointError where something is missing in it."""
+        if state.get("config") != self.settings():
+            raise SettingsDiffer(state.get("config", {}), self.settings())
+        if state["versions"] != _versions():
+            warnings.warn(
+                f"the run was started with {state['versions']}, goes on with {_versions()}: "
+                "it may end with other last bits",
+                stacklevel=2,
+            )
+        self.set_arrays(arrays, state["generators"])
+        self.history = History(**state["history"])
+        for name in self.PLACE:
+            setattr(self, name, state[name])
+
+    def stop(self, signum: int) -> NoReturn:
+        """Save and raise TrainingInterrupted. Raises OSError where the checkpoint cannot be written."""
+        path = self.write_checkpoint()
+        self.write_history()
+        raise TrainingInterrupted(signum, path, self.step)
+
+
+def _describe(value: Any) -> str | None:
+    """A setting as text that is the same in every process: no memory addresses."""
+    if isinstance(value, SGD):
+        skipped = ("parameters", "lr")  # the schedule says the rate
+        plain = {
+            k: v for k, v in vars(value).items() if isinstance(v, bool | int | float) and k not in skipped
+        }
+        return f"SGD({', '.join(f'{name}={plain[name]}' for name in sorted(plain))})"
+    if value is None or is_dataclass(value):
+        return value and repr(value)
+    return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def _versions() -> dict[str, str]:
+    """What a run's last bits may depend on."""
+    return {
+        "minires": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "threads": str(num_threads()),
+    }
+
+
+@contextmanager
+def _caught_signals(active: bool) -> Iterator[list[int]]:
+    """While active, SIGINT and SIGTERM are put into the list that is given; a second one acts as it always does.
+
+    Only the main thread can do this; elsewhere, signals act as they always do.
+    """
+    caught: list[int] = []
+    if not active or threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def catch(number: int, frame: object) -> None:
+        caught.append(number)
+        signal.signal(number, before[number])
+
+    try:
+        for number in before:
+            signal.signal(number, catch)
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
