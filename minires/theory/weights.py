@@ -1,0 +1,192 @@
+"""One weight matrix: what a finite sample of an initializer's weights must look like.
+
+An initializer of minires says its own variance and kurtosis (`minires.init`); here is what follows for the numbers that
+a test can compute from N drawn weights w with E w = 0, E w^2 = s^2, m_k = E w^k / s^k (kappa = m_4):
+
+    mean              E = 0,     sd = s / sqrt(N)
+    S = mean w^2      E = s^2,   relative variance (kappa - 1) / N              (known mean 0)
+    unbiased variance E = s^2,   relative variance 2/(N-1) + (kappa - 3)/N      (estimated mean)
+    mean w^4 / S^2    E = kappa, variance (m_8 - m_4^2 - 4 m_4 (m_6 - m_4) + 4 m_4^2 (m_4 - 1)) / N      (delta method)
+    max |w|           <= bound, exactly
+
+The kurtosis is measured free of scale, so that a wrong variance and a wrong distribution are told apart.
+
+*Moments of a normal truncated at +-a standard deviations.* With c = a phi(a) / (Phi(a) - 1/2), by parts:
+    M_0 = 1,  M_2k = (2k - 1) M_{2k-2} - a^{2k-2} c        (of the underlying standard normal)
+so its variance is v(a) = M_2 = 1 - c, 0.7737 for a = 2: a sampler that truncates must divide by sqrt(v), or it
+hands out a quarter less variance than it says. (`minires.init` has v and kappa; the tests here need m_6 and m_8 too.)
+
+*Orthogonal weights* are no independent entries: W W^T = gain^2 I (or W^T W, whichever is smaller) is an identity of
+every draw, so mean w^2 is the same number in every draw and a z-score for it would be nonsense. What is random is
+the rotation: by Haar's measure E W_00 = 0 and E W_00^4 / (E W_00^2)^2 = 3n/(n+2), n the longer side. QR alone gives
+Q_00 <= 0 always; the signs of R's diagonal must be moved into Q (Mezzadri 2007, math-ph/0609050).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minires.theory.stats import normal_cdf
+
+Law = Any  # an initializer of minires.init: it has .variance(shape) and .kurtosis(shape)
+
+
+class Family(NamedTuple):
+    """A distribution of weights up to scale: standardized moments m_4, m_6, m_8, bound in standard deviations."""
+
+    name: str
+    m4: float
+    m6: float
+    m8: float
+    bound: float = math.inf
+
+    def second_moment_sd(self, n: int) -> float:
+        """Relative standard deviation of the mean square of n entries."""
+        return math.sqrt((self.m4 - 1) / n)
+
+    def kurtosis_sd(self, n: int) -> float:
+        """Standard deviation of the empirical kurtosis mean w^4 / (mean w^2)^2 of n entries."""
+        m4, m6, m8 = self.m4, self.m6, self.m8
+        return math.sqrt((m8 - m4**2 - 4 * m4 * (m6 - m4) + 4 * m4**2 * (m4 - 1)) / n)
+
+    def density(self, x: np.ndarray, sd: float) -> np.ndarray:
+        """Probability density at x of this family with standard deviation sd."""
+        u = np.asarray(x, dtype=float) / sd
+        if self.name == "uniform":
+            return np.where(np.abs(u) <= self.bound, 1 / (2 * self.bound * sd), 0.0)
+        if self.name == "normal":
+            return np.exp(-0.5 * u * u) / (math.sqrt(2 * math.pi) * sd)
+        a = self.truncation
+        inner = sd * self.bound / a  # standard deviation of the normal that was truncated
+        mass = 2 * normal_cdf(a) - 1
+        normal = np.exp(-0.5 * (np.asarray(x) / inner) ** 2) / (math.sqrt(2 * math.pi) * inner * mass)
+        return np.where(np.abs(u) <= self.bound, normal, 0.0)
+
+    @property
+    def truncation(self) -> float:
+        """At how many standard deviations of the underlying normal the truncated family is cut."""
+        return float(self.name.split()[-1])
+
+
+def _truncated_moments(a: float) -> tuple[float, float, float, float]:
+    """M_2, M_4, M_6, M_8."""
+    phi = math.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
+    c = a * phi / (normal_cdf(a) - 0.5)
+    moments, last = [], 1.0
+    for k in range(1, 5):
+        last = (2 * k - 1) * last - a ** (2 * k - 2) * c
+        moments.append(last)
+    return tuple(moments)
+
+
+def truncated(a: float = 2.0) -> Family:
+    """The normal truncated at +-a of its own standard deviations, rescaled to unit variance."""
+    m2, m4, m6, m8 = _truncated_moments(a)
+    return Family(f"normal truncated at {a:g}", m4 / m2**2, m6 / m2**3, m8 / m2**4, a / math.sqrt(m2))
+
+
+NORMAL = Family("normal", 3.0, 15.0, 105.0)
+UNIFORM = Family("uniform", 9 / 5, 27 / 7, 9.0, math.sqrt(3))
+FAMILIES = (NORMAL, UNIFORM, truncated(2.0), truncated(3.0), truncated(1.0))
+
+
+def family(law: Law, shape: Sequence[int]) -> Family | None:
+    """The family of a law's entries, recognized by its kurtosis; None where entries are not independent and random."""
+    if type(law).__name__ in ("Orthogonal", "DeltaOrthogonal", "Dirac") or law.variance(shape) == 0:
+        return None
+    kurtosis = law.kurtosis(shape)
+    for candidate in FAMILIES:
+        if math.isclose(candidate.m4, kurtosis, rel_tol=1e-6):
+            return candidate
+    raise ValueError(
+        f"no family with kurtosis {kurtosis:.6g} is known; {law} is none of normal, uniform, truncated"
+    )
+
+
+def bound(law: Law, shape: Sequence[int]) -> float:
+    """The largest absolute value the law allows; inf for a normal."""
+    found = family(law, shape)
+    if found is None:
+        return math.inf
+    return found.bound * math.sqrt(law.variance(shape))
+
+
+def mean_z(w: np.ndarray, law: Law, shape: Sequence[int]) -> float:
+    """z-score of the mean of weights drawn for ``shape`` (any number of draws together)."""
+    return float(w.mean(dtype=float)) * math.sqrt(w.size / law.variance(shape))
+
+
+def second_moment_z(w: np.ndarray, law: Law, shape: Sequence[int]) -> float:
+    """z-score of the mean square."""
+    ratio = mean_square(w) / law.variance(shape)
+    return (ratio - 1) / family(law, shape).second_moment_sd(w.size)
+
+
+def variance_z(w: np.ndarray, law: Law, shape: Sequence[int]) -> float:
+    """z-score of the unbiased variance around the sample's own mean."""
+    n, kurtosis = w.size, family(law, shape).m4
+    ratio = float(w.var(dtype=float, ddof=1)) / law.variance(shape)
+    return (ratio - 1) / math.sqrt(2 / (n - 1) + (kurtosis - 3) / n)
+
+
+def kurtosis_z(w: np.ndarray, law: Law, shape: Sequence[int]) -> float:
+    """z-score of the scale-free kurtosis: does the sample have the law's distribution, whatever its variance."""
+    return family_z(w, family(law, shape))
+
+
+def family_z(w: np.ndarray, candidate: Family) -> float:
+    """z-score of the sample's kurtosis under a family."""
+    return (empirical_kurtosis(w) - candidate.m4) / candidate.kurtosis_sd(w.size)
+
+
+def mean_square(w: np.ndarray) -> float:
+    """Mean of w^2 in float64."""
+    return float(np.mean(np.square(w, dtype=float)))
+
+
+def empirical_kurtosis(w: np.ndarray) -> float:
+    """mean w^4 / (mean w^2)^2 in float64."""
+    squares = np.square(w, dtype=float)
+    return float(np.mean(squares**2) / np.mean(squares) ** 2)
+
+
+class Identity(NamedTuple):
+    """Two sides of an identity: largest difference, and what rounding may make of it."""
+
+    error: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance
+
+
+def orthogonality(w: np.ndarray, gain: float = 1.0) -> Identity:
+    """[ID] W W^T = gain^2 I for W flattened to (C_out, fan_in), or W^T W where that is smaller.
+
+    The tolerance is 16 eps per unit of gain^2 * sqrt(longer side): Householder QR leaves an error of a few eps in each
+    of the columns' inner products, and rounding to the array's own dtype another.
+    """
+    matrix = np.asarray(w).reshape(w.shape[0], -1)
+    matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = matrix.astype(float)
+    error = np.abs(wide @ wide.T - gain**2 * np.eye(len(wide))).max()
+    eps = np.finfo(matrix.dtype).eps
+    return Identity(float(error), 16 * float(eps) * gain**2 * math.sqrt(matrix.shape[1]))
+
+
+def haar_z(corner: np.ndarray, n: int) -> tuple[float, float]:
+    """z-scores of E W_00 = 0 and E W_00^4 = 3/(n(n+2)) from R draws of W_00 / gain of a Haar matrix, longer side n.
+
+    The squared entry of a uniform unit vector is Beta(1/2, (n-1)/2), so E W^2k = (2k-1)!! / (n (n+2) ... (n+2k-2)).
+    """
+    corner = np.asarray(corner, dtype=float)
+    m2, m4, m8 = 1 / n, 3 / (n * (n + 2)), 105 / (n * (n + 2) * (n + 4) * (n + 6))
+    draws = corner.size
+    first = corner.mean() / math.sqrt(m2 / draws)
+    fourth = (np.mean(corner**4) - m4) / math.sqrt((m8 - m4**2) / draws)
+    return float(first), float(fourth)
