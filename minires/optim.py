@@ -17,6 +17,7 @@ from typing import Protocol
 
 from minires.backend import Array, array_namespace
 from minires.nn.layer import Parameter
+from minires.ops.layout import check_number
 
 
 class SGD:
@@ -36,26 +37,25 @@ class SGD:
         weight_decay: float = 0.0,
         decay_all: bool = True,
     ) -> None:
-        for name, value in {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}.items():
-            if not value >= 0:
-                raise ValueError(f"{name} is {value}; expected a number >= 0")
+        self.lr, self.momentum = check_number("lr", lr, 0), check_number("momentum", momentum, 0)
+        self.weight_decay, self.decay_all = check_number("weight_decay", weight_decay, 0), decay_all
         if nesterov and momentum == 0:
             raise ValueError("nesterov is True but momentum is 0; expected a momentum to look ahead with")
         self.parameters = list(parameters)
         if not self.parameters:
             raise ValueError("parameters is empty; expected model.parameters()")
-        self.lr, self.momentum, self.nesterov = lr, momentum, nesterov
-        self.weight_decay, self.decay_all = weight_decay, decay_all
+        self.nesterov = nesterov
         self.velocities = [array_namespace(p.value).zeros_like(p.value) for p in self.parameters]
 
     def step(self) -> None:
         """Moves every parameter once, by its `.grad`."""
+        lr = float(self.lr)  # a np.float64 would turn float32 weights into float64
         for i, p in enumerate(self.parameters):
             grad = p.grad
             if self.weight_decay and (self.decay_all or p.value.ndim >= 2):
                 grad = grad + self.weight_decay * p.value
             velocity = self.velocities[i] = self.momentum * self.velocities[i] + grad
-            p.value = p.value - self.lr * (grad + self.momentum * velocity if self.nesterov else velocity)
+            p.value = p.value - lr * (grad + self.momentum * velocity if self.nesterov else velocity)
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the velocities, by the parameters' names."""
@@ -79,6 +79,8 @@ def clip_grad_norm(parameters: Sequence[Parameter], max_norm: float) -> Array:
     """Scales all gradients by one factor so that their joint norm is at most `max_norm`; returns the norm before."""
     if not max_norm > 0:
         raise ValueError(f"max_norm is {max_norm}; expected a number > 0")
+    if not parameters:
+        raise ValueError("parameters is empty; expected model.parameters()")
     xp = array_namespace(*(p.grad for p in parameters))
     norm = xp.sqrt(sum((xp.abs(p.grad) ** 2).sum() for p in parameters))
     factor = xp.minimum(1.0, max_norm / (norm + 1e-12))
@@ -122,6 +124,10 @@ class Cosine:
     lr: float
     steps: int
     final: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; expected at least 1")
 
     def __call__(self, step: int) -> float:
         done = min(1.0, step / self.steps)

@@ -44,7 +44,7 @@ def zero_gamma(model: Any) -> None:
             "model: expected residual blocks with BatchNorm, found none: zero_gamma has nothing to set"
         )
     for norm in norms:
-        norm.weight.value = norm.weight.value * 0
+        norm.weight.value = _zeros_like(norm.weight.value)
 
 
 def fixup(model: Any) -> None:
@@ -61,9 +61,9 @@ def fixup(model: Any) -> None:
         *first, last = block.branch_convolutions()
         for conv in first:
             conv.weight.value = conv.weight.value * len(blocks) ** (-1 / (2 * len(first)))
-        last.weight.value = last.weight.value * 0
+        last.weight.value = _zeros_like(last.weight.value)
     head = model.parameters()[-2]
-    head.value = head.value * 0
+    head.value = _zeros_like(head.value)
 
 
 def lsuv(model: Any, x: Array, tolerance: float = 0.02, passes: int = 10) -> dict[str, float]:
@@ -88,6 +88,10 @@ def lsuv(model: Any, x: Array, tolerance: float = 0.02, passes: int = 10) -> dic
             layer.weight.value = layer.weight.value / std
     model.load_state_dict({**model.state_dict(), **before})
     return found
+
+
+def _zeros_like(value: Array) -> Array:
+    return array_namespace(value).zeros_like(value)
 
 
 def _blocks(model: Any) -> list[Any]:

@@ -11,12 +11,12 @@ import math
 import numpy as np
 
 from minires import ops
-from minires.backend import Array
+from minires.backend import Array, array_namespace
 from minires.init import HeNormal, Initializer
 from minires.init.distributions import Rng, generator
 from minires.nn.layer import Layer, Parameter
 from minires.ops.im2col import Pair
-from minires.ops.layout import output_size, pair
+from minires.ops.layout import check_number, output_size, pair
 
 
 class Conv2d(Layer):
@@ -119,15 +119,16 @@ class BatchNorm2d(Layer):
     buffers = ("running_mean", "running_var")
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.num_features, self.eps = num_features, check_number("eps", eps, 0)
+        self.momentum = check_number("momentum", momentum, 0)
         self.weight = Parameter(np.ones(num_features, np.float32))
         self.bias = Parameter(np.zeros(num_features, np.float32))
         self.running_mean = np.zeros(num_features, np.float32)
         self.running_var = np.ones(num_features, np.float32)
 
     def reset_buffers(self) -> None:
-        self.running_mean = self.running_mean * 0
-        self.running_var = self.running_var * 0 + 1
+        xp = array_namespace(self.running_mean)
+        self.running_mean, self.running_var = xp.zeros_like(self.running_mean), xp.ones_like(self.running_var)
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
         weight, bias = self.weight.value, self.bias.value
@@ -165,7 +166,7 @@ class LeakyReLU(Layer):
     """x where x > 0, else slope * x."""
 
     def __init__(self, slope: float = 0.01) -> None:
-        self.slope = slope
+        self.slope = check_number("slope", slope, 0)
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
         return ops.leaky_relu_forward(x, self.slope)
@@ -247,9 +248,7 @@ class Dropout(Layer):
     """In training each number is dropped with probability p and the others are divided by 1 - p."""
 
     def __init__(self, p: float = 0.5, rng: Rng = 0) -> None:
-        if not 0 <= p < 1:
-            raise ValueError(f"p is {p}; expected a probability of dropping, 0 <= p < 1")
-        self.p, self.rng = p, generator(rng)
+        self.p, self.rng = check_number("p", p, 0, below=1), generator(rng)
 
     def _forward(self, x: Array) -> tuple[Array, Array | None]:
         return ops.dropout_forward(x, self.p, rng=self.rng) if self.training else (x, None)

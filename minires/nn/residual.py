@@ -86,7 +86,7 @@ class ResidualBlock(Layer):
         for name in self.branch:
             y = getattr(self, name).forward(y)
         if self.branch_scale != 1:
-            y = y * self.branch_scale
+            y = y * float(self.branch_scale)  # a np.float64 would turn float32 into float64
         if self.shortcut is not None:
             y = ops.elementwise(operator.add, y, self.shortcut.forward(x))
         if self.after_sum is not None:
@@ -96,7 +96,7 @@ class ResidualBlock(Layer):
     def _backward(self, dy: Array, cache: None) -> Array:
         if self.after_sum is not None:
             dy = getattr(self, self.after_sum).backward(dy)
-        dx = dy if self.branch_scale == 1 else dy * self.branch_scale
+        dx = dy if self.branch_scale == 1 else dy * float(self.branch_scale)
         for name in reversed(self.branch):
             dx = getattr(self, name).backward(dx)
         if self.shortcut is not None:

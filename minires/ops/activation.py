@@ -65,7 +65,7 @@ class LeakyReLUCache(NamedTuple):
 def leaky_relu_forward(x: Array, slope: float = 0.01) -> tuple[Array, LeakyReLUCache]:
     """x of any shape, slope >= 0 -> y, cache."""
     xp = check_arrays(x=x)
-    check_number("slope", slope, 0)
+    slope = check_number("slope", slope, 0)
     y = elementwise(lambda x: xp.where(x.real > 0, x, x * slope), x)
     return y, LeakyReLUCache(x, slope)
 

@@ -82,7 +82,7 @@ def batchnorm_forward(
             check_shape(name, array, x.shape[1:2], f"since x has {x.shape[1]} channels")
     if (mean is None) != (var is None):
         raise ValueError("mean and var: one of them is None; expected both (inference) or neither (training)")
-    check_number("eps", eps, 0)
+    eps = check_number("eps", eps, 0)
     count = x.size // x.shape[1]
     if mean is None and count == 1:
         raise ValueError(

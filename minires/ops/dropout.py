@@ -20,7 +20,7 @@ def dropout_forward(x: Array, p: float, *, rng: np.random.Generator) -> tuple[Ar
     Raises ValueError unless 0 <= p < 1, TypeError unless rng is a numpy.random.Generator.
     """
     xp = check_arrays(x=x)
-    check_number("p", p, 0, below=1)
+    p = check_number("p", p, 0, below=1)
     if not isinstance(rng, np.random.Generator):
         raise TypeError(
             f"rng is {rng!r}; expected a numpy.random.Generator, as from np.random.default_rng(0)"

@@ -70,13 +70,17 @@ def _in_short(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def check_number(name: str, value: float, minimum: float, below: float = math.inf) -> None:
-    """TypeError unless `value` is a real number, ValueError unless minimum <= value < below (NaN never is)."""
+def check_number(name: str, value: float, minimum: float, below: float = math.inf) -> float:
+    """`value` as a plain number; TypeError unless it is a real one, ValueError unless minimum <= value < below.
+
+    (NaN never is. A np.float64 is made plain, since it would turn float32 arrays into float64.)
+    """
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}; expected a number")
     if not minimum <= value < below:
         limit = "" if below == math.inf else f" and below {below}"
         raise ValueError(f"{name} is {value}; expected a number of at least {minimum}{limit}")
+    return float(value)
 
 
 def check_ndim(name: str, array: Array, axes: str) -> None:
