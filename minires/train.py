@@ -237,8 +237,9 @@ class _Run:
     def train(self) -> None:
         """Run the epochs that are left. A signal is acted on between two steps, at the next look at the loss."""
         self.started, self.first_step = time.perf_counter(), self.step
+        self.remember()
         try:
-            with _caught_signals(self.folder is not None) as caught:
+            with _caught_signals(self.folder is not None) as caught, _quiet_overflow():
                 while self.epoch < self.epochs:
                     self.run_epoch(caught)
         except TrainingDiverged:
@@ -287,9 +288,14 @@ class _Run:
         self.optimizer.lr = lr
         self.optimizer.step()
         self.batch += 1
-        if look and self.log_every > 1:
-            self.before = self.batch, self.arrays(), self.generator_states()
+        if look:
+            self.remember()
         return look
+
+    def remember(self) -> None:
+        """Keep the weights of a moment when the loss was looked at, where the steps after it go unseen."""
+        if self.log_every > 1:
+            self.before = self.batch, self.arrays(), self.generator_states()
 
     def look_at_loss(self, x: Array, lr: float) -> None:
         """Fetch the sums, the one moment that waits for the device; note them, or raise TrainingDiverged."""
@@ -477,6 +483,17 @@ def _versions() -> dict[str, str]:
         "machine": platform.machine(),
         "threads": str(num_threads()),
     }
+
+
+@contextmanager
+def _quiet_overflow() -> Iterator[None]:
+    """A loss that is not finite ends in TrainingDiverged; NumPy's own warnings on the way there say less.
+
+    (np.errstate would do, did it reach the threads that work on shares of the batch.)
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(overflow|invalid value) encountered", RuntimeWarning)
+        yield
 
 
 @contextmanager

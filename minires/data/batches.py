@@ -58,7 +58,10 @@ def batches(
     start: int = 0,
     augmentation: Augmentation | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One epoch of x (N, C, H, W) and labels y (N,) in pieces of `batch_size`; the last may be smaller.
+    """One epoch of x (N, C, H, W) and labels y (N,) in pieces of at most `batch_size` images.
+
+    Where `batch_size` does not divide N, the pieces are of equal size but for one image. (Full pieces and a rest of
+    two images, say, would end every epoch with a step in a random direction and spoil BatchNorm's statistics.)
 
     seed: None gives the images in their order, unchanged (for evaluation); an int shuffles and augments.
     epoch: every epoch of a seed has its own order. start: the first batch to give, for a run that is resumed.
@@ -73,19 +76,19 @@ def batches(
         )
     if seed is None and augmentation is not None:
         raise ValueError("augmentation needs a seed; seed is None")
-    numbers = range(start, count_batches(len(x), batch_size))
+    count = count_batches(len(x), batch_size)
     order = np.arange(len(x)) if seed is None else np.random.default_rng((seed, epoch)).permutation(len(x))
 
     def prepare(number: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = order[number * batch_size : (number + 1) * batch_size]
+        chosen = order[len(x) * number // count : len(x) * (number + 1) // count]
         images = x[chosen]
         if augmentation is not None:
             images = augmentation.apply(images, np.random.default_rng((seed, epoch, number)))
         return images, y[chosen]
 
-    return map(prepare, numbers)
+    return map(prepare, range(start, count))
 
 
 def count_batches(images: int, batch_size: int) -> int:
-    """How many batches an epoch of so many images has, the last partial one included."""
+    """How many batches an epoch of so many images has: the least number that has none above `batch_size`."""
     return -(-images // batch_size)

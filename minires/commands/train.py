@@ -1,0 +1,396 @@
+"""`minires train`: trains a residual network, and leaves weights, history and a picture of the curves behind."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import warnings
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minires.commands import (
+    CommandError,
+    add_device_argument,
+    console,
+    positive_number,
+    whole_number,
+)
+
+if TYPE_CHECKING:
+    from minires.nn import ResNet
+    from minires.recipes import Settings
+    from minires.train import History, Progress
+
+HELP = "train a residual network: digits by default, MNIST, Fashion-MNIST or CIFAR-10 where their files are"
+
+DATA = ("digits", "mnist", "fashion", "cifar10")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options without a default here take it from the data set's settings in `minires.recipes`."""
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data", choices=DATA, help="what to train on (default: digits, which need no download)"
+    )
+    data.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where its files are (default: $MINIRES_DATA, then the user's cache)",
+    )
+    data.add_argument(
+        "--hold-out",
+        dest="held_out",
+        type=whole_number(1),
+        metavar="N",
+        help="test on N of the training images instead of the test files",
+    )
+    data.add_argument(
+        "--pad",
+        type=whole_number(0),
+        metavar="N",
+        help="random crops: pad by N pixels and cut out a window (default: 1 for digits, 2 for MNIST, 4 for CIFAR-10)",
+    )
+    data.add_argument(
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        help="mirror half of the images (default: for CIFAR-10 and fashion)",
+    )
+
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model",
+        metavar="NAME",
+        help="resnetN or plainN (no shortcuts), N = 6n + 2 (default: resnet8; resnet20 for CIFAR-10)",
+    )
+    model.add_argument(
+        "--width", type=whole_number(1), metavar="N", help="channels of the first stage (default: 16)"
+    )
+    model.add_argument(
+        "--shortcut",
+        choices=("A", "B"),
+        help="where the shape changes: A subsamples and pads, B projects (default: A)",
+    )
+    model.add_argument(
+        "--batchnorm",
+        action=argparse.BooleanOptionalAction,
+        help="BatchNorm after each convolution (default: yes)",
+    )
+    model.add_argument(
+        "--init",
+        metavar="NAME",
+        help="what the weights are drawn from: he-normal (default), xavier-uniform, orthogonal, ...",
+    )
+    model.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="start from these weights (.npz, .safetensors); a head of another shape is drawn anew",
+    )
+    model.add_argument(
+        "--freeze",
+        dest="frozen",
+        action=argparse.BooleanOptionalAction,
+        help="with --weights: train the head alone",
+    )
+
+    recipe = parser.add_argument_group("training")
+    recipe.add_argument(
+        "--recipe",
+        choices=("he2015",),
+        help="He et al. 2015, section 4.2, for CIFAR-10; options given beside it replace its own",
+    )
+    recipe.add_argument(
+        "--epochs",
+        type=whole_number(1),
+        metavar="N",
+        help="passes over the training images (default: 20 for digits)",
+    )
+    recipe.add_argument(
+        "--batch-size", type=whole_number(1), metavar="N", help="images a step (default: 32 for digits)"
+    )
+    recipe.add_argument(
+        "--lr", type=positive_number, metavar="RATE", help="highest learning rate (default: 0.1)"
+    )
+    recipe.add_argument(
+        "--schedule", choices=("cosine", "step", "constant"), help="how the rate falls (default: cosine)"
+    )
+    recipe.add_argument(
+        "--warmup",
+        type=whole_number(0),
+        metavar="STEPS",
+        help="steps over which the rate rises to its highest (default: 0)",
+    )
+    recipe.add_argument("--momentum", type=fraction, metavar="M", help="of SGD (default: 0.9)")
+    recipe.add_argument(
+        "--nesterov", action=argparse.BooleanOptionalAction, help="Nesterov's momentum (default: no)"
+    )
+    recipe.add_argument("--weight-decay", type=fraction, metavar="D", help="of SGD (default: 1e-4)")
+    recipe.add_argument(
+        "--seed",
+        type=whole_number(0),
+        metavar="N",
+        help="start of all random numbers; the same seed gives the same run, bit for bit (default: 0)",
+    )
+
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the run (default: a new one, runs/DATA-MODEL)"
+    )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with the run in this folder, from its newest checkpoint",
+    )
+    parser.add_argument(
+        "--log-every",
+        type=whole_number(1),
+        metavar="N",
+        help="look at the loss every N steps (default: 1; 10 on a GPU, which may then run ahead)",
+    )
+    add_device_argument(parser)
+
+
+def fraction(text: str) -> float:
+    """An argparse type: a number from 0 up to, not including, 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0 up to, not including, 1")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains. 0: done; 1: diverged or not saved; 130, 143: stopped by Ctrl-C, SIGTERM, after saving."""
+    from minires import data as datasets
+    from minires.checkpoint import CheckpointError
+    from minires.train import SettingsDiffer
+
+    try:
+        settings = _resumed_settings(args) if args.resume else None
+        name = settings.data if settings else args.data or "digits"
+        held_out = settings.held_out if settings else args.held_out
+        data = datasets.load(name, args.data_dir, held_out)
+        settings = settings or _settings(args, len(data.x_train))
+        return _train(args, settings, data)
+    except (datasets.DataError, CheckpointError, SettingsDiffer, FileExistsError, ValueError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the user named."""
+    from minires.recipes import Settings
+
+    named = {field.name: getattr(args, field.name) for field in fields(Settings)}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _settings(args: argparse.Namespace, train_images: int) -> Settings:
+    """The data set's defaults, or the recipe's, with what the user named in place of them."""
+    from minires.recipes import DEFAULTS, INITIALIZERS, depth_of, he2015
+
+    given = _given(args)
+    name = given.get("data", "digits")
+    base = DEFAULTS[name]
+    if args.recipe == "he2015":
+        if name != "cifar10":
+            raise CommandError(f"--recipe he2015 is made for --data cifar10, not for {name}")
+        base = he2015(given.get("model", base.model), train_images)
+    settings = replace(base, **given)
+    depth_of(settings.model)
+    if settings.init not in INITIALIZERS:
+        raise CommandError(f"--init {settings.init}: expected one of {', '.join(INITIALIZERS)}")
+    if settings.frozen and settings.weights is None:
+        raise CommandError("--freeze keeps layers as they are in a file: it needs --weights FILE")
+    return settings
+
+
+def _resumed_settings(args: argparse.Namespace) -> Settings:
+    """The settings of the run in args.resume. CommandError where options were given that differ from them."""
+    from minires.checkpoint import load_checkpoint
+    from minires.recipes import Settings
+    from minires.train import SettingsDiffer
+
+    if (args.out is not None and args.out != args.resume) or args.recipe:
+        raise CommandError("--resume goes on in the run's folder with its settings: no --out, no --recipe")
+    _, _, state = load_checkpoint(args.resume)
+    saved = state.get("config", {}).get("run")
+    if saved is None:
+        raise CommandError(f"{args.resume} was not written by `minires train`")
+    given = _given(args)
+    if any(saved[name] != value for name, value in given.items()):
+        raise SettingsDiffer({name: saved[name] for name in given}, given)
+    args.log_every = args.log_every or state["config"]["log_every"]
+    return Settings(**saved)
+
+
+def _train(args: argparse.Namespace, settings: Settings, data: Any) -> int:
+    from minires.recipes import build_model, fit_arguments
+    from minires.train import TrainingDiverged, TrainingInterrupted, fit
+
+    model = build_model(settings, data.x_train.shape[1])
+    if settings.weights is not None and not args.resume:
+        _load_weights(model, settings.weights)
+    folder = args.resume or args.out or _new_folder(settings)
+    log_every = args.log_every or (1 if args.device == "cpu" else 10)
+    try:
+        with _Display(settings) as display:
+            history = fit(
+                model,
+                data,
+                **fit_arguments(settings, model, data),
+                device=args.device,
+                log_every=log_every,
+                folder=folder,
+                resume=bool(args.resume),
+                config={"run": asdict(settings)},
+                report=display.show,
+            )
+    except TrainingInterrupted as stop:
+        print(f"{stop}\nGo on with:  python -m minires train --resume {folder}")
+        return 128 + stop.signal
+    except TrainingDiverged as problem:
+        print(f"minires train: {problem}. What came before: {folder / 'history.json'}", file=sys.stderr)
+        return 1
+    saved, written = _write_results(folder, settings, model, history)
+    _print_summary(settings, model, history, written)
+    return 0 if saved else 1
+
+
+def _load_weights(model: ResNet, file: str) -> None:
+    """Start from a file: all of it has to fit, but for a head of another shape, which is left as it was drawn."""
+    from minires import init
+    from minires.checkpoint import read_weights
+
+    weights = read_weights(file)
+    report = init.from_pretrained(model, weights, strict=False)
+    wrong = [
+        *report.missing,
+        *report.unexpected,
+        *(m for m in report.misshaped if not m.startswith("linear.")),
+    ]
+    if wrong:
+        raise CommandError(f"{file} does not fit {len(model.parameters())} parameters of the model: {report}")
+    console().print(f"{file}: {report}")
+
+
+def _new_folder(settings: Settings) -> Path:
+    """runs/DATA-MODEL, with a number behind it where there is such a run already."""
+    stem = Path("runs") / f"{settings.data}-{settings.model}"
+    names = (stem if n == 1 else stem.with_name(f"{stem.name}-{n}") for n in range(1, 10_000))
+    return next(name for name in names if not name.exists())
+
+
+def _write_results(
+    folder: Path, settings: Settings, model: ResNet, history: History
+) -> tuple[bool, list[Path]]:
+    """Weights and curves into the run's folder; if it cannot be written, into a temporary one: nothing is lost."""
+    from minires.checkpoint import write_weights
+    from minires.plot.curves import draw_history
+    from minires.plot.style import save
+
+    for saved, target in ((True, folder), (False, None)):
+        try:
+            target = target or Path(tempfile.mkdtemp(prefix="minires-"))
+            write_weights(target / "weights.npz", model.state_dict(), {"run": asdict(settings)})
+            save(draw_history(history, f"{settings.model} on {settings.data}"), target / "curves.png")
+            return saved, [
+                target / name
+                for name in ("weights.npz", "curves.png", "history.json")
+                if (target / name).exists()
+            ]
+        except OSError as error:
+            warnings.warn(f"results not written into {target}: {error}", stacklevel=2)
+    return False, []
+
+
+class _Display:
+    """The live line of a run; where the output is no terminal, a plain line an epoch instead."""
+
+    def __init__(self, settings: Settings) -> None:
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        self.console = console()
+        line = "loss {task.fields[loss]:7.4f}  accuracy {task.fields[accuracy]:6.2%}  {task.fields[speed]:,.0f} images/s"
+        self.bar = Bar(
+            TextColumn("epoch {task.fields[epoch]:>3}/{task.fields[epochs]}"),
+            BarColumn(bar_width=None),
+            TextColumn(line + "  {task.fields[left]} left"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        start = {
+            "epoch": 1,
+            "epochs": settings.epochs,
+            "loss": 0.0,
+            "accuracy": 0.0,
+            "speed": 0.0,
+            "left": "?",
+        }
+        self.task = self.bar.add_task("", total=None, **start)
+
+    def __enter__(self) -> _Display:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.bar.stop()
+
+    def show(self, now: Progress) -> None:
+        """What `train.fit` reports."""
+        self.bar.update(
+            self.task,
+            completed=now.step,
+            total=now.steps,
+            epoch=now.epoch,
+            loss=now.loss,
+            accuracy=now.accuracy,
+            speed=now.images_per_second,
+            left=_clock(now.seconds_left),
+        )
+        if now.row is not None and not self.console.is_terminal:
+            row = now.row
+            self.console.print(
+                f"epoch {now.epoch:>3}/{now.epochs}  loss {row['train_loss']:.4f}  test loss {row['test_loss']:.4f}  "
+                f"test accuracy {row['test_accuracy']:.2%}  {row['images_per_second']:,.0f} images/s  "
+                f"{_clock(now.seconds_left)} left",
+                highlight=False,
+            )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"
+
+
+def _print_summary(settings: Settings, model: ResNet, history: History, written: list[Path]) -> None:
+    from rich.table import Table
+
+    last = history.epochs[-1]
+    best = max(history.epochs, key=lambda row: row["test_accuracy"])
+    seconds = sum(history.column("seconds"))
+    speed = sum(history.column("images_per_second")) / len(history.epochs)
+    table = Table(
+        title=f"{settings.model} on {settings.data}, seed {settings.seed}",
+        title_justify="left",
+        show_header=False,
+    )
+    for what, value in (
+        ("parameters", f"{sum(p.value.size for p in model.parameters()):,}"),
+        ("epochs, steps", f"{last['epoch']}, {last['step']:,}"),
+        ("training loss, accuracy", f"{last['train_loss']:.4f}, {last['train_accuracy']:.2%}"),
+        ("test loss, accuracy", f"{last['test_loss']:.4f}, [bold]{last['test_accuracy']:.2%}[/bold]"),
+        ("best test accuracy", f"{best['test_accuracy']:.2%} after epoch {best['epoch']}"),
+        (
+            "time, images/s",
+            f"{_clock(seconds)}, {speed:,.0f}",
+        ),
+        *(("" if i else "written", str(path)) for i, path in enumerate(written)),
+    ):
+        table.add_row(what, value)
+    console().print(table)
