@@ -16,7 +16,7 @@ from minires.init import HeNormal, Initializer
 from minires.init.distributions import Rng, generator
 from minires.nn.layer import Layer, Parameter
 from minires.ops.im2col import Pair
-from minires.ops.layout import check_number, output_size, pair
+from minires.ops.layout import check_arrays, check_number, check_shape, output_size, pair, whole
 
 
 class Conv2d(Layer):
@@ -35,7 +35,10 @@ class Conv2d(Layer):
         weight_init: Initializer = HeNormal(),
         rng: Rng | None = None,
     ) -> None:
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels, self.out_channels = (
+            whole("in_channels", in_channels),
+            whole("out_channels", out_channels),
+        )
         self.kernel_size, self.stride = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
         self.padding, self.dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
         shape = (out_channels, in_channels, *self.kernel_size)
@@ -87,7 +90,10 @@ class Linear(Layer):
         weight_init: Initializer = HeNormal(),
         rng: Rng | None = None,
     ) -> None:
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features, self.out_features = (
+            whole("in_features", in_features),
+            whole("out_features", out_features),
+        )
         self.weight = Parameter(weight_init.sample((out_features, in_features), generator(rng)))
         self.bias = Parameter(np.zeros(out_features, np.float32)) if bias else None
 
@@ -119,7 +125,7 @@ class BatchNorm2d(Layer):
     buffers = ("running_mean", "running_var")
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        self.num_features, self.eps = num_features, check_number("eps", eps, 0)
+        self.num_features, self.eps = whole("num_features", num_features), check_number("eps", eps, 0)
         self.momentum = check_number("momentum", momentum, 0)
         self.weight = Parameter(np.ones(num_features, np.float32))
         self.bias = Parameter(np.zeros(num_features, np.float32))
@@ -264,9 +270,13 @@ class Flatten(Layer):
     """(N, ...) -> (N, features), in the order of the shape (C, H, W)."""
 
     def _forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
-        return x.reshape(len(x), -1), x.shape
+        check_arrays(x=x)
+        if x.ndim < 2:
+            raise ValueError(f"x has shape {x.shape}; expected (N, ...)")
+        return x.reshape(self._output_shape(x.shape)), x.shape
 
     def _backward(self, dy: Array, cache: tuple[int, ...]) -> Array:
+        check_shape("dy", dy, self._output_shape(cache), "the shape of the forward's output")
         return dy.reshape(cache)
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -119,6 +119,15 @@ def loss_upstream(dy: Array | float, like: Array) -> Array | float:
     return dy
 
 
+def whole(name: str, value: int) -> int:
+    """A size: TypeError unless `value` is a whole number, ValueError unless it is at least 1."""
+    if not hasattr(value, "__index__") or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; expected a whole number")
+    if value < 1:
+        raise ValueError(f"{name} is {value}; expected at least 1")
+    return int(value)
+
+
 def pair(name: str, value: int | tuple[int, int], minimum: int) -> tuple[int, int]:
     """An int or a pair of them -> (vertical, horizontal), each at least `minimum`."""
     both = (value, value) if not isinstance(value, tuple | list) else tuple(value)
