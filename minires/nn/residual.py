@@ -20,6 +20,7 @@ from minires import ops
 from minires.backend import Array, array_namespace
 from minires.nn.layer import Layer
 from minires.nn.layers import BatchNorm2d, Conv2d, Identity, ReLU, Sequential
+from minires.ops.layout import check_arrays, check_shape, whole
 
 
 class Subsample(Layer):
@@ -28,16 +29,21 @@ class Subsample(Layer):
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         if out_channels < in_channels:
             raise ValueError(f'shortcut "A": out_channels is {out_channels}; expected at least {in_channels}')
-        self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
+        self.in_channels, self.out_channels = whole("in_channels", in_channels), out_channels
+        self.stride = whole("stride", stride)
         self.first = (out_channels - in_channels) // 2
 
     def _forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
+        xp = check_arrays(x=x)
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x has shape {x.shape}; expected (N, {self.in_channels}, H, W)")
         rows = x.transpose(0, 2, 3, 1)[:, :: self.stride, :: self.stride]
-        y = array_namespace(x).zeros((*rows.shape[:3], self.out_channels), x.dtype)
+        y = xp.zeros((*rows.shape[:3], self.out_channels), x.dtype)
         y[..., self.first : self.first + self.in_channels] = rows
         return y.transpose(0, 3, 1, 2), x.shape
 
     def _backward(self, dy: Array, cache: tuple[int, ...]) -> Array:
+        check_shape("dy", dy, self._output_shape(cache), "the shape of the forward's output")
         n, c, h, w = cache
         dx = array_namespace(dy).zeros((n, h, w, c), dy.dtype)
         sent = dy.transpose(0, 2, 3, 1)[..., self.first : self.first + c]

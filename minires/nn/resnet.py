@@ -20,6 +20,7 @@ from minires.init.distributions import Rng
 from minires.nn.layer import Layer
 from minires.nn.layers import Conv2d, GlobalAvgPool2d, Linear, ReLU, Sequential
 from minires.nn.residual import BasicBlock, Bottleneck, PreActBlock, ResidualBlock, make_norm
+from minires.ops.layout import whole
 
 
 class ResNet(Layer):
@@ -40,6 +41,11 @@ class ResNet(Layer):
         weight_init: Initializer = HeNormal(),
         rng: Rng = 0,
     ) -> None:
+        width, num_classes = whole("width", width), whole("num_classes", num_classes)
+        if not blocks or min(blocks) < 1:
+            raise ValueError(
+                f"blocks is {tuple(blocks)}; expected at least one block in each stage, as in (3, 3, 3)"
+            )
         make_block = partial(
             block, shortcut=shortcut, batchnorm=batchnorm, activation=activation, branch_scale=branch_scale
         )
@@ -107,7 +113,7 @@ def resnet(
     """
     if blocks is None:
         per_stage = 9 if block is Bottleneck else 6
-        if depth < per_stage + 2 or (depth - 2) % per_stage:
+        if whole("depth", depth) < per_stage + 2 or (depth - 2) % per_stage:
             examples = ", ".join(str(per_stage * n + 2) for n in (1, 2, 3))
             raise ValueError(
                 f"depth is {depth}; expected {per_stage}n + 2 for {block.__name__}: {examples}, ..."
