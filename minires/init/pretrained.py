@@ -46,7 +46,14 @@ def from_pretrained(model: Any, state_dict: Mapping[str, np.ndarray], strict: bo
     model is left as it was. Otherwise what fits is loaded: to transfer all but the head, say.
     """
     own = model.state_dict()
-    given = {translate(name): (name, array) for name, array in state_dict.items() if not _is_counter(name)}
+    given: dict[str, tuple[str, np.ndarray]] = {}
+    for name, array in state_dict.items():
+        if translate(name) in given:
+            raise ValueError(
+                f"state_dict holds both {given[translate(name)][0]} and {name}; expected one of them"
+            )
+        if not _is_counter(name):
+            given[translate(name)] = name, array
     report = LoadReport()
     fitting = {}
     for name, value in own.items():

@@ -152,7 +152,10 @@ class Layer:
         return state
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Takes over all values, converted to this model's dtype and device; ValueError unless names and shapes fit."""
+        """Takes over all values, converted to this model's dtype and device.
+
+        ValueError unless names and shapes fit, TypeError for what is not floating-point; nothing is loaded then.
+        """
         own = self.state_dict()
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unexpected:
@@ -165,7 +168,11 @@ class Layer:
                 raise ValueError(
                     f"state: {name} has shape {tuple(state[name].shape)}; expected {value.shape}"
                 )
-        new = {name: array_namespace(v).asarray(state[name]).astype(v.dtype) for name, v in own.items()}
+            if state[name].dtype.kind not in ("f", value.dtype.kind):
+                raise TypeError(
+                    f"state: {name} has dtype {state[name].dtype}; expected floating-point numbers"
+                )
+        new = {name: to_device(state[name], array_namespace(v)).astype(v.dtype) for name, v in own.items()}
         for parameter in self.parameters():
             parameter.value = new[parameter.name]
         for name, layer, attribute in self.named_buffers():
