@@ -94,6 +94,40 @@ def write_weights(
         raise CheckpointError(f"{path}: the ending says the format; expected .npz or .safetensors")
 
 
+def pytorch_names(
+    state: Mapping[str, np.ndarray], head: str = "linear", projection: str = "shortcut"
+) -> dict[str, np.ndarray]:
+    """The arrays under the names that a PyTorch ResNet has for them: its head, and its projections (torchvision: "fc"
+    and "downsample"). Whatever convention `state` has, prefixes and counters are dropped.
+    """
+    from .init.pretrained import translate
+
+    renamed = {"linear": head, "shortcut": projection}
+    kept = {
+        translate(name): array for name, array in state.items() if not name.endswith("num_batches_tracked")
+    }
+    return {
+        ".".join(renamed.get(part, part) for part in name.split(".")): array for name, array in kept.items()
+    }
+
+
+def read_pytorch(path: Path) -> Weights:
+    """The arrays of a .pth, .pt or .th file, through PyTorch's own reader in its mode that runs no code.
+
+    Raises CheckpointError where PyTorch is not installed, or the file is damaged or holds more than weights.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise CheckpointError(
+            f"{path}: files of PyTorch are read by PyTorch, which is not installed"
+        ) from None
+    with _as_checkpoint_error(path):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = content.get("state_dict", content)
+        return {name: tensor.detach().numpy() for name, tensor in state.items()}
+
+
 @contextmanager
 def _as_checkpoint_error(path: Path) -> Iterator[None]:
     """Turn what zipfile, zlib, NumPy and safetensors raise on damaged files into one error that names the file."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from . import init, nn, optim
 from .data import Augmentation, Split, count_batches
 
@@ -108,6 +110,51 @@ def build_model(settings: Settings, in_channels: int, num_classes: int = 10) -> 
         weight_init=INITIALIZERS[settings.init](),
         rng=settings.seed,
     )
+
+
+def model_for(weights: Mapping[str, np.ndarray], plain: bool = False) -> nn.ResNet:
+    """The network that a file's arrays belong to, by their names and shapes, with these weights in it.
+
+    plain: without shortcuts, which the names do not tell. Raises ValueError for what is no ResNet of BasicBlocks.
+    """
+    shapes = {init.pretrained.translate(name): array.shape for name, array in weights.items()}
+    try:
+        width, in_channels = shapes["conv1.weight"][:2]
+        num_classes = shapes["linear.weight"][0]
+    except (KeyError, IndexError, ValueError):
+        raise ValueError("weights: no conv1.weight and linear.weight in them, as a ResNet has") from None
+    blocks = _blocks_in(shapes, width)
+    shortcut = "B" if any(".shortcut." in name for name in shapes) else "A"
+    model = nn.resnet(
+        blocks=blocks,
+        width=width,
+        shortcut=None if plain else shortcut,
+        batchnorm="bn1.weight" in shapes,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        weight_init=init.Zeros(),
+    )
+    init.from_pretrained(model, weights)
+    return model
+
+
+def _blocks_in(shapes: Mapping[str, tuple[int, ...]], width: int) -> tuple[int, ...]:
+    """Blocks in each stage. The shapes are compared, so that no model much larger than the file is ever built."""
+    stages: list[int] = []
+    while f"layer{len(stages) + 1}.0.conv1.weight" in shapes:
+        stage, blocks = len(stages) + 1, 0
+        while (shape := shapes.get(f"layer{stage}.{blocks}.conv1.weight")) is not None:
+            channels = width * 2 ** (stage - 1)
+            if len(shape) != 4 or shape[0] != channels or shape[2:] != (3, 3):
+                name = f"layer{stage}.{blocks}.conv1.weight"
+                raise ValueError(
+                    f"weights: {name} is {shape}; expected ({channels}, ..., 3, 3), as in a BasicBlock"
+                )
+            blocks += 1
+        stages.append(blocks)
+    if not stages:
+        raise ValueError("weights: no layer1.0.conv1.weight in them, as a ResNet has")
+    return tuple(stages)
 
 
 def build_schedule(settings: Settings, steps: int) -> Callable[[int], float]:

@@ -315,11 +315,12 @@ class _Display:
         from rich.progress import Progress as Bar
 
         self.console = console()
-        line = "loss {task.fields[loss]:7.4f}  accuracy {task.fields[accuracy]:6.2%}  {task.fields[speed]:,.0f} images/s"
+        values = "loss {task.fields[loss]:7.4f}  accuracy {task.fields[accuracy]:6.2%}"
+        speed = "{task.fields[speed]:,.0f} images/s  {task.fields[left]} left"
         self.bar = Bar(
             TextColumn("epoch {task.fields[epoch]:>3}/{task.fields[epochs]}"),
             BarColumn(bar_width=None),
-            TextColumn(line + "  {task.fields[left]} left"),
+            TextColumn(f"{values}  {speed}"),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,

@@ -2,7 +2,7 @@
 
 from .batches import Augmentation, batches, count_batches
 from .cifar import load_cifar10, load_cifar10_test
-from .datasets import NAMES, find, load
+from .datasets import NAMES, find, load, load_test, recognize
 from .digits import load_digits
 from .split import DataError, Split, hold_out, normalize
 
@@ -19,5 +19,7 @@ __all__ = [
     "load_cifar10",
     "load_cifar10_test",
     "load_digits",
+    "load_test",
     "normalize",
+    "recognize",
 ]

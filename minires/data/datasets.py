@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from .cifar import load_cifar10
+import numpy as np
+
+from .cifar import load_cifar10, load_cifar10_test
 from .digits import load_digits
-from .idx import load_idx
+from .idx import load_idx, load_idx_part
 from .split import DataError, Split, hold_out
 
 FOLDERS: dict[str, tuple[str, ...]] = {
@@ -21,11 +22,8 @@ FOLDERS: dict[str, tuple[str, ...]] = {
 
 NAMES = ("digits", *FOLDERS)
 
-_LOADERS: dict[str, Callable[[Path, int | None], Split]] = {
-    "mnist": lambda folder, held_out: load_idx(folder, 0.1307, 0.3081, held_out),
-    "fashion": lambda folder, held_out: load_idx(folder, 0.2860, 0.3530, held_out),
-    "cifar10": load_cifar10,
-}
+PIXELS = {"mnist": (0.1307, 0.3081), "fashion": (0.2860, 0.3530)}
+"""Mean and standard deviation of the training images' pixels, scaled to [0, 1]."""
 
 
 def load(name: str, data_dir: Path | None = None, held_out: int | None = None) -> Split:
@@ -39,7 +37,28 @@ def load(name: str, data_dir: Path | None = None, held_out: int | None = None) -
     if name == "digits":
         split = load_digits()
         return split if held_out is None else hold_out(split.x_train, split.y_train, held_out)
-    return _LOADERS[name](find(name, data_dir), held_out)
+    folder = find(name, data_dir)
+    return load_cifar10(folder, held_out) if name == "cifar10" else load_idx(folder, *PIXELS[name], held_out)
+
+
+def load_test(name: str, data_dir: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The test images and labels of `name` alone, for which the training files need not be there. Errors as `load`."""
+    if name == "digits":
+        return load_digits()[2:]
+    folder = find(name, data_dir)
+    return load_cifar10_test(folder) if name == "cifar10" else load_idx_part(folder, "t10k", *PIXELS[name])
+
+
+def recognize(folder: Path) -> str:
+    """The name of the data set whose files lie in `folder`. (MNIST and Fashion-MNIST differ by the folder's name.)
+
+    Raises DataError where there are none.
+    """
+    if _holds(folder, "cifar10"):
+        return "cifar10"
+    if _holds(folder, "mnist"):
+        return "fashion" if "fashion" in folder.resolve().name.lower() else "mnist"
+    raise DataError(f"{folder}: holds the files of no data set that minires knows ({', '.join(FOLDERS)})")
 
 
 def find(name: str, data_dir: Path | None = None) -> Path:

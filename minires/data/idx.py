@@ -92,11 +92,15 @@ def load_idx(folder: Path, mean: float, std: float, held_out: int | None = None)
     there, they are what is divided.
     """
     if held_out is None:
-        (x_train, y_train), (x_test, y_test) = read_labeled(folder, "train"), read_labeled(folder, "t10k")
-        return Split(normalize(x_train, [mean], [std]), y_train, normalize(x_test, [mean], [std]), y_test)
+        return Split(*load_idx_part(folder, "train", mean, std), *load_idx_part(folder, "t10k", mean, std))
     part = "train" if _found(folder, "train-images-idx3") else "t10k"
-    x, y = read_labeled(folder, part)
-    return hold_out(normalize(x, [mean], [std]), y, held_out)
+    return hold_out(*load_idx_part(folder, part, mean, std), held_out)
+
+
+def load_idx_part(folder: Path, part: str, mean: float, std: float) -> tuple[np.ndarray, np.ndarray]:
+    """`read_labeled` with the images normalized: float32."""
+    images, labels = read_labeled(folder, part)
+    return normalize(images, [mean], [std]), labels
 
 
 def _found(folder: Path, stem: str) -> Path | None:
