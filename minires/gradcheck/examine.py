@@ -1,0 +1,259 @@
+"""One tensor's gradient against numerical derivatives: which entries, which step, what verdict.
+
+Small tensors are checked entry by entry. Large ones by a sample of entries, plus random directions that move every
+entry at once: an error in any entry shows in the derivative along each direction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from minires.backend import Array
+from minires.gradcheck import gates, numerical
+from minires.gradcheck.gates import Switch
+from minires.gradcheck.numerical import Probe
+from minires.gradcheck.report import TensorReport
+
+RESOLUTION = 1e-3
+"""`pass` promises that an error of this size, relative to the typical entry, would have been seen."""
+
+ON_SWITCH = 2.0**-10
+"""A step this much smaller still crosses only if the point lies on the switch itself."""
+
+Evaluate = Callable[[Array], tuple[Array, list[Switch] | None]]
+"""The value of one tensor -> the output y, and the state of all switches (None where they cannot be seen)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to check: by which method, how many entries, along how many directions."""
+
+    method: str
+    max_entries: int
+    directions: int
+    u: float
+    """Unit roundoff of the precision the function computes in."""
+    rng: np.random.Generator
+
+
+@dataclass
+class Measured:
+    """The numerical derivatives behind a tensor's report: flat indices, estimates, bounds, and which are usable."""
+
+    indices: np.ndarray
+    values: np.ndarray
+    bounds: np.ndarray
+    usable: np.ndarray
+
+    def complete(self, shape: tuple[int, ...]) -> np.ndarray | None:
+        """The whole gradient, if every entry was measured and at most a few are left out (NaN there)."""
+        if len(self.indices) < math.prod(shape) or self.usable.mean() < 0.5:
+            return None
+        whole = np.full(math.prod(shape), np.nan)
+        whole[self.indices] = np.where(self.usable, self.values, np.nan)
+        return whole.reshape(shape)
+
+
+@dataclass
+class _Tally:
+    """Probes of one tensor, while they are collected."""
+
+    labels: list[str] = field(default_factory=list)
+    claims: list[float] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
+    crossed: list[bool] = field(default_factory=list)
+    on_switch: int = 0
+    expected: float = 0.0
+
+
+class Examination:
+    """The check of one tensor at one point. `base` is the output and the switches there."""
+
+    def __init__(self, value: Array, evaluate: Evaluate, dy: Array, plan: Plan) -> None:
+        self.value, self.evaluate, self.dy, self.plan = value, evaluate, dy, plan
+        self.y0, self.switches = evaluate(value)
+        self.scale = numerical.typical_size(value)
+        self.total = float(np.sum(np.abs(dy) * np.maximum(np.abs(self.y0), _rms(self.y0))))
+
+    def run(self, name: str, gradient: Array) -> tuple[TensorReport, Measured]:
+        """Holds `gradient` (of value's shape) against the numerical one."""
+        size = self.value.size
+        entries = np.arange(size)
+        if size > self.plan.max_entries:
+            entries = np.sort(self.plan.rng.choice(size, self.plan.max_entries, replace=False))
+        step = self._step(entries)
+        tally = _Tally()
+        for index in entries:
+            self._probe(tally, self._unit(index), step, str(_position(index, self.value.shape)), gradient)
+        for number in range(self.plan.directions if len(entries) < size else 0):
+            direction = self.plan.rng.choice([-1.0, 1.0], size) / math.sqrt(size)
+            self._probe(tally, direction, step, f"direction {number + 1}", gradient)
+        return self._judge(name, gradient, tally, entries)
+
+    def _step(self, entries: np.ndarray) -> float:
+        if self.plan.method == "complex":
+            return 1.0
+        coarse = numerical.pilot_step(self.scale, self.plan.u)
+        pilots = []
+        for index in self.plan.rng.choice(entries, min(3, len(entries)), replace=False):
+            pilots.append(self._measure(self._unit(index), coarse)[0])
+        return numerical.choose_step(pilots, self.scale, self.plan.u)
+
+    def _unit(self, index: int) -> np.ndarray:
+        direction = np.zeros(self.value.size)
+        direction[index] = 1.0
+        return direction
+
+    def _measure(self, direction: np.ndarray, step: float) -> tuple[Probe, list[list[Switch] | None]]:
+        """The probe along `direction`, and the switches as they stood at the outermost points."""
+        line, seen = direction.reshape(self.value.shape), {}
+
+        def at(t: complex) -> Array:
+            y, seen[t] = self.evaluate(self.value + t * line)
+            return y
+
+        if self.plan.method == "complex":
+            probe = numerical.probe_complex(at, self.dy, self.scale)
+            return probe, list(seen.values())
+        moving = np.abs(direction) > 0
+        reach = float(np.sqrt(np.sum(np.square(self.value.ravel()[moving]))))
+        probe = numerical.probe_central(at, self.dy, self.y0, step, reach)
+        return probe, [seen[2 * step], seen[-2 * step]]
+
+    def _probe(
+        self, tally: _Tally, direction: np.ndarray, step: float, label: str, gradient: Array
+    ) -> None:
+        probe, sides = self._measure(direction, step)
+        tally.labels.append(label)
+        tally.claims.append(float(np.sum(gradient.ravel() * direction)))
+        tally.probes.append(probe)
+        if self.switches is None or self.plan.method == "complex":
+            tally.crossed.append(self.plan.method == "complex" and gates.touched(sides[0]))
+            return
+        tally.expected += -math.expm1(-gates.expected_crossings(*sides))
+        tally.crossed.append(gates.crossed(self.switches, *sides))
+        if tally.crossed[-1]:
+            _, close = self._measure(direction, step * ON_SWITCH)
+            tally.on_switch += gates.crossed(self.switches, *close)
+
+    def _judge(
+        self, name: str, gradient: Array, tally: _Tally, entries: np.ndarray
+    ) -> tuple[TensorReport, Measured]:
+        values = np.array([p.value for p in tally.probes])
+        claims = np.array(tally.claims)
+        noise = self._noise(tally)
+        bounds = np.array([p.bound(n) for p, n in zip(tally.probes, noise, strict=True)])
+        crossed = np.array(tally.crossed, dtype=bool)
+        if self.switches is None and self.plan.method != "complex":
+            crossed = self._bent(tally, noise, entries)
+        usable = ~crossed & np.isfinite(values)
+        errors = np.abs(claims - values)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            excess = np.where(usable, errors / np.maximum(bounds, 1e-300), -1.0)
+        excess[np.isnan(excess)] = np.inf
+        worst = int(np.argmax(excess))
+        measured = Measured(entries, *(a[: len(entries)] for a in (values, bounds, usable)))
+        verdict, reason = self._verdict(gradient, tally, values, bounds, usable, excess)
+        report = TensorReport(
+            name,
+            self.value.shape,
+            verdict,
+            reason,
+            self._coverage(entries, tally),
+            tally.labels[worst],
+            claims[worst],
+            values[worst],
+            errors[worst],
+            bounds[worst],
+            int(np.sum(crossed)),
+            None if self.switches is None else tally.expected,
+        )
+        return report, measured
+
+    def _noise(self, tally: _Tally) -> np.ndarray:
+        """Error of one evaluation of f for each probe: u S, or what the fourth differences show if that is more."""
+        noise = self.plan.u * np.array([p.size for p in tally.probes])
+        smooth = [p.bend for p, crossed in zip(tally.probes, tally.crossed, strict=True) if not crossed]
+        if len(smooth) < 5:
+            return noise
+        seen = np.median(smooth) / (0.6745 * math.sqrt(70))  # a fourth difference of noise has variance 70
+        moving = np.array([p.bend > 0 or p.size > 0 for p in tally.probes])
+        return np.where(moving, np.maximum(noise, min(3 * seen, 100 * self.plan.u * self.total)), noise)
+
+    def _bent(self, tally: _Tally, noise: np.ndarray, entries: np.ndarray) -> np.ndarray:
+        """Kinks of a function whose switches cannot be seen: more bend than rounding and truncation explain."""
+        crossed = np.zeros(len(noise), dtype=bool)
+        for i, (probe, n) in enumerate(zip(tally.probes, noise, strict=True)):
+            crossed[i] = probe.bend > 16 * n + probe.step * probe.truncation
+        for i in np.flatnonzero(crossed[: len(entries)])[:20]:
+            close, _ = self._measure(self._unit(entries[i]), tally.probes[i].step * ON_SWITCH)
+            tally.on_switch += close.bend > 16 * noise[i]
+        return crossed
+
+    def _verdict(
+        self,
+        gradient: Array,
+        tally: _Tally,
+        values: np.ndarray,
+        bounds: np.ndarray,
+        usable: np.ndarray,
+        excess: np.ndarray,
+    ) -> tuple[str, str]:
+        if not np.all(np.isfinite(values)):
+            return "fail", "forward is not finite a small step away from this point"
+        if np.any(excess > 1):
+            return "fail", f"{int(np.sum(excess > 1))} of {int(np.sum(usable))} differ by more than the bound"
+        crossings = int(np.sum(~usable))
+        if (kink := self._kink(tally, crossings, len(usable))) is not None:
+            return "kink", kink
+        nothing = 64 * self.plan.u * self.total / self.scale
+        if np.max(np.abs(gradient), initial=0.0) <= nothing and np.all(np.abs(values) <= bounds + nothing):
+            return "vacuous", "the gradient is zero whatever is done here, so a backward that returns 0 would pass"
+        if self.plan.u > numerical.ROUNDOFF["float64"]:
+            return "roundoff", "computed in float32: nothing finer than its rounding can be seen; use float64"
+        positive = bounds[usable][bounds[usable] > 0]
+        if len(positive) and np.median(positive) > RESOLUTION * _rms(values[usable]):
+            return "roundoff", (
+                f"entries of about {_rms(values[usable]):.1e}, but this step resolves {np.median(positive):.1e}: "
+                'scale the loss up, or use method="complex"'
+            )
+        return "pass", "agrees within the estimated numerical error" + _left_out(crossings, tally)
+
+    def _kink(self, tally: _Tally, crossings: int, probes: int) -> str | None:
+        """Why the kinks spoil this check, or None if they are few enough."""
+        if tally.on_switch:
+            return (
+                f"{tally.on_switch} of {probes} entries lie on a switch (a ReLU input of exactly 0, a tie in a "
+                "max-pool): there is no derivative there"
+            )
+        if self.switches is None:
+            return f"{crossings} of {probes} steps crossed a kink" if crossings > probes / 2 else None
+        if crossings > gates.poisson_quantile(tally.expected) or crossings == probes:
+            return f"{crossings} of {probes} steps crossed a switch; the law expects {tally.expected:.2g}"
+        return None
+
+    def _coverage(self, entries: np.ndarray, tally: _Tally) -> str:
+        """How much of the tensor was looked at: "all 60", or "40 of 2304 + 2 directions"."""
+        directions = len(tally.probes) - len(entries)
+        if not directions:
+            return f"all {self.value.size}"
+        return f"{len(entries)} of {self.value.size} + {directions} directions"
+
+
+def _rms(x: Array) -> float:
+    return math.sqrt(np.mean(np.square(x))) if x.size else 0.0
+
+
+def _position(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(index, shape)) if shape else ()
+
+
+def _left_out(crossings: int, tally: _Tally) -> str:
+    if not crossings:
+        return ""
+    law = f", the law expects {tally.expected:.2g}" if tally.expected else ""
+    return f" ({crossings} left out at a kink{law})"

@@ -1,0 +1,145 @@
+"""What a gradient check found: a verdict for every tensor with its reason, and what is wrong in words.
+
+    pass      the gradient agrees with the numerical one within the estimated numerical error
+    fail      it does not (or has the wrong shape, is not finite, or the function broke a rule of conduct)
+    kink      the step crossed the switch of a ReLU or max-pool too often, or the point lies on one
+    roundoff  it agrees, but this step could not have seen an error of a thousandth
+    vacuous   it agrees, but a wrong gradient would have agreed as well
+
+Only `pass` is evidence of a right gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+SEVERITY = ("pass", "roundoff", "kink", "vacuous", "fail")
+"""From good to bad; a report is as good as the worst of its tensors."""
+
+STYLE = {"pass": "green", "fail": "bold red", "kink": "yellow", "roundoff": "yellow", "vacuous": "yellow"}
+
+
+@dataclass
+class TensorReport:
+    """One gradient (or the output y itself) held against its reference."""
+
+    name: str
+    shape: tuple[int, ...]
+    verdict: str
+    reason: str
+    coverage: str = ""
+    worst: str = ""
+    """Index of the worst entry, or "direction 1"."""
+    analytic: float | None = None
+    reference: float | None = None
+    error: float | None = None
+    bound: float | None = None
+    left_out: int = 0
+    """Entries and directions not used, because the step crossed a kink."""
+    expected_left_out: float | None = None
+    """What the law of kinks expects; None where the switches cannot be seen."""
+
+
+@dataclass
+class IdentityReport:
+    """An equation that has to hold up to rounding, whatever the numbers are."""
+
+    name: str
+    left: float
+    right: float
+    bound: float
+
+    @property
+    def holds(self) -> bool:
+        return abs(self.left - self.right) <= self.bound
+
+
+@dataclass
+class GradReport:
+    """All that one check found. `print(report)` is a table, the diagnosis below it."""
+
+    title: str
+    tensors: list[TensorReport]
+    identities: list[IdentityReport] = field(default_factory=list)
+    offences: list[str] = field(default_factory=list)
+    """Rules broken whatever the numbers say (dy changed in place, ...), each a sentence."""
+    notes: list[str] = field(default_factory=list)
+    diagnosis: str | None = None
+    """A sentence that names the fault; None where nothing fails."""
+    fault: str | None = None
+    """Name of the catalogue's fault that the diagnosis rests on (two joined by " + "), if it is one."""
+    alike: list[str] = field(default_factory=list)
+    """Other faults of the catalogue that do the same on these inputs."""
+    hint: str | None = None
+    """Where to look, without the solution."""
+
+    @property
+    def verdict(self) -> str:
+        """The worst verdict of all tensors; `fail` too if a rule was broken or an identity does not hold."""
+        if self.offences or not all(i.holds for i in self.identities):
+            return "fail"
+        return max((t.verdict for t in self.tensors), key=SEVERITY.index)
+
+    @property
+    def reason(self) -> str:
+        """Why the verdict is what it is: the reasons of the tensors that brought it about."""
+        reasons = [f"{t.name}: {t.reason}" for t in self.tensors if t.verdict == self.verdict]
+        broken = [f"{i.name} does not hold" for i in self.identities if not i.holds]
+        return "; ".join(dict.fromkeys([*self.offences, *broken, *reasons]))
+
+    def __getitem__(self, name: str) -> TensorReport:
+        """The report of one tensor, by its name."""
+        for tensor in self.tensors:
+            if tensor.name == name:
+                return tensor
+        raise KeyError(f"no tensor {name!r}; there are {', '.join(t.name for t in self.tensors)}")
+
+    def __rich__(self) -> Group:
+        from rich.console import Group
+        from rich.text import Text
+
+        lines: list[object] = [self._table()]
+        if self.identities:
+            kept = sum(i.holds for i in self.identities)
+            lines.append(Text(f"identities: {kept} of {len(self.identities)} hold up to rounding"))
+            broken = [i for i in self.identities if not i.holds]
+            lines += [Text(f"  broken: {i.name}: {i.left:.9g} is not {i.right:.9g}") for i in broken[:5]]
+        lines += [Text(f"{t.name}: {t.reason}") for t in self.tensors if t.verdict not in ("pass", "fail")]
+        lines += [Text(f"broken rule: {sentence}", "bold red") for sentence in self.offences]
+        lines += [Text(f"note: {sentence}") for sentence in self.notes]
+        lines.append(Text(f"verdict: {self.verdict}", STYLE[self.verdict]))
+        if self.diagnosis:
+            lines.append(Text(f"diagnosis: {self.diagnosis}", "bold"))
+        if self.hint:
+            lines.append(Text(f"hint: {self.hint}"))
+        return Group(*lines)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(file=StringIO(), width=120, color_system=None, highlight=False)
+        console.print(self)
+        return console.file.getvalue().rstrip()
+
+    def _table(self) -> object:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=self.title, title_justify="left", header_style="bold")
+        for column in ("tensor", "shape", "checked", "worst entry"):
+            table.add_column(column)
+        for column in ("yours", "reference", "error", "bound"):
+            table.add_column(column, justify="right")
+        table.add_column("verdict")
+        for t in self.tensors:
+            numbers = (t.analytic, t.reference, t.error, t.bound)
+            cells = ["" if n is None else f"{n:.6g}" for n in numbers[:2]]
+            cells += ["" if n is None else f"{n:.1e}" for n in numbers[2:]]
+            shape = "x".join(map(str, t.shape)) or "one number"
+            table.add_row(t.name, shape, t.coverage, t.worst, *cells, Text(t.verdict, STYLE[t.verdict]))
+        return table
