@@ -33,9 +33,9 @@ KINDS = "biufc"
 """The kinds of dtype a file may hold: booleans, integers, floating-point and complex numbers."""
 
 MOST_MEMBERS = 10_000
-MOST_HEADER = 1 << 20
+MOST_HEADER = {".npy": 1000, ".safetensors": 1 << 20}
 MOST_INFLATION = 3
-"""Arrays in a file; bytes of a safetensors header; a compressed archive's contents relative to the archive."""
+"""Arrays in a file; bytes of a header (one array's, a whole file's); an archive's contents relative to its size."""
 
 CHUNK = 1 << 16
 
@@ -156,8 +156,15 @@ def _read_npz(path: Path) -> tuple[Weights, dict[str, Any]]:
         members = archive.infolist()
         _check_members(path, members)
         arrays = {member.filename.removesuffix(".npy"): _read_member(archive, member) for member in members}
-    metadata = arrays.pop(METADATA, None)
-    return arrays, {} if metadata is None else json.loads(metadata.tobytes())
+    stored = arrays.pop(METADATA, None)
+    return arrays, {} if stored is None else _parse_metadata(stored.tobytes())
+
+
+def _parse_metadata(text: str | bytes) -> dict[str, Any]:
+    metadata = json.loads(text)
+    if not isinstance(metadata, dict):
+        raise ValueError("its metadata is no JSON object")
+    return metadata
 
 
 def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
@@ -183,7 +190,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarra
         if version not in ((1, 0), (2, 0)):
             raise CheckpointError(f"{archive.filename}: {member.filename} has .npy version {version}")
         read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-        shape, fortran_order, dtype = read_header(file, max_header_size=CHUNK)
+        shape, fortran_order, dtype = read_header(file, max_header_size=MOST_HEADER[".npy"])
         _check_array(f"{archive.filename}: {member.filename}", shape, dtype, member.file_size - file.tell())
         array = np.empty(math.prod(shape), dtype)
         target, at = memoryview(array.view(np.uint8)), 0
@@ -209,7 +216,8 @@ def _check_array(where: str, shape: tuple[int, ...], dtype: np.dtype, available:
 
 # safetensors
 
-CHECKSUM = "minires.sha256"
+OWN = "minires"
+"""The key of minires' part of a safetensors file's metadata: JSON, {"sha256": ..., "metadata": JSON in turn}."""
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: str) -> str:
@@ -223,37 +231,37 @@ def _checksum(arrays: Mapping[str, np.ndarray], metadata: str) -> str:
 
 
 def _safetensors_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:
-    from_library = _safetensors_library()
     text = json.dumps(metadata)
-    return from_library.save(dict(arrays), {"minires": text, CHECKSUM: _checksum(arrays, text)})
+    own = json.dumps({"sha256": _checksum(arrays, text), "metadata": text})
+    return _safetensors().numpy.save(dict(arrays), {OWN: own})
 
 
 def _read_safetensors(path: Path) -> tuple[Weights, dict[str, Any]]:
-    from safetensors import safe_open
-
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
-    if header > min(MOST_HEADER, path.stat().st_size - 8):
+    if header > min(MOST_HEADER[".safetensors"], path.stat().st_size - 8):
         raise CheckpointError(
             f"{path}: not a safetensors file, or damaged: it claims a header of {header} bytes"
         )
-    with safe_open(path, framework="np") as file:
+    with _safetensors().safe_open(path, framework="np") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         metadata = file.metadata() or {}
-    text = metadata.get("minires", "{}")
-    if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(arrays, text):
+    if OWN not in metadata:
+        return arrays, {}
+    own = _parse_metadata(metadata[OWN])
+    if own["sha256"] != _checksum(arrays, own["metadata"]):
         raise CheckpointError(f"{path}: damaged: its content does not have the checksum written into it")
-    return arrays, json.loads(text)
+    return arrays, _parse_metadata(own["metadata"])
 
 
-def _safetensors_library() -> Any:
+def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError:
         raise CheckpointError(
             'files of safetensors need the package of that name: pip install "minires[pretrained]"'
         ) from None
-    return safetensors.numpy
+    return safetensors
 
 
 # Checkpoints of a run

@@ -1,0 +1,210 @@
+"""Files of weights: what is written is read back, by minires and by others; damaged files are refused."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minires import checkpoint, init, nn
+from minires.checkpoint import CheckpointError, read, read_weights, write_weights
+from minires.recipes import model_for
+
+from .damage import damaged_files, hostile, originals, outcome
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+KINDS = pytest.mark.parametrize("kind", [".npz", ".safetensors"])
+
+
+def same(a, b):
+    """Whether two state dicts hold the same arrays under the same names."""
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def strided():
+    """Arrays of many dtypes and memory orders, by name."""
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal((4, 6, 8)).astype(np.float32)
+    return {
+        "plain": base,
+        "transposed": base.transpose(2, 0, 1),
+        "every.other": base[:, ::2, ::-1],
+        "fortran": np.asfortranarray(base[0]),
+        "scalar": np.array(3.5),
+        "empty": np.empty((0, 3), np.float32),
+        "integers": np.arange(5),
+        "flags": np.array([True, False]),
+    }
+
+
+@KINDS
+def test_what_is_written_is_read(tmp_path, kind):
+    arrays = strided()
+    write_weights(tmp_path / f"w{kind}", arrays, {"note": "ä", "n": [1, 2]})
+    found, metadata = read(tmp_path / f"w{kind}")
+    assert metadata == {"note": "ä", "n": [1, 2]} and found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype and found[name].shape == array.shape
+        assert np.array_equal(found[name], array)
+
+
+@KINDS
+def test_files_are_the_same_to_the_last_byte(tmp_path, kind):
+    for name in "ab":
+        write_weights(tmp_path / f"{name}{kind}", strided())
+    assert (tmp_path / f"a{kind}").read_bytes() == (tmp_path / f"b{kind}").read_bytes()
+
+
+def test_others_read_what_minires_writes(tmp_path):
+    arrays = strided()
+    write_weights(tmp_path / "w.npz", arrays)
+    write_weights(tmp_path / "w.safetensors", arrays)
+    with np.load(tmp_path / "w.npz", allow_pickle=False) as theirs:
+        assert all(np.array_equal(theirs[name], array) for name, array in arrays.items())
+    theirs = pytest.importorskip("safetensors.numpy").load_file(tmp_path / "w.safetensors")
+    assert all(np.array_equal(theirs[name], array) for name, array in arrays.items())
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_minires_reads_what_numpy_writes(tmp_path, save):
+    arrays = {
+        "a": np.random.default_rng(0).standard_normal((30, 40)),
+        "f": np.asfortranarray(np.ones((2, 3))),
+    }
+    save(tmp_path / "w.npz", **arrays)
+    found = read_weights(tmp_path / "w.npz")
+    assert all(np.array_equal(found[name], array) for name, array in arrays.items())
+
+
+def test_the_content_counts_and_not_the_name(tmp_path):
+    write_weights(tmp_path / "w.npz", strided())
+    os.rename(tmp_path / "w.npz", tmp_path / "w.safetensors")
+    assert read_weights(tmp_path / "w.safetensors").keys() == strided().keys()
+
+
+def test_unknown_formats_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"expected .npz or .safetensors"):
+        write_weights(tmp_path / "w.bin", {})
+    with pytest.raises(CheckpointError, match="no such file"):
+        read_weights(tmp_path / "missing.npz")
+    (tmp_path / "w.pth").write_bytes(b"PK\x03")
+    with pytest.raises(CheckpointError, match="minires convert"):
+        read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("what", hostile())
+def test_hostile_files_are_refused(tmp_path, what):
+    result, seconds, peak = outcome(tmp_path / "w", hostile()[what], {})
+    assert result == "refused" and seconds < 5
+    assert peak < 1 << 21  # the largest of them, a zip bomb, would be 64 MB
+
+
+def test_damaged_files_load_the_right_values_or_are_refused(tmp_path):
+    """A sample; `python -m tests.checkpoint.damage` tries 2,000."""
+    for _, content, weights in damaged_files(180, seed=1):
+        _, _, peak = outcome(tmp_path / "w", content, weights)
+        assert len(content) < 50_000 or peak <= 4 * len(content)
+
+
+def test_without_the_checksum_a_turned_bit_would_go_unseen(tmp_path, monkeypatch):
+    """The check above can fail."""
+    content, weights = originals(tmp_path)[".safetensors"]
+    monkeypatch.setattr(checkpoint, "OWN", "another key")
+    damaged = bytearray(content)
+    damaged[-1000] ^= 16
+    with pytest.raises(AssertionError, match="loaded other values"):
+        outcome(tmp_path / "w", bytes(damaged), weights)
+
+
+def test_pytorch_reads_exported_weights(tmp_path):
+    torch = pytest.importorskip("torch")
+    model = nn.resnet(8, width=4, shortcut="B", rng=1)
+    names = checkpoint.pytorch_names(model.state_dict(), head="fc", projection="downsample")
+    assert {"fc.weight", "layer2.0.downsample.1.running_var"} <= names.keys()
+    assert not any("shortcut" in name or "linear" in name for name in names)
+    twin = torch.nn.Sequential()
+    twin.add_module("fc", torch.nn.Linear(16, 10))
+    head = {name: torch.from_numpy(array) for name, array in names.items() if name.startswith("fc.")}
+    twin.load_state_dict(head, strict=True)
+    back = nn.resnet(8, width=4, shortcut="B", rng=2)
+    assert init.from_pretrained(back, names).ok
+    assert same(model.state_dict(), back.state_dict())
+
+
+def test_pth_files_are_converted_without_running_them(tmp_path):
+    torch = pytest.importorskip("torch")
+    state = {
+        "module.conv1.weight": torch.arange(6.0).reshape(2, 3).T,
+        "module.bn1.num_batches_tracked": torch.tensor(3),
+    }
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "w.pth")
+    found = checkpoint.pytorch_names(checkpoint.read_pytorch(tmp_path / "w.pth"))
+    assert list(found) == ["conv1.weight"] and found["conv1.weight"].tolist() == [[0, 3], [1, 4], [2, 5]]
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match=r"evil\.pth"):
+        checkpoint.read_pytorch(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"shortcut": "B"}, {"batchnorm": False}, {"in_channels": 1, "num_classes": 7}]
+)
+def test_a_model_is_recognized_by_its_arrays(options):
+    model = nn.resnet(14, width=4, rng=3, **options)
+    found = model_for(model.state_dict())
+    assert same(model.state_dict(), found.state_dict())
+    assert str(found) == str(model)
+
+
+def test_arrays_of_another_network_are_refused():
+    with pytest.raises(ValueError, match="conv1"):
+        model_for({"a": np.zeros(3)})
+    state = nn.resnet(8, width=4).state_dict()
+    with pytest.raises(ValueError, match=r"layer1\.0\.conv1\.weight is \(4, 4, 3, 3\); expected \(1000000, "):
+        model_for({**state, "conv1.weight": np.zeros((10**6, 1, 1, 1), np.float32)})
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the published weights and real images are not in {SHARED}")
+def test_published_resnet20_on_real_images():
+    """932 of 1,017, 0.37794, and the first logits: figures measured with PyTorch, in the data folder's README."""
+    pytest.importorskip("safetensors")
+    from minires.data import load_test
+    from minires.train import evaluate
+
+    model = model_for(read_weights(SHARED / "pretrained" / "resnet20-cifar10.safetensors")).eval()
+    x, y = load_test("cifar10", SHARED)
+    loss, accuracy = evaluate(model, x, y)
+    assert round(accuracy * 1017) == 932
+    assert abs(loss - 0.37794) <= 5e-5
+    logits = model.forward(x[:8])[0, :4]
+    assert np.abs(logits - [-5.3097, -0.4958, 0.8773, 23.7305]).max() <= 5e-4  # four digits, in float32
+
+
+def test_checkpoints_keep_two_and_skip_the_unreadable(tmp_path):
+    for step in (5, 40, 300):
+        checkpoint.save_checkpoint(tmp_path, step, {"a": np.array([step])}, {"step": step})
+    names = [path.name for path in checkpoint.checkpoints(tmp_path)]
+    assert names == ["checkpoint-00000300.npz", "checkpoint-00000040.npz"]
+    newest = tmp_path / names[0]
+    newest.write_bytes(newest.read_bytes()[:-30])
+    (tmp_path / ".checkpoint-00000400.npz.x.tmp").write_bytes(b"half")
+    path, arrays, state = checkpoint.load_checkpoint(tmp_path)
+    assert path.name == names[1] and arrays["a"] == [40] and state == {"step": 40}
+    path.unlink()
+    with pytest.raises(CheckpointError, match="00000300"):
+        checkpoint.load_checkpoint(tmp_path)
+
+
+def test_metadata_of_any_json_type_does_not_break_the_reader(tmp_path):
+    write_weights(tmp_path / "w.npz", {"a": np.ones(2)}, {"x": 1})
+    content = json.dumps([1, 2]).encode()
+    arrays = {"a": np.ones(2), "__metadata__": np.frombuffer(content, np.uint8)}
+    np.savez(tmp_path / "list.npz", **arrays)
+    with pytest.raises(CheckpointError, match="metadata"):
+        read(tmp_path / "list.npz")
