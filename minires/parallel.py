@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TypeVar
@@ -55,7 +55,8 @@ def map_shares(xp: ModuleType, count: int, work: Callable[[range], T], *, elemen
         try:
             first = work(shares[0])
         finally:
-            wait(futures)
+            for future in futures:
+                future.exception()  # waits until that share has ended
     return [first, *(future.result() for future in futures)]
 
 

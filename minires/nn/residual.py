@@ -13,7 +13,6 @@ Where a block changes the size, the shortcut is "A" (every stride-th pixel, new 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 
 from minires import ops
@@ -94,7 +93,7 @@ class ResidualBlock(Layer):
         if self.branch_scale != 1:
             y = y * float(self.branch_scale)  # a np.float64 would turn float32 into float64
         if self.shortcut is not None:
-            y = ops.elementwise(operator.add, y, self.shortcut.forward(x))
+            y = ops.elementwise(array_namespace(x).add, y, self.shortcut.forward(x))
         if self.after_sum is not None:
             y = getattr(self, self.after_sum).forward(y)
         return y, None
@@ -106,7 +105,7 @@ class ResidualBlock(Layer):
         for name in reversed(self.branch):
             dx = getattr(self, name).backward(dx)
         if self.shortcut is not None:
-            dx = ops.elementwise(operator.add, dx, self.shortcut.backward(dy))
+            dx = ops.elementwise(array_namespace(dy).add, dx, self.shortcut.backward(dy))
         return dx
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -20,22 +20,24 @@ from minires.backend import Array
 from minires.ops.layout import check_arrays, check_number, check_upstream
 from minires.parallel import map_shares, pieces
 
-PIECE_BYTES = 2**18
+PIECE_BYTES = 2**20
 
 
-def elementwise(f: Callable[..., Array], *arrays: Array) -> Array:
-    """f(*arrays), for arrays of one shape (N, ...) and a function that works on every number by itself.
+def elementwise(f: Callable[..., object], *arrays: Array) -> Array:
+    """The result of a function that works on every number by itself, for arrays of one shape (N, ...).
 
-    Computed on pieces of the batch that fit into the processor's cache, one share of the batch a thread.
+    f(*arrays, result) writes into its last argument, as NumPy's ufuncs do. It is called with pieces of the batch that
+    fit into the processor's cache, one share of the batch a thread.
     """
     xp = check_arrays(**{f"operand {i}": array for i, array in enumerate(arrays, 1)})
     result = xp.empty_like(arrays[0])
     if result.ndim == 0 or result.size == 0:
-        return f(*arrays)
+        f(*arrays, result)
+        return result
 
     def share(images: range) -> None:
         for part in pieces(images, result[:1].nbytes, PIECE_BYTES):
-            result[part] = f(*(array[part] for array in arrays))
+            f(*(array[part] for array in arrays), result[part])
 
     map_shares(xp, len(result), share, elements=result.size)
     return result
@@ -44,17 +46,21 @@ def elementwise(f: Callable[..., Array], *arrays: Array) -> Array:
 def relu_forward(x: Array) -> tuple[Array, Array]:
     """x of any shape -> y, cache (which is y)."""
     xp = check_arrays(x=x)
-    if x.dtype.kind == "c":
-        y = elementwise(lambda x: xp.where(x.real > 0, x, 0), x)
-    else:
-        y = elementwise(lambda x: xp.maximum(x, 0), x)
+
+    def relu(x: Array, y: Array) -> None:
+        if x.dtype.kind == "c":
+            y[...] = xp.where(x.real > 0, x, 0)
+        else:
+            xp.maximum(x, 0, out=y)
+
+    y = elementwise(relu, x)
     return y, y
 
 
 def relu_backward(dy: Array, cache: Array) -> Array:
     """dy like x -> dx."""
-    check_upstream(dy, cache.shape, cache)
-    return elementwise(lambda dy, y: dy * (y.real > 0), dy, cache)
+    xp = check_upstream(dy, cache.shape, cache)
+    return elementwise(lambda dy, y, dx: xp.multiply(dy, y.real > 0, out=dx), dy, cache)
 
 
 class LeakyReLUCache(NamedTuple):
@@ -66,14 +72,21 @@ def leaky_relu_forward(x: Array, slope: float = 0.01) -> tuple[Array, LeakyReLUC
     """x of any shape, slope >= 0 -> y, cache."""
     xp = check_arrays(x=x)
     slope = check_number("slope", slope, 0)
-    y = elementwise(lambda x: xp.where(x.real > 0, x, x * slope), x)
-    return y, LeakyReLUCache(x, slope)
+
+    def leaky_relu(x: Array, y: Array) -> None:
+        y[...] = xp.where(x.real > 0, x, x * slope)
+
+    return elementwise(leaky_relu, x), LeakyReLUCache(x, slope)
 
 
 def leaky_relu_backward(dy: Array, cache: LeakyReLUCache) -> Array:
     """dy like x -> dx."""
     xp = check_upstream(dy, cache.x.shape, cache.x)
-    return elementwise(lambda dy, x: xp.where(x.real > 0, dy, dy * cache.slope), dy, cache.x)
+
+    def gate(dy: Array, x: Array, dx: Array) -> None:
+        dx[...] = xp.where(x.real > 0, dy, dy * cache.slope)
+
+    return elementwise(gate, dy, cache.x)
 
 
 def tanh_forward(x: Array) -> tuple[Array, Array]:
@@ -85,18 +98,24 @@ def tanh_forward(x: Array) -> tuple[Array, Array]:
 
 def tanh_backward(dy: Array, cache: Array) -> Array:
     """dy like x -> dx."""
-    check_upstream(dy, cache.shape, cache)
-    return elementwise(lambda dy, y: dy * (1 - y * y), dy, cache)
+    xp = check_upstream(dy, cache.shape, cache)
+    return elementwise(lambda dy, y, dx: xp.multiply(dy, 1 - y * y, out=dx), dy, cache)
 
 
 def sigmoid_forward(x: Array) -> tuple[Array, Array]:
-    """x of any shape -> y, cache (which is y). Written as (1 + tanh(x/2)) / 2, which never overflows."""
+    """x of any shape -> y, cache (which is y). For x < 0 written as exp(x) / (1 + exp(x)): nothing overflows."""
     xp = check_arrays(x=x)
-    y = elementwise(lambda x: 0.5 * (1 + xp.tanh(0.5 * x)), x)
+
+    def sigmoid(x: Array, y: Array) -> None:
+        positive = x.real > 0
+        e = xp.exp(xp.where(positive, -x, x))
+        xp.divide(xp.where(positive, 1, e), 1 + e, out=y)
+
+    y = elementwise(sigmoid, x)
     return y, y
 
 
 def sigmoid_backward(dy: Array, cache: Array) -> Array:
     """dy like x -> dx."""
-    check_upstream(dy, cache.shape, cache)
-    return elementwise(lambda dy, y: dy * y * (1 - y), dy, cache)
+    xp = check_upstream(dy, cache.shape, cache)
+    return elementwise(lambda dy, y, dx: xp.multiply(dy, y * (1 - y), out=dx), dy, cache)

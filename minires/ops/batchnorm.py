@@ -44,7 +44,7 @@ from minires.ops.layout import (
 )
 from minires.parallel import map_shares, pieces, scratch
 
-PIECE_BYTES, GPU_PIECE_BYTES = 2**18, 2**62
+PIECE_BYTES, GPU_PIECE_BYTES = 2**20, 2**62
 
 
 class BatchNormCache(NamedTuple):
@@ -95,13 +95,13 @@ def batchnorm_forward(
         mean, var = _moments(xp, x, count)
     y = xp.empty_like(x)
     x_rows, y_rows = _rows(x), _rows(y)
-    mean_row, scale, shift = _tile(xp, x, mean, weight / xp.sqrt(var + eps), bias)
+    scale = weight / xp.sqrt(var + eps)
+    scale, shift = _tile(xp, x, scale, bias - mean * scale)
 
     def share(rows: range) -> None:
         for part in pieces(rows, x_rows[:1].nbytes, _piece_bytes(xp)):
             out = y_rows[part]
-            xp.subtract(x_rows[part], mean_row, out=out)
-            out *= scale
+            xp.multiply(x_rows[part], scale, out=out)
             out += shift
 
     map_shares(xp, len(x_rows), share, elements=x.size)
@@ -122,18 +122,16 @@ def batchnorm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, 
     dy_rows, x_rows, dx_rows = _rows(dy), _rows(x), _rows(dx)
     scale = weight * inv
     slope = scale * inv * dweight / -count
-    offset = scale * dbias / -count
-    mean_row, scale, slope, offset = _tile(xp, x, mean, scale, slope, offset)
+    offset = scale * dbias / -count - slope * mean
+    scale, slope, offset = _tile(xp, x, scale, slope, offset)
 
     def share(rows: range) -> None:
         for part in pieces(rows, x_rows[:1].nbytes, _piece_bytes(xp)):
             out = dx_rows[part]
             xp.multiply(dy_rows[part], scale, out=out)
             if trained:
-                term = xp.subtract(x_rows[part], mean_row, out=scratch(xp, "term", out.shape, out.dtype))
-                term *= slope
-                term += offset
-                out += term
+                out += offset
+                out += xp.multiply(x_rows[part], slope, out=scratch(xp, "term", out.shape, out.dtype))
 
     map_shares(xp, len(x_rows), share, elements=x.size)
     return dx, dweight, dbias

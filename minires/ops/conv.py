@@ -1,29 +1,30 @@
 """Convolution, as fast as matrix products allow. `im2col.py` says what a convolution is; this file computes the same.
 
-Row columns. im2col copies all kh*kw neighbours of a pixel side by side. Here only the kw horizontal ones are copied:
+Row columns. im2col copies all kh*kw neighbors of a pixel side by side. Here only the kw horizontal ones are copied,
 
-    cols[n, r, j, (b, c)] = xpad[n, r, j*s + b*d, c]                shape (N, H + 2p, W_out, kw*C), channels last
+    xcols[n, r, j, (b, c)] = xpad[n, r, j*s + b*d, c]               shape (N, H, W_out, kw*C), channels last
 
-The vertical neighbours need no copy: what kernel row a meets are the rows r = a*d, a*d + s, a*d + 2s, ... of `cols`.
-So a convolution is a sum of kh matrix products, with W_a[(b, c), o] = weight[o, c, a, b]:
+and kernel row a then joins input row r to output row i wherever r = i*s + a*d - p lies in the image. So a convolution
+is a sum of kh matrix products on slices of rows, with W_a[(b, c), o] = weight[o, c, a, b]:
 
-    y[n, i, j, :] = sum over a of  cols[n, i*s + a*d, j, :] @ W_a
+    y[n, i, j, :] += xcols[n, r, j, :] @ W_a                        for every a and every (r, i) that it joins
 
 It is im2col with one of its two loops left to slicing: kw-fold memory instead of kh*kw-fold, and it is made for a
-few images at a time, so that it stays in the cache. One product is made per image, for BLAS has a faster way for
-small products.
+few images at a time, so that it stays in the cache. Rows outside the image are never touched.
 
-Backward. Let up[n, u, v, o] be dy with s - 1 zeros between its rows and columns, up[i*s] = dy[i]. Pixel r of x took
-part in output i through tap a if r = i*s + a*d - p, so with q = k - 1 - a (the kernel flipped)
+Backward. Along a row, let up[n, i, v] be dy with s - 1 zeros between its pixels, up[j*s] = dy[j]. Pixel v of x took
+part in output j through tap b if v = j*s + b*d - p, so with q = kw - 1 - b (the kernel flipped)
 
-    dx[r] = sum over a of  up[r + p - a*d] @ weight_a.T = sum over q of  uppad[r + q*d] @ weight_{k-1-q}.T
+    dx[v] = sum over b of  weight_b.T dy[(v + p - b*d) / s] = sum over q of  weight_{kw-1-q}.T uppad[v + q*d]
 
-where uppad is `up` moved down by L = (k-1)*d - p: again a convolution, of stride 1, with the flipped kernel, input
-and output channels exchanged. Its row columns serve the weights as well: dweight correlates x with the same `uppad`,
+where uppad is `up` moved right by (kw-1)*d - p: again a convolution along the row, of stride 1. Its row columns
+dycols[n, i, v, (q, o)] serve both gradients, joined by the same rows (r, i) as in the forward pass:
 
-    dweight_{k-1-q} = sum over n, r of  x[n, r].T @ uppad[n, r + q*d]
+    dx[n, r, v, :] += dycols[n, i, v, :] @ V_a         V_a[(q, o), c] = weight[o, c, a, kw-1-q]
+    dV_a.T         += x[n, r].T @ dycols[n, i]         summed over all joined rows and images
 
-so nothing but x has to be kept from the forward pass, and nothing is scattered.
+so nothing but x has to be kept from the forward pass, and nothing is scattered. The products are made one image at
+a time: BLAS has a faster way for small ones.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def conv2d_forward(
 
     Raises TypeError for dtypes that differ or cannot be computed in, ValueError for shapes that do not fit.
     """
-    xp = check_arrays({"bias": bias}, x=x, weight=weight)
+    xp = check_arrays(x=x, weight=weight, optional={"bias": bias})
     check_ndim("x", x, "N, C, H, W")
     check_ndim("weight", weight, "out_channels, in_channels, kernel_h, kernel_w")
     n, c, h, w = x.shape
@@ -91,106 +92,125 @@ def conv2d_forward(
     dilation = pair("dilation", dilation, 1)
     ho, wo = output_size((h, w), (kh, kw), stride, padding, dilation)
 
-    rows = channels_last(xp, x)
+    pixels = channels_last(xp, x)
     row_weights = weight.transpose(2, 3, 1, 0).reshape(kh, kw * c, o)
-    padded = (h + 2 * padding[0], w + 2 * padding[1])
+    joined = joined_rows(h, ho, kh, stride[0], padding[0], dilation[0])
     y = xp.empty((n, ho, wo, o), x.dtype)
 
     def share(images: range) -> None:
         window = (wo, kw, stride[1], dilation[1])
-        for part, cols in _row_columns(xp, rows, images, padded, padding, (1, 1), window):
-            _sum_of_products(xp, cols, row_weights, y[part], stride[0], dilation[0])
+        for part, xcols in row_columns(xp, pixels, images, w + 2 * padding[1], padding[1], 1, window):
+            for number, (a, r, i) in enumerate(joined):
+                products(xp, xcols[:, r], row_weights[a], y[part], i, first=number == 0)
             if bias is not None:
                 y[part] += bias
 
-    map_shares(xp, n, share, elements=rows.size * kw)
+    map_shares(xp, n, share, elements=pixels.size * kw)
     y = channels_first(y)
-    return y, ConvCache(channels_first(rows), weight, bias is not None, y.shape, stride, padding, dilation)
+    return y, ConvCache(channels_first(pixels), weight, bias is not None, y.shape, stride, padding, dilation)
 
 
 def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | None]:
     """dy (N, O, H_out, W_out) -> dx (N, C, H, W), dweight (O, C, kh, kw), dbias (O,) or None."""
-    x, weight = cache.x, cache.weight
+    x, weight, has_bias, (_, _, ho, _), stride, padding, dilation = cache
     xp = check_upstream(dy, cache.y_shape, x)
     n, c, h, w = x.shape
     o, _, kh, kw = weight.shape
-    dh, dw = cache.dilation
 
-    rows, up = channels_last(xp, x), channels_last(xp, dy)
-    flipped = weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1).reshape(kh, kw * o, c)
-    padded = (h + (kh - 1) * dh, w + (kw - 1) * dw)
-    offset = ((kh - 1) * dh - cache.padding[0], (kw - 1) * dw - cache.padding[1])
+    pixels, dy_pixels = channels_last(xp, x), channels_last(xp, dy)
+    reach = (kw - 1) * dilation[1]
+    flipped = weight[:, :, :, ::-1].transpose(2, 3, 0, 1).reshape(kh, kw * o, c)
+    joined = joined_rows(h, ho, kh, stride[0], padding[0], dilation[0])
     dx = xp.empty((n, h, w, c), dy.dtype)
 
     def share(images: range) -> Array:
-        """Writes its part of dx; returns its part of dweight, kernel flipped, as (kh, C, kw*O)."""
+        """Writes its part of dx; returns its part of dweight, flipped along the row, as (kh, C, kw*O)."""
         total = xp.zeros((kh, c, kw * o), dy.dtype)
-        for part, cols in _row_columns(xp, up, images, padded, offset, cache.stride, (w, kw, 1, dw)):
-            _sum_of_products(xp, cols, flipped, dx[part], 1, dh)
-            pixels = rows[part].reshape(-1, h * w, c).transpose(0, 2, 1)
-            for q in range(kh):
-                met = cols[:, q * dh : q * dh + h].reshape(-1, h * w, kw * o)
-                total[q] += xp.matmul(pixels, met).sum(axis=0)
+        window = (w, kw, 1, dilation[1])
+        for part, dycols in row_columns(
+            xp, dy_pixels, images, w + reach, reach - padding[1], stride[1], window
+        ):
+            for number, (a, r, i) in enumerate(joined):
+                products(xp, dycols[:, i], flipped[a], dx[part], r, first=number == 0)
+                total[a] += sum_of_outer(xp, pixels[part, r], dycols[:, i])
         return total
 
     shares = map_shares(xp, n, share, elements=dx.size * kw)
     total = sum(shares[1:], start=shares[0]).reshape(kh, c, kw, o)
-    dweight = total[::-1, :, ::-1].transpose(3, 1, 0, 2)
-    dbias = column_sums(xp, up.reshape(-1, o)) if cache.has_bias else None
-    return channels_first(dx), xp.ascontiguousarray(dweight), dbias
+    dweight = xp.ascontiguousarray(total[:, :, ::-1].transpose(3, 1, 0, 2))
+    dbias = column_sums(xp, dy_pixels.reshape(-1, o)) if has_bias else None
+    return channels_first(dx), dweight, dbias
 
 
-def _row_columns(
-    xp: ModuleType,
-    rows: Array,
-    images: range,
-    padded: tuple[int, int],
-    offset: tuple[int, int],
-    spread: tuple[int, int],
-    window: tuple[int, int, int, int],
-) -> Iterator[tuple[slice, Array]]:
-    """Some `images` of rows (N, H, W, C) as row columns, a few at a time: (which of them, columns).
-
-    The pixels are laid on zeros of size `padded`: pixel (0, 0) at `offset`, `spread` apart. `window` says how the
-    kernel moves along a row: (number of places, kernel width, stride, dilation). The columns have the shape
-    (n, padded height, places, kernel width * C) and are this thread's scratch: valid until the next ones are made.
-    """
-    (height, width), (places, kw, stride, dilation), c = padded, window, rows.shape[3]
-    from_rows, to_rows = _landing(rows.shape[1], offset[0], spread[0], height)
-    from_columns, to_columns = _landing(rows.shape[2], offset[1], spread[1], width)
-    image_bytes = height * places * kw * c * rows.dtype.itemsize
-    for part in pieces(images, image_bytes, COLUMN_BYTES if xp is np else GPU_COLUMN_BYTES):
-        n = part.stop - part.start
-        canvas = scratch(xp, "canvas", (n, height, width, c), rows.dtype)
-        canvas[...] = 0
-        canvas[:, to_rows, to_columns] = rows[part, from_rows, from_columns]
-        image, row, pixel, channel = canvas.strides
-        neighbors = xp.lib.stride_tricks.as_strided(
-            canvas, (n, height, places, kw, c), (image, row, pixel * stride, pixel * dilation, channel)
-        )
-        cols = scratch(xp, "columns", neighbors.shape, rows.dtype)
-        cols[...] = neighbors
-        yield part, cols.reshape(n, height, places, kw * c)
+def joined_rows(
+    h: int, ho: int, kernel: int, stride: int, padding: int, dilation: int
+) -> list[tuple[int, slice, slice]]:
+    """(a, which input rows r, which output rows i) for each kernel row a, those that join the most rows first."""
+    joined = [(a, *landing(ho, a * dilation - padding, stride, h)) for a in range(kernel)]
+    return sorted(joined, key=lambda j: j[2].start - j[2].stop)
 
 
-def _landing(count: int, offset: int, spread: int, size: int) -> tuple[slice, slice]:
-    """Pixel i of `count` lands at offset + i*spread, if that is in range(size): (which pixels do, and where)."""
+def landing(count: int, offset: int, spread: int, size: int) -> tuple[slice, slice]:
+    """Of points i in range(count), each put at i*spread + offset, those that fall in range(size): (where, which)."""
     first = max(0, -(offset // spread))
     stop = max(first, min(count, (size - 1 - offset) // spread + 1))
-    start_at = first * spread + offset
-    return slice(first, stop), slice(start_at, start_at + (stop - first) * spread, spread)
+    start = first * spread + offset
+    return slice(start, start + (stop - first) * spread, spread), slice(first, stop)
 
 
-def _sum_of_products(
-    xp: ModuleType, cols: Array, row_weights: Array, y: Array, stride: int, dilation: int
-) -> None:
-    """y[:, i] = sum over kernel rows a of cols[:, i*stride + a*dilation] @ row_weights[a], written into y."""
-    n, ho, wo, o = y.shape
-    for a, w_a in enumerate(row_weights):
-        met = cols[:, a * dilation : a * dilation + stride * (ho - 1) + 1 : stride].reshape(n, ho * wo, -1)
-        if a == 0:
-            xp.matmul(met, w_a, out=y.reshape(n, ho * wo, o))
-        else:
-            term = scratch(xp, "term", (n, ho * wo, o), y.dtype)
-            xp.matmul(met, w_a, out=term)
-            y += term.reshape(y.shape)
+def row_columns(
+    xp: ModuleType,
+    pixels: Array,
+    images: range,
+    width: int,
+    offset: int,
+    spread: int,
+    window: tuple[int, int, int, int],
+) -> Iterator[tuple[slice, Array]]:
+    """Some `images` of pixels (N, H, W, C) as row columns, a few at a time: (which of them, columns).
+
+    Each row is laid on `width` zeros: its pixel 0 at `offset`, `spread` apart, what falls outside is dropped. Then
+    `window` moves along it: (number of places, kernel width, stride, dilation). The columns have the shape
+    (n, H, places, kernel width * C) and are this thread's scratch: valid until the next ones are made.
+    """
+    _, h, w, c = pixels.shape
+    places, kw, stride, dilation = window
+    target, source = landing(w, offset, spread, width)
+    image_bytes = h * places * kw * c * pixels.dtype.itemsize
+    for part in pieces(images, image_bytes, COLUMN_BYTES if xp is np else GPU_COLUMN_BYTES):
+        n = part.stop - part.start
+        canvas = scratch(xp, "canvas", (n, h, width, c), pixels.dtype)
+        canvas[...] = 0
+        canvas[:, :, target] = pixels[part, :, source]
+        image, row, pixel, channel = canvas.strides
+        neighbors = xp.lib.stride_tricks.as_strided(
+            canvas, (n, h, places, kw, c), (image, row, pixel * stride, pixel * dilation, channel)
+        )
+        cols = scratch(xp, "columns", neighbors.shape, pixels.dtype)
+        cols[...] = neighbors
+        yield part, cols.reshape(n, h, places, kw * c)
+
+
+def products(xp: ModuleType, cols: Array, matrix: Array, y: Array, rows: slice, *, first: bool) -> None:
+    """y[:, rows] += cols @ matrix, image by image; or y = that, with zeros in all other rows, if it is the `first`.
+
+    cols (n, number of rows, places, K), matrix (K, O), y (n, all rows, places, O).
+    """
+    n, count, places, k = cols.shape
+    o = matrix.shape[1]
+    left = cols.reshape(n, count * places, k)
+    if first and count == y.shape[1]:
+        xp.matmul(left, matrix, out=y.reshape(n, count * places, o))
+        return
+    if first:
+        y[...] = 0
+    term = scratch(xp, "term", (n, count * places, o), y.dtype)
+    xp.matmul(left, matrix, out=term)
+    y[:, rows] += term.reshape(n, count, places, o)
+
+
+def sum_of_outer(xp: ModuleType, x: Array, cols: Array) -> Array:
+    """Sum over images, rows and places of x^T cols: x (n, rows, places, C), cols (n, rows, places, K) -> (C, K)."""
+    n, rows, places, c = x.shape
+    left = x.reshape(n, rows * places, c).transpose(0, 2, 1)
+    return xp.matmul(left, cols.reshape(n, rows * places, cols.shape[3])).sum(axis=0)
