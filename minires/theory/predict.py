@@ -1,20 +1,410 @@
 """Predict a network's signal before running it: a walk over the layers that carries laws instead of arrays.
 
-Forward the walk carries a `Signal`: the second moment q(i) at each position, averaged over channels, and the covariance
-K(i, i') of two *different* samples of the batch, from which comes everything that a BatchNorm removes. Backward it
-carries a `Gradient`: the second moment g(i) of dL/dy at each position in units of the upstream gradient, which is
-independent of everything, with mean 0 and mean square 1 at the model's output.
+Forward, each layer's rule (`minires.theory.rules`) turns the law of its input into that of its output; on the way back
+the rules run in reverse with the law of the gradient. The default assumptions, chosen so that the laws are sharpest:
 
-INTERFACE between the two authors (to be replaced by the final text):
-    position.py gives, for BasicBlock / PreActBlock with BatchNorm, one pair of functions a block, so that any model
-    that holds such blocks can be walked (a Sequential of blocks, a ResNet, a student's own net):
-        stream = position.start(q_hat, kernel_hat)              # after relu(bn(conv)): the stem; q_hat (H, W), (P, P)
-        stream, record = position.block_forward(stream, geometry1, geometry2, shortcut, channels_in, channels_out)
-              # shortcut: "identity" | "A" | "B"; record keeps what backward and the rows need, per layer of the block:
-              # for conv1, bn1, relu1, conv2, bn2, shortcut.0, shortcut.1, relu2: forward second moment map, batch variance
-        gradient, record_b = position.block_backward(gradient, record)   # gradient: Gamma(h, i), scaled per entry
-        stream.q, stream.kernel -> (H, W) and (P, P): what a following conv/pool sees
-        position.center(z, C), position.random_scale(z, C) -> E[1/v], q_hat, C_hat : used by my BatchNorm rule too
-    geometry.ConvGeometry has box, box_transpose, pair, per_tap.  layer.py has gaussian_moment, activation tables.
-    report.Row / Quantity: what every row holds.
+    input      white noise, independent N(0, 1), or the mean squares and covariances of an actual batch x
+    upstream   the gradient at the model's output is independent of the network, mean 0, mean square 1, independent
+               between samples and entries (a softmax loss is not quite that; see `minires.theory.conditional`)
+    weights    every weight of two or more axes from one initializer, biases from another (zeros), BatchNorm's gains
+               and biases as they are in the model; training mode
+
+Residual blocks. Second moments of the skip path and of a zero-mean branch add, and so do the gradients' energies that
+come back through both. Where a ReLU follows the sum (BasicBlock, Bottleneck), the stream h' = relu(h + g) is a random
+walk reflected at zero, followed with its whole law at every position, and the gradient as a function of h (`position`).
+
+A layer without a law gets a row that says so; the walk goes on as if it left mean squares unchanged, and the rows
+behind it carry no grade until a BatchNorm makes the signal known again.
 """
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from minires import init, nn
+from minires.init.distributions import HeNormal, Initializer, Zeros
+from minires.nn.residual import ResidualBlock, Subsample
+from minires.theory import rules
+from minires.theory.maps import Signal
+from minires.theory.position import Gamma, Stream
+from minires.theory.report import NOTHING, Quantity, Row, SignalReport
+from minires.theory.rules import Backward, Gradient, NoLaw, Setting, State
+from minires.theory.walk import Grid, grid_for
+
+FLOOR = 0.03
+"""Bias that mean field is allowed in any case (3x3 convolutions with BatchNorm: 0 to 2.5 % were measured)."""
+SMALL_MAP_FLOOR = 0.04  # from where a map has fewer than 16 positions
+WEIGHT_FLOOR = 0.06  # of weight gradients
+AGREEING_WEIGHT_FLOOR = (
+    0.18  # behind global average pooling: 0.83 to 0.97 of the law were measured in the last stage
+)
+LARGEST_GRID = 4096
+
+
+def predict(
+    model: nn.Layer,
+    x: Sequence[int] | np.ndarray,
+    *,
+    weight: Initializer = HeNormal(),
+    bias: Initializer = Zeros(),
+) -> SignalReport:
+    """The laws of every layer of ``model``, which is not run.
+
+    Args:
+        x: input shape with the batch axis, (N, C, H, W) or (N, features), for white noise; or the batch itself.
+        weight, bias: initializers that the weights and biases are taken to be drawn from.
+
+    Raises ValueError if x does not fit the first layer.
+    """
+    shape, state = _input_state(x)
+    model.output_shape(shape)  # complains, before anything is computed, if x does not fit
+    walk = _Walk(Setting(shape[0], weight, bias, _grid(model, weight)))
+    out, backward = walk.layer(model, "", state)
+    backward(Gradient(np.ones(out.positions), relvar=2 / (shape[0] * math.prod(out.shape))))
+    return SignalReport("predicted", tuple(record.row() for record in walk.records), shape)
+
+
+def _input_state(x: Sequence[int] | np.ndarray) -> tuple[tuple[int, ...], State]:
+    """Shape with the batch axis, and the law of the input."""
+    if not hasattr(x, "shape"):
+        shape = tuple(int(n) for n in x)
+        if len(shape) not in (2, 4) or min(shape) < 1:
+            raise ValueError(f"x: expected a shape (N, C, H, W) or (N, features), got {shape}")
+        image = shape[2:] or (1, 1)
+        noise = 2 / math.prod(shape)
+        return shape, State(shape[1:], Signal.white_noise(image), form="gaussian", grade="EX", relvar=noise)
+    if x.ndim not in (2, 4):
+        raise ValueError(f"x: expected an array (N, C, H, W) or (N, features), got shape {x.shape}")
+    return tuple(x.shape), State(tuple(x.shape[1:]), _empirical(x), form="other", grade="EX")
+
+
+def _empirical(x: np.ndarray) -> Signal:
+    """Second moment per position and covariance between different samples of an actual batch."""
+    flat = np.asarray(x.get() if hasattr(x, "get") else x, dtype=float).reshape(*x.shape[:2], -1)
+    n, channels, _ = flat.shape
+    total = flat.sum(axis=0)
+    same = flat.reshape(n * channels, -1)
+    kernel = (total.T @ total - same.T @ same) / (channels * n * max(n - 1, 1))
+    return Signal(np.square(flat).mean(axis=(0, 1)), kernel)
+
+
+def _grid(model: nn.Layer, weight: Initializer) -> Grid | None:
+    """Cells for the streams of the model's blocks; None where the stream would outgrow any grid.
+
+    A block with BatchNorm adds its last gain's variance, one without multiplies E h^2 by 1 + c at most.
+    """
+    variance, smallest = 1.0, 1.0
+    for _, layer in model.named_layers():
+        if isinstance(layer, ResidualBlock):
+            step = layer.branch_scale**2 * _branch_gain(layer, weight)
+            step = step if layer.last_norm() else step * variance
+            variance += step
+            smallest = min(smallest, max(step, 1e-3))
+    grid = grid_for(variance, smallest)
+    return grid if grid.n <= LARGEST_GRID else None
+
+
+def _branch_gain(block: ResidualBlock, weight: Initializer) -> float:
+    """What the branch puts out: the last BatchNorm's gain, or E F(h)^2 / E h^2 of convolutions with ReLUs between."""
+    norm = block.last_norm()
+    if norm is not None:
+        return rules.mean_square(norm.weight.value)
+    shapes = [conv.weight.value.shape for conv in block.branch_convolutions()]
+    gains = [weight.variance(shape) * init.fans(shape)[0] for shape in shapes]
+    return math.prod(gains) / 2 ** (len(gains) - 1)
+
+
+@dataclass
+class _Record:
+    """A row being written: forward when the walk passes, backward when the gradient returns."""
+
+    path: str
+    kind: str
+    state: State
+    batch: int
+    note: str = ""
+    gradient_out: Quantity = NOTHING
+    gradient_in: Quantity = NOTHING
+    weight_gradient: Quantity = NOTHING
+
+    def row(self) -> Row:
+        s = self.state
+        spread = math.sqrt(s.relvar)
+        forward = Quantity(
+            float(s.signal.q.mean()), spread, s.grade, _allowed(s.grade, s.allowance, s.positions)
+        )
+        grade = rules.worse(s.grade, "MF")
+        variance = Quantity(
+            s.batch_variance(self.batch), spread, grade, _allowed(grade, s.allowance, s.positions)
+        )
+        shape = (self.batch, *s.shape)
+        quantities = forward, variance, self.gradient_in, self.gradient_out, self.weight_gradient
+        return Row(self.path, self.kind, shape, *quantities, note=self.note)
+
+
+def _allowed(grade: str, allowance: float, positions: int, floor: float = FLOOR) -> float:
+    if grade != "MF":
+        return 0.0
+    return allowance + (max(floor, SMALL_MAP_FLOOR) if positions < 16 else floor)
+
+
+class _Walk:
+    """Walks the tree once; every method returns the state at the output and the way back."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.records: list[_Record] = []
+
+    def layer(self, layer: nn.Layer, path: str, state: State) -> tuple[State, Backward]:
+        """Any layer: a chain of layers, a residual block, or a leaf with a row of its own."""
+        if isinstance(layer, ResidualBlock) and type(layer)._forward is ResidualBlock._forward:
+            return self._block(layer, path, state)
+        chain = _chain(layer)
+        if chain is None:
+            return self._leaf(layer, path, state)
+        backs = []
+        for name, child in chain:
+            state, back = self.layer(child, f"{path}.{name}" if path else name, state)
+            backs.append(back)
+
+        def backward(g: Gradient) -> Gradient:
+            for back in reversed(backs):
+                g = back(g)
+            return g
+
+        return state, backward
+
+    def _gradient(self, g: Gradient, state: State) -> Quantity:
+        allowed = _allowed(g.grade, g.allowance, state.positions)
+        return Quantity(_energy(g, state, self.setting), math.sqrt(g.relvar), g.grade, allowed)
+
+    def _leaf(self, layer: nn.Layer, path: str, state: State) -> tuple[State, Backward]:
+        note = ""
+        try:
+            after, back = rules.apply(layer, state, self.setting)
+        except NoLaw as reason:
+            after, back = _unknown(layer, state, self.setting.batch)
+            note = str(reason)
+        record = _Record(path, type(layer).__name__, after, self.setting.batch, note)
+        self.records.append(record)
+
+        def backward(g: Gradient) -> Gradient:
+            before = replace(back(g), grade="") if note else back(g)
+            record.gradient_out = self._gradient(g, after)
+            record.gradient_in = self._gradient(before, state)
+            record.weight_gradient = _weight_quantity(before, g, state)
+            return replace(before, weight=math.nan)
+
+        return after, backward
+
+    def _block(self, block: ResidualBlock, path: str, state: State) -> tuple[State, Backward]:
+        """y = after_sum(shortcut(x) + scale * branch(x)); the row of the block itself comes after its layers'."""
+        branch, branch_back = self._branch(block, path, state)
+        short, short_back = state, None
+        if block.shortcut is not None:
+            short, short_back = self.layer(block.shortcut, f"{path}.shortcut", state)
+        scale2 = block.branch_scale**2
+        step = branch.signal.scaled(scale2)
+        total = _sum(branch, short if short_back else None, step)
+        gate, gate_path = None, f"{path}.{block.after_sum}"
+        if block.after_sum is not None:
+            gate = getattr(block, block.after_sum)
+        stream = _stepped(block, state, branch, step, self.setting) if gate is not None else None
+        if stream is not None:
+            after, gate_back = self._gate_of_stream(gate, gate_path, total, stream)
+        elif gate is not None:
+            after, gate_back = self._leaf(gate, gate_path, total)
+        else:
+            after, gate_back = total, lambda g: g
+        record = _Record(path, type(block).__name__, after, self.setting.batch)
+        self.records.append(record)
+
+        def backward(g: Gradient) -> Gradient:
+            record.gradient_out = self._gradient(g, after)
+            at_sum = gate_back(g)
+            through = branch_back(replace(at_sum, energy=total.pooled(at_sum.energy) * scale2, gamma=None))
+            if short_back is None:
+                before = through
+            elif stream is not None:
+                by_group = _energy_by_group(at_sum, stream, stream_of(state, self.setting), short)
+                short_back(replace(at_sum, energy=by_group, gamma=None))  # for the shortcut's own row
+                before = _meet_stream(block, state, at_sum, step, through, self.setting.grid)
+            else:
+                before = _meet(through, short_back(replace(at_sum, gamma=None)))
+            record.gradient_in = self._gradient(before, state)
+            return before
+
+        return after, backward
+
+    def _branch(self, block: ResidualBlock, path: str, state: State) -> tuple[State, Backward]:
+        backs = []
+        for name in block.branch:
+            state, back = self.layer(getattr(block, name), f"{path}.{name}", state)
+            backs.append(back)
+
+        def backward(g: Gradient) -> Gradient:
+            for back in reversed(backs):
+                g = back(g)
+            return g
+
+        return state, backward
+
+    def _gate_of_stream(
+        self, gate: nn.ReLU, path: str, total: State, stream: Stream
+    ) -> tuple[State, Backward]:
+        """The ReLU after the sum: max(0, h + g), whose law is the stream's."""
+        signal = stream.signal
+        after = total.after(
+            signal,
+            stream=stream,
+            grade=rules.worse("MF", total.grade),
+            allowance=total.allowance + rules.mean_field_cost(total, self.setting.batch),
+        )
+        record = _Record(path, type(gate).__name__, after, self.setting.batch)
+        self.records.append(record)
+
+        def backward(g: Gradient) -> Gradient:
+            gamma = g.gamma or Gamma.constant(stream.grid, g.energy)
+            energy = gamma.energy(stream, gated=True)
+            record.gradient_out = self._gradient(g, after)
+            cost = rules.mean_field_cost(total, self.setting.batch)
+            before = replace(
+                g, energy=energy, gamma=gamma, grade=rules.worse(g.grade, "MF"), allowance=g.allowance + cost
+            )
+            record.gradient_in = self._gradient(replace(before, gamma=None), after)
+            return before
+
+        return after, backward
+
+
+def has_row(layer: nn.Layer) -> bool:
+    """Everything but a mere chain of layers has a row in the reports."""
+    return _chain(layer) is None
+
+
+def _chain(layer: nn.Layer) -> list[tuple[str, nn.Layer]] | None:
+    """(name, layer) in the order of the forward pass, for containers whose order is known."""
+    if isinstance(layer, nn.Sequential) and type(layer)._forward is nn.Sequential._forward:
+        return layer.children()
+    if isinstance(layer, nn.ResNet) and type(layer)._forward is nn.ResNet._forward:
+        return [(name, getattr(layer, name)) for name in layer.path]
+    return None
+
+
+def _unknown(layer: nn.Layer, state: State, batch: int) -> tuple[State, Backward]:
+    """A layer without a law: mean squares pass unchanged, averaged over the image where its size changes."""
+    shape = tuple(layer.output_shape((batch, *state.shape)))[1:]
+    image = shape[1:] if len(shape) == 3 else (1, 1)
+    positions = math.prod(image)
+    same = positions == state.positions
+    signal = state.signal
+    if not same:
+        constant = float(signal.kernel.mean())
+        signal = Signal(np.full(positions, float(signal.q.mean())), np.full((positions, positions), constant))
+    after = State(shape, signal, grade="", allowance=state.allowance, relvar=math.nan)
+    return after, lambda g: replace(
+        g,
+        energy=g.energy if same else np.full(state.positions, float(g.energy.mean())),
+        on=None,
+        relvar=math.nan,
+        **rules.PASSED,
+    )
+
+
+def _energy(g: Gradient, state: State, setting: Setting) -> float:
+    """Mean square per entry; a gradient along a stream is averaged over the stream's law."""
+    stream = None if g.gamma is None else stream_of(state, setting)
+    return float((state.pooled(g.energy) if stream is None else g.gamma.energy(stream)).mean())
+
+
+def _weight_quantity(before: Gradient, g: Gradient, state: State) -> Quantity:
+    """Behind an average pooling the gradients of neighbouring pixels agree; where no BatchNorm takes away what their
+    inputs have in common, their sum has no law here."""
+    if math.isnan(before.weight) or not (g.spread_out or g.centered):
+        return NOTHING
+    grade = rules.worse(g.grade, state.grade)
+    floor = WEIGHT_FLOOR if g.spread_out else AGREEING_WEIGHT_FLOOR
+    allowed = _allowed(grade, g.allowance + state.allowance, state.positions, floor)
+    return Quantity(before.weight, math.sqrt(g.relvar + state.relvar), grade, allowed)
+
+
+# ---- residual sums
+
+
+def _sum(branch: State, short: State | None, step: Signal) -> State:
+    """Second moments add: the branch ends in a zero-mean convolution or BatchNorm, independent of the skip path."""
+    if short is None:
+        return replace(branch, signal=step)  # the plain twin: nothing is added
+    total = step + short.signal
+    share = step.q.mean() / max(total.q.mean(), 1e-300)
+    gaussian = short.form == branch.form == "gaussian"
+    return branch.after(
+        total,
+        form="gaussian" if gaussian else "other",
+        groups=tuple((w, part + step) for w, part in short.groups),
+        grade=rules.worse(branch.grade, short.grade),
+        allowance=max(branch.allowance, short.allowance),
+        relvar=share**2 * branch.relvar + (1 - share) ** 2 * short.relvar,
+    )
+
+
+def _stepped(
+    block: ResidualBlock, state: State, branch: State, step: Signal, setting: Setting
+) -> Stream | None:
+    """The stream after the block, where the sum of the skip path and a Gaussian step goes through a ReLU."""
+    gate = getattr(block, block.after_sum)
+    walks = isinstance(block.shortcut, nn.Identity | Subsample) and type(gate) is nn.ReLU
+    before = stream_of(state, setting)
+    if not walks or before is None or branch.form != "gaussian":
+        return None
+    stride, share = 1, 1.0
+    if isinstance(block.shortcut, Subsample):
+        stride, share = block.shortcut.stride, block.shortcut.in_channels / block.shortcut.out_channels
+    return before.stepped(step, rules.kept_positions(state.image, stride), share)
+
+
+def stream_of(state: State, setting: Setting) -> Stream | None:
+    """The stream at a state: that of the blocks before, or a first one that starts at a ReLU."""
+    if state.stream is not None or setting.grid is None:
+        return state.stream
+    return Stream.started(setting.grid, state.source) if state.form == "rectified" else None
+
+
+def _energy_by_group(at_sum: Gradient, stream: Stream, before: Stream, short: State) -> np.ndarray:
+    """Energy at the sum, (P,); (2, P) behind shortcut A: of the channels with a past, and of those it started."""
+    old = stream.populations[: len(before.populations)]
+    share = sum(p.weight for p in old)
+    if not short.groups:
+        return at_sum.energy
+    kept = Stream(stream.grid, [replace(p, weight=p.weight / share) for p in old], stream.kernels)
+    first = at_sum.gamma.energy(kept, gated=True)
+    return np.stack([first, (at_sum.energy - share * first) / (1 - share)])
+
+
+def _meet_stream(
+    block: ResidualBlock, state: State, at_sum: Gradient, step: Signal, through: Gradient, grid: Grid
+) -> Gradient:
+    """Gradient at the input of a block on a stream: pulled back through the gate, plus what the branch brings."""
+    stride = block.shortcut.stride if isinstance(block.shortcut, Subsample) else 1
+    kept = rules.kept_positions(state.image, stride)
+    field = at_sum.gamma.field.pulled_back(grid.pull_back, step.q).scattered(kept, through.energy)
+    received = replace(at_sum, energy=np.zeros_like(through.energy), relvar=through.relvar)
+    return replace(_meet(through, received), gamma=Gamma(field, field, 0.0))
+
+
+def _meet(a: Gradient, b: Gradient) -> Gradient:
+    """Two gradients that are added and do not correlate: energies add."""
+    energy = a.energy + b.energy
+    share = float(a.energy.mean()) / max(float(energy.mean()), 1e-300)
+    return Gradient(
+        energy,
+        centered=share * a.centered + (1 - share) * b.centered,
+        spread_out=a.spread_out and b.spread_out,
+        grade=rules.worse(a.grade, b.grade),
+        allowance=max(a.allowance, b.allowance),
+        relvar=share**2 * a.relvar + (1 - share) ** 2 * b.relvar,
+    )

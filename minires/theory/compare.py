@@ -1,0 +1,183 @@
+"""Lay a prediction beside a measurement: a verdict per row, and the name of the first layer that departs.
+
+For R networks with mean y, standard deviation s between them and law p:
+
+    exact laws [EX]        |y - p| <= t * s/sqrt(R)
+    mean-field laws [MF]   |y/p - 1| <= allowance + t * s/(p sqrt(R))
+
+t is Student's quantile for R - 1 degrees of freedom at 1e-6 over the number of comparisons made, so that a network
+that obeys its laws raises a false alarm once in a million comparisons of whole reports. With few networks (R < 16)
+that quantile is useless; then the larger of s and the predicted spread stands for the standard deviation, with the
+normal quantile. To both sides comes what rounding to float32 may do, 16 eps.
+
+The forward pass is judged from the input up, the gradients from the output down, since that is how a fault spreads: a
+layer that departs forward is named before any gradient is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minires.theory.report import QUANTITIES, Quantity, Row, SignalReport, render
+from minires.theory.stats import t_threshold, z_threshold
+
+FEW = 16
+ROUNDING = 16 * float(np.finfo(np.float32).eps)
+FORWARD = ("forward", "batch_variance")
+WORDS = {
+    "forward": "mean square of the output",
+    "batch_variance": "batch variance of the output",
+    "gradient_in": "gradient at the input",
+    "gradient_out": "gradient at the output",
+    "weight_gradient": "weight gradient",
+}
+
+
+class Comparison(NamedTuple):
+    """One number against its law. deviation: measured/predicted - 1. limit: what it may be. z: in standard errors."""
+
+    path: str
+    kind: str
+    quantity: str
+    predicted: float
+    measured: float
+    grade: str
+    z: float
+    deviation: float
+    limit: float
+
+    @property
+    def ok(self) -> bool:
+        return bool(abs(self.deviation) <= self.limit)
+
+    @property
+    def sentence(self) -> str:
+        """What departs, by which factor, and how far outside its limit that is."""
+        factor = self.measured / self.predicted if self.predicted else math.inf
+        return (
+            f"{WORDS[self.quantity]} is {factor:.3g} times the law ({self.measured:.4g} against {self.predicted:.4g}, "
+            f"deviation {100 * self.deviation:+.1f} %, allowed {100 * self.limit:.1f} %)"
+        )
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """comparisons: in the order in which they are judged.  unlawful: paths of rows that have no law."""
+
+    comparisons: tuple[Comparison, ...]
+    rows: tuple[tuple[Row, Row], ...]
+    unlawful: tuple[str, ...]
+    networks: int
+
+    @property
+    def ok(self) -> bool:
+        """Every number with a law obeys it."""
+        return all(c.ok for c in self.comparisons)
+
+    @property
+    def first_departure(self) -> str | None:
+        """Path of the first layer that departs, forward from the input, then backward from the output."""
+        return next((c.path for c in self.comparisons if not c.ok), None)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        first = next((c for c in self.comparisons if not c.ok), None)
+        if first is None:
+            return f"all {len(self.comparisons)} numbers obey their laws ({self.networks} networks)"
+        name = f"{first.path} ({first.kind})" if first.path else first.kind
+        return f"{name} is the first layer that departs: {first.sentence}"
+
+    def row_verdict(self, path: str) -> str:
+        """agrees, departs, or no law."""
+        found = [c for c in self.comparisons if c.path == path]
+        if not found:
+            return "no law"
+        return "agrees" if all(c.ok for c in found) else "departs"
+
+    def table(self) -> Any:
+        """One line a row: measured over predicted for each quantity, with z in brackets where the law is exact."""
+        from rich.table import Table
+
+        table = Table()
+        table.add_column("layer")
+        table.add_column("kind")
+        for name in ("forward E y²", "batch variance", "E dx²", "E dy²", "E dW²"):
+            table.add_column(f"{name}: law, measured/law", justify="right", no_wrap=True)
+        table.add_column("verdict")
+        by_row = {(c.path, c.quantity): c for c in self.comparisons}
+        for predicted, _ in self.rows:
+            cells = [_cell(by_row.get((predicted.path, name))) for name in QUANTITIES]
+            verdict = predicted.note or self.row_verdict(predicted.path)
+            table.add_row(predicted.path, predicted.kind, *cells, verdict)
+        return table
+
+    def __str__(self) -> str:
+        return f"{self.verdict}\n{render(self.table(), width=180)}"
+
+
+def _cell(c: Comparison | None) -> str:
+    if c is None:
+        return "-"
+    mark = "" if c.ok else " !"
+    z = f" ({c.z:+.1f})" if c.grade != "MF" and math.isfinite(c.z) else ""
+    return f"{c.predicted:.4g}, {1 + c.deviation:.3f}{z}{mark}"
+
+
+def compare(predicted: SignalReport, measured: SignalReport) -> ComparisonReport:
+    """Verdict on every number that both reports have and that has a law.
+
+    Raises ValueError if the reports are not of one input shape, or not a prediction and a measurement.
+    """
+    if (predicted.origin, measured.origin) != ("predicted", "measured"):
+        raise ValueError(
+            f"expected a prediction and a measurement, got {predicted.origin} and {measured.origin}"
+        )
+    if predicted.input_shape != measured.input_shape:
+        raise ValueError(f"input shapes differ: {predicted.input_shape} and {measured.input_shape}")
+    found = {row.path: row for row in measured}
+    pairs = tuple((row, found[row.path]) for row in predicted if row.path in found)
+    order = list(_order(pairs))
+    comparisons = tuple(
+        _comparison(row, name, _values(measured, row.path, name), len(order)) for row, name in order
+    )
+    lawful = {c.path for c in comparisons}
+    unlawful = tuple(row.path for row, _ in pairs if row.path not in lawful)
+    return ComparisonReport(comparisons, pairs, unlawful, measured.networks)
+
+
+def _order(pairs: tuple[tuple[Row, Row], ...]) -> Iterator[tuple[Row, str]]:
+    """(predicted row, quantity) with a law and a measurement: forward upwards, then gradients downwards."""
+    for names, rows in ((FORWARD, pairs), (QUANTITIES[:1:-1], pairs[::-1])):
+        for predicted, measured in rows:
+            for name in names:
+                law: Quantity = getattr(predicted, name)
+                if law.grade and not math.isnan(law.mean) and not math.isnan(getattr(measured, name).mean):
+                    yield predicted, name
+
+
+def _values(measured: SignalReport, path: str, name: str) -> np.ndarray:
+    return np.array(measured.samples[path, name])
+
+
+def _comparison(row: Row, name: str, values: np.ndarray, checks: int) -> Comparison:
+    law: Quantity = getattr(row, name)
+    mean, n = float(values.mean()), len(values)
+    if law.mean == 0:
+        deviation = 0.0 if mean == 0 else math.inf
+        return Comparison(row.path, row.kind, name, 0.0, mean, law.grade, 0.0, deviation, 0.0)
+    deviation = mean / law.mean - 1
+    spread = float(values.std(ddof=1)) / law.mean if n > 1 else 0.0
+    if n < FEW:
+        spread, threshold = np.nanmax([spread, law.spread]), z_threshold(checks)
+    else:
+        threshold = t_threshold(n, checks)
+    error = float(spread) / math.sqrt(n)
+    z = deviation / error if error else math.nan
+    limit = law.allowance + threshold * error + ROUNDING
+    return Comparison(row.path, row.kind, name, law.mean, mean, law.grade, z, deviation, limit)
