@@ -1,0 +1,64 @@
+"""The matrix-product floor: what is recorded, and what is made again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minires.bench.cases import Case
+from minires.bench.engines import Minires
+from minires.bench.products import Operand, Product, Replay, record
+
+CONVOLUTIONS_OF_RESNET8 = 1024 * 16 * 27 + 2 * 1024 * 16 * 144 + 2 * (1179648 + 2359296)
+"""Multiply-adds an image, by hand: stem, then two convolutions a stage; 1179648 = 256 * 32 * 144 = 64 * 64 * 288."""
+
+
+def test_products_are_recorded_with_shapes_and_order():
+    a, b = np.ones((3, 4, 5), np.float32), np.ones((6, 5), np.float32)
+
+    def step():
+        np.matmul(a, b.T)
+        np.matmul(a, b.T, out=np.empty((3, 4, 6), np.float32))
+
+    (product, count), *others = record(step).items()
+    assert (count, others) == (2, [])
+    assert product.a == Operand((3, 4, 5), (80, 20, 4), "<f4")
+    assert product.b == Operand((5, 6), (4, 20), "<f4")
+    assert product.flops == 2 * 3 * 4 * 5 * 6
+
+
+def test_numpy_is_itself_again_after_a_step_that_fails():
+    before = np.matmul
+    with pytest.raises(ZeroDivisionError):
+        record(lambda: 1 / 0)
+    assert np.matmul is before
+
+
+@pytest.mark.parametrize(("kind", "passes"), [("train", 3), ("infer", 1)])
+def test_no_convolution_of_a_network_escapes(kind, passes):
+    """Strided convolutions may make more products than the textbook counts; fewer only by those with padding.
+
+    Of the 3 * 8 kernel rows that pass over an image of 8 rows, 2 meet padding, and so it is with columns.
+    """
+    engine, case = Minires("cpu", 1), Case(kind, 2, depth=8)
+    made = record(engine.prepare(case))
+    flops = sum(product.flops * count for product, count in made.items())
+    textbook = 2 * case.batch * passes * CONVOLUTIONS_OF_RESNET8
+    assert (22 / 24) ** 2 * textbook <= flops < 2 * textbook
+
+
+def test_replay_makes_the_same_products_on_every_thread(monkeypatch):
+    a, b = np.ones((4, 8, 3), np.float32), np.ones((3, 2), np.float32)
+    products = record(lambda: [np.matmul(a, b) for _ in range(5)])
+    replay = Replay(products, threads=2)
+    assert record(replay.run) == products
+    assert sorted(len(share.products) for share in replay.shares) == [2, 3]
+
+
+def test_operands_lie_within_their_memory():
+    x = np.zeros((4, 6, 8), np.float32)[::2, :, ::-1].transpose(2, 0, 1)
+    operand = Operand.of(x)
+    copy = operand.on(np.zeros(operand.extent, np.uint8))
+    assert copy.shape == x.shape
+    assert copy.strides == tuple(abs(stride) for stride in x.strides)
+    assert Product(operand, operand, operand).flops == 2 * x.size * x.shape[-1]
