@@ -138,7 +138,8 @@ def _as_checkpoint_error(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except Exception as error:
-        raise CheckpointError(f"{path}: cannot be read as weights ({error})") from error
+        reason = str(error)[:200]  # zipfile puts the bytes it found into its texts
+        raise CheckpointError(f"{path}: cannot be read as weights ({reason})") from error
 
 
 # .npz

@@ -329,7 +329,7 @@ class _Run:
         row = {
             "epoch": self.epoch + 1,
             "step": self.step,
-            "lr": self.optimizer.lr,
+            "lr": self.schedule(self.step - 1),
             "train_loss": self.loss_sum / self.images,
             "train_accuracy": self.correct / self.images,
             "test_loss": test_loss,
