@@ -35,7 +35,7 @@ def test_import_loads_nothing_heavy(modules):
 
 
 def statements(path):
-    """Logical lines: comments, docstrings (any string that stands alone) and the formatter's line breaks not counted."""
+    """Logical lines, without comments and docstrings (any string that stands alone): line breaks do not count."""
     source = path.read_text()
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     prose = sum(

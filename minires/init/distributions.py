@@ -36,8 +36,19 @@ Rng = int | np.random.Generator
 Shape = Sequence[int]
 
 
+def whole_shape(shape: Shape) -> tuple[int, ...]:
+    """`shape` as a tuple of plain integers; TypeError for what is no shape, ValueError for a negative size."""
+    sizes = tuple(shape) if isinstance(shape, Sequence) else (None,)
+    if not all(hasattr(n, "__index__") and not isinstance(n, bool) for n in sizes):
+        raise TypeError(f"shape is {shape!r}; expected whole numbers, as in (64, 3, 3, 3)")
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"shape is {shape!r}; expected sizes of at least 0")
+    return tuple(int(n) for n in sizes)
+
+
 def fans(shape: Shape) -> tuple[int, int]:
     """(fan_in, fan_out) of a weight: (in, out) times the number of taps. ValueError for fewer than two axes."""
+    shape = whole_shape(shape)
     if len(shape) < 2 or min(shape) < 1:
         raise ValueError(
             f"shape is {tuple(shape)}; expected (out, in) or (out, in, kernel_h, kernel_w), none of them 0"
@@ -66,8 +77,7 @@ class Initializer:
 
     def sample(self, shape: Shape, rng: Rng = 0, dtype: np.dtype | type = np.float32) -> np.ndarray:
         """An array of `shape`, drawn in float64 and rounded to `dtype`."""
-        shape = tuple(int(n) for n in shape)
-        return np.ascontiguousarray(self._draw(shape, generator(rng)), dtype=dtype)
+        return np.asarray(self._draw(whole_shape(shape), generator(rng)), dtype=dtype, order="C")
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         raise NotImplementedError

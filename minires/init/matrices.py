@@ -35,13 +35,14 @@ class Orthogonal(Initializer):
     gain: float = 1.0
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        return self.gain * haar(shape[0], fans(shape)[0], rng).reshape(shape)
+        fan_in, _ = fans(shape)
+        return self.gain * haar(shape[0], fan_in, rng).reshape(shape)
 
     def variance(self, shape: Shape) -> float:
-        return self.gain**2 / max(shape[0], fans(shape)[0])
+        return self.gain**2 / max(fans(shape)[0], shape[0])
 
     def kurtosis(self, shape: Shape) -> float:
-        n = max(shape[0], fans(shape)[0])
+        n = max(fans(shape)[0], shape[0])
         return 3 * n / (n + 2)
 
 
@@ -61,11 +62,12 @@ class DeltaOrthogonal(Initializer):
         return weight
 
     def variance(self, shape: Shape) -> float:
-        return self.gain**2 / (shape[0] * math.prod(shape[2:]))
+        return self.gain**2 / fans(shape)[1]
 
     def kurtosis(self, shape: Shape) -> float:
+        taps = fans(shape)[1] // shape[0]
         n = shape[0]
-        return 3 * n / (n + 2) * math.prod(shape[2:])
+        return 3 * n / (n + 2) * taps
 
 
 @dataclass(frozen=True)

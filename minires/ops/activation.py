@@ -58,9 +58,9 @@ def relu_forward(x: Array) -> tuple[Array, Array]:
 
 
 def relu_backward(dy: Array, cache: Array) -> Array:
-    """dy like x -> dx."""
+    """dy like x -> dx. The gate is y != 0, not y > 0: it lets a NaN through, and whoever looks at dx sees it."""
     xp = check_upstream(dy, cache.shape, cache)
-    return elementwise(lambda dy, y, dx: xp.multiply(dy, y.real > 0, out=dx), dy, cache)
+    return elementwise(lambda dy, y, dx: xp.multiply(dy, y != 0, out=dx), dy, cache)
 
 
 class LeakyReLUCache(NamedTuple):
