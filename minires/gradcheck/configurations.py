@@ -42,7 +42,7 @@ def _conv2d(rng: np.random.Generator, needs: dict) -> Configuration:
         "padding": needs.get("padding", _some(rng, 0, 1)),
         "dilation": needs.get("dilation", _some(rng, 1, 1, 2)),
     }
-    h, w = (6, 7) if rng.random() < 0.5 else (8, 6)
+    h, w = (8, 7) if options["dilation"] == 2 else _some(rng, (6, 5), (5, 6))
     weight = _normal(rng, o, c, *kernel) / np.sqrt(c * kernel[0] * kernel[1])
     return (_normal(rng, n, c, h, w), weight, _normal(rng, o)), options
 
@@ -86,7 +86,7 @@ def _pool(rng: np.random.Generator, needs: dict) -> Configuration:
         options |= {"kernel_size": 3, "stride": _some(rng, 1, 2)}
     elif rng.random() < 0.6:
         options["stride"] = _some(rng, 1, 2, (1, 2))
-    x = _normal(rng, int(rng.integers(4, 6)), int(rng.integers(2, 4)), *(int(s) for s in rng.permutation([6, 7])))
+    x = _normal(rng, int(rng.integers(4, 6)), int(rng.integers(2, 4)), *(int(s) for s in rng.permutation([5, 6])))
     return (x - 2.0 if "negative" in needs else x,), options
 
 
@@ -109,7 +109,7 @@ def _mse(rng: np.random.Generator, needs: dict) -> Configuration:
 
 def _residual(rng: np.random.Generator, needs: dict) -> Configuration:
     n, d = int(rng.integers(4, 7)), int(rng.integers(2, 5))
-    hidden = d + int(rng.integers(1, 4))
+    hidden = d if "square" in needs else d + int(rng.integers(1, 4))
     return (_normal(rng, n, d), _normal(rng, hidden, d), _normal(rng, d, hidden)), {}
 
 

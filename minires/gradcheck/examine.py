@@ -39,6 +39,11 @@ class Plan:
     """Unit roundoff of the precision the function computes in."""
     rng: np.random.Generator
 
+    @property
+    def pilots(self) -> int:
+        """How many entries the step is chosen by."""
+        return min(3, 1 + self.max_entries // 10)
+
 
 @dataclass
 class Measured:
@@ -91,7 +96,7 @@ class Examination:
             self._probe(tally, self._unit(index), step, str(_position(index, self.value.shape)), gradient)
         for number in range(self.plan.directions if len(entries) < size else 0):
             direction = self.plan.rng.choice([-1.0, 1.0], size) / math.sqrt(size)
-            self._probe(tally, direction, step, f"direction {number + 1}", gradient)
+            self._probe(tally, direction, step, f"line {number + 1}", gradient)
         return self._judge(name, gradient, tally, entries)
 
     def _step(self, entries: np.ndarray) -> float:
@@ -99,7 +104,7 @@ class Examination:
             return 1.0
         coarse = numerical.pilot_step(self.scale, self.plan.u)
         pilots = []
-        for index in self.plan.rng.choice(entries, min(3, len(entries)), replace=False):
+        for index in self.plan.rng.choice(entries, min(self.plan.pilots, len(entries)), replace=False):
             pilots.append(self._measure(self._unit(index), coarse)[0])
         return numerical.choose_step(pilots, self.scale, self.plan.u)
 
@@ -237,11 +242,11 @@ class Examination:
         return None
 
     def _coverage(self, entries: np.ndarray, tally: _Tally) -> str:
-        """How much of the tensor was looked at: "all 60", or "40 of 2304 + 2 directions"."""
+        """How much of the tensor was looked at: "all 60", or "40 of 2304, 2 lines" (random directions)."""
         directions = len(tally.probes) - len(entries)
         if not directions:
             return f"all {self.value.size}"
-        return f"{len(entries)} of {self.value.size} + {directions} directions"
+        return f"{len(entries)} of {self.value.size}, {directions} lines"
 
 
 def _rms(x: Array) -> float:

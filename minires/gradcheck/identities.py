@@ -63,7 +63,7 @@ def _tolerance(terms: float) -> float:
 
 @dataclass
 class Pass:
-    """What went through one leaf layer of a model in a forward and a backward pass."""
+    """What went through one layer of a model in a forward and a backward pass."""
 
     path: str
     layer: nn.Layer
@@ -72,9 +72,13 @@ class Pass:
     dy: Array
     dx: Array
 
+    @property
+    def is_leaf(self) -> bool:
+        return not any(True for _ in self.layer.children())
+
 
 class Recorder:
-    """Collects a `Pass` for every leaf layer: `with model.observe(recorder.see)`."""
+    """Collects a `Pass` for every layer: `with model.observe(recorder.see)`."""
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[Array, Array]] = {}
@@ -83,8 +87,6 @@ class Recorder:
         self._order: list[str] = []
 
     def see(self, layer: nn.Layer, path: str, direction: str, given: Array, returned: Array) -> None:
-        if any(True for _ in layer.children()):
-            return
         if direction == "forward":
             self._open[path] = (given, returned)
             self._order.append(path)
@@ -100,7 +102,7 @@ HOMOGENEOUS = (nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AvgPool2d, nn.GlobalAvgPo
 
 
 def of_passes(passes: list[Pass]) -> list[IdentityReport]:
-    """All identities that apply to the layers of a model, layer by layer; the gradients are taken from `.grad`."""
+    """All identities that apply to leaf layers of a model, layer by layer; the gradients are taken from `.grad`."""
     found = []
     feeds = {id(p.y): p for p in passes}
     for p in passes:

@@ -122,8 +122,9 @@ class Subject:
             with np.errstate(all="ignore"):
                 return function(*arguments)
         except Exception as error:
-            shapes = ", ".join("None" if a is None else str(np.shape(a)) for a in arguments[:3])
-            called = shapes if name == "forward" else f"dy of shape {np.shape(arguments[0])}, cache"
+            called = f"dy of shape {np.shape(arguments[0])}, cache"
+            if name == "forward":
+                called = ", ".join("None" if a is None else f"shape {np.shape(a)}" for a in arguments)
             raise ValueError(
                 f"{name}({called}) raised {type(error).__name__}: {error}{hint}. The check can start once {name} runs"
             ) from error

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SEVERITY = ("pass", "roundoff", "kink", "vacuous", "fail")
 """From good to bad; a report is as good as the worst of its tensors."""
 
+MOST_ROWS = 14
+"""A longer table is cut to the rows that matter."""
+
 STYLE = {"pass": "green", "fail": "bold red", "kink": "yellow", "roundoff": "yellow", "vacuous": "yellow"}
 
 
@@ -34,7 +37,7 @@ class TensorReport:
     reason: str
     coverage: str = ""
     worst: str = ""
-    """Index of the worst entry, or "direction 1"."""
+    """Index of the worst entry, or "line 1": a random direction through all entries."""
     analytic: float | None = None
     reference: float | None = None
     error: float | None = None
@@ -132,14 +135,27 @@ class GradReport:
 
         table = Table(title=self.title, title_justify="left", header_style="bold")
         for column in ("tensor", "shape", "checked", "worst entry"):
-            table.add_column(column)
+            table.add_column(column, overflow="fold")
         for column in ("yours", "reference", "error", "bound"):
             table.add_column(column, justify="right")
         table.add_column("verdict")
-        for t in self.tensors:
+        shown = self._shown()
+        for t in shown:
             numbers = (t.analytic, t.reference, t.error, t.bound)
             cells = ["" if n is None else f"{n:.6g}" for n in numbers[:2]]
             cells += ["" if n is None else f"{n:.1e}" for n in numbers[2:]]
             shape = "x".join(map(str, t.shape)) or "one number"
             table.add_row(t.name, shape, t.coverage, t.worst, *cells, Text(t.verdict, STYLE[t.verdict]))
+        if len(shown) < len(self.tensors):
+            table.caption = f"and {len(self.tensors) - len(shown)} more tensors, closer to their reference; all pass"
+            table.caption_justify = "left"
         return table
+
+    def _shown(self) -> list[TensorReport]:
+        """All tensors, or of many those that matter: what does not pass, and what comes nearest to its bound."""
+        if len(self.tensors) <= MOST_ROWS:
+            return self.tensors
+        passed = [t for t in self.tensors if t.verdict == "pass"]
+        near = sorted(passed, key=lambda t: (t.error or 0.0) / (t.bound or 1.0), reverse=True)
+        kept = {id(t) for t in near[: max(MOST_ROWS - len(self.tensors) + len(passed), 5)]}
+        return [t for t in self.tensors if t.verdict != "pass" or id(t) in kept]

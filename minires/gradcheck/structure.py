@@ -196,7 +196,7 @@ def shifted(c: Comparison) -> str | None:
 def swapped(c: Comparison) -> str | None:
     """The gradient of another input."""
     for name, array in c.partners.items():
-        if name.startswith("d") and c.fits(array):
+        if name.startswith("d") and name != "dy" and c.fits(array):
             return f"{c.name} is the gradient {name}: the gradients are returned in the wrong order"
     return None
 
@@ -222,6 +222,21 @@ def part_right(c: Comparison) -> str | None:
         return None
     noun = c.axis_names[0]
     return f"{c.name} is right for {noun} {_list(good)}, wrong for {noun} {_list(bad)}: only part of it is treated right"
+
+
+def multiple_of_dy(c: Comparison) -> str | None:
+    """yours = expected + factor * dy: a path on which x reaches y unchanged, the shortcut of a residual block."""
+    dy = c.partners.get("dy")
+    if dy is None or dy.shape != c.expected.shape:
+        return None
+    factor, _ = _factor(c.yours - c.expected, np.where(c.known, dy, np.nan), c.bound)
+    if factor is None or not c.fits(c.expected + factor * dy):
+        return None
+    if abs(factor + 1) < 1e-6:
+        return f"{c.name} lacks dy itself: the gradient of the shortcut is forgotten"
+    if abs(factor - 1) < 1e-6:
+        return f"{c.name} holds dy once too often: the gradient of the shortcut is counted twice"
+    return f"{c.name} is off by {factor:.6g} times dy: look at the shortcut"
 
 
 def missing_constant(c: Comparison) -> str | None:
@@ -283,6 +298,7 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     zero_block,
     factor_along_axis,
     part_right,
+    multiple_of_dy,
     missing_constant,
     missing_xhat,
 )

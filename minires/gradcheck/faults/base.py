@@ -78,7 +78,9 @@ def backward_fault(
     return register
 
 
-def forward_fault(name: str, sentence: str, hint: str, **needs: object) -> Callable:
+def forward_fault(
+    name: str, sentence: str, hint: str, *, conduct: str | None = None, **needs: object
+) -> Callable:
     """Registers the decorated `output(*inputs, **options) -> y` as the fault `name`; its backward is the right op's."""
 
     def register(output: Callable[..., Array]) -> Callable[..., Array]:
@@ -88,7 +90,7 @@ def forward_fault(name: str, sentence: str, hint: str, **needs: object) -> Calla
             y = output(*inputs, **options)
             return y, right_forward(op, inputs, options)[1]
 
-        _add(Fault(name, op, sentence, hint, forward, right_backward, needs))
+        _add(Fault(name, op, sentence, hint, forward, right_backward, needs, conduct))
         return output
 
     return register

@@ -41,6 +41,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     "residual:relu-corrupts-shortcut",
     "the branch's ReLU wrote into an array that the shortcut still needed: the gate was applied to both.",
     "Which arrays does the branch change on its way back?",
+    square=True,
 )
 def _(dy: Array, saved: Saved) -> Gradients:
     x, weight1, _ = saved.inputs

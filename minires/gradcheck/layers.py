@@ -1,0 +1,313 @@
+"""`check_layer` and `check_model`: layers, blocks and whole networks, through the same check as plain functions.
+
+A layer is turned into a pair of functions of its input and of all its parameters. Its ReLUs and max-pools are watched,
+so that kinks are seen, and every layer inside leaves its input and its upstream behind, for the identities and, if
+something fails, for the search: which layer, checked by itself, is wrong?
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from minires import nn
+from minires.backend import Array
+from minires.gradcheck import identities
+from minires.gradcheck.check import Call, check_method, run
+from minires.gradcheck.conduct import RULES
+from minires.gradcheck.gates import Switch, Watch
+from minires.gradcheck.identities import Pass, Recorder
+from minires.gradcheck.protocol import Subject, prepare_inputs
+from minires.gradcheck.report import GradReport, TensorReport
+
+LAYER_ENTRIES, BLOCK_ENTRIES, LAYER_DIRECTIONS = 200, 16, 4
+MODEL_ENTRIES, MODEL_DIRECTIONS = 3, 2
+"""Per tensor. A direction moves all entries of a tensor at once, so none goes unseen."""
+
+KNOWN_LEAVES = (
+    *(nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.MaxPool2d, nn.AvgPool2d),
+    *(nn.GlobalAvgPool2d, nn.Dropout, nn.Flatten, nn.Identity, nn.Subsample),
+)
+"""Layers whose switches can be seen. A tree with any other leaf may hide a kink."""
+
+
+def check_layer(
+    layer: nn.Layer,
+    x: Array,
+    *,
+    dy: Array | None = None,
+    method: str = "central",
+    max_entries: int | None = None,
+    seed: int = 0,
+) -> GradReport:
+    """Checks dx and every parameter's gradient of a layer or block, in the mode (train, eval) it is in.
+
+    x: (N, ...) as the layer takes it. The check runs on a float64 copy; the layer itself is left alone. A layer that
+    is one op of `minires.ops` is also compared with that op's definition and with the catalogue of faults.
+    """
+    check_method(method)
+    pair = LayerPair(layer)
+    (x, *_), notes = prepare_inputs((x,))
+    like, options = _op_of(layer)
+    if max_entries is None:
+        max_entries = BLOCK_ENTRIES if any(True for _ in layer.children()) else LAYER_ENTRIES
+    title = f"gradient check: {type(layer).__name__}"
+    return _check(pair, x, dy, notes, title, (method, max_entries, LAYER_DIRECTIONS, seed), like, options)
+
+
+def check_model(
+    model: nn.Layer,
+    x: Array,
+    labels: Array,
+    *,
+    loss: object | None = None,
+    method: str = "central",
+    max_entries: int = MODEL_ENTRIES,
+    directions: int = MODEL_DIRECTIONS,
+    seed: int = 0,
+) -> GradReport:
+    """Checks a whole network under a loss: the gradients of x and of every parameter.
+
+    labels: what `loss.forward(y, labels)` takes; loss: `nn.SoftmaxCrossEntropy()` by default. Each tensor is checked
+    at `max_entries` entries and along `directions` random directions. The model itself is left alone.
+    """
+    check_method(method)
+    pair = LayerPair(model, loss or nn.SoftmaxCrossEntropy(), labels)
+    (x, *_), notes = prepare_inputs((x,))
+    title = f"gradient check: {type(model).__name__} with {type(pair.loss).__name__}"
+    return _check(pair, x, None, notes, title, (method, max_entries, directions, seed), None, {})
+
+
+class LayerPair:
+    """A layer (and a loss) as forward and backward functions of x and all parameters."""
+
+    def __init__(self, layer: nn.Layer, loss: object | None = None, labels: Array | None = None) -> None:
+        self.loss, self.labels = copy.deepcopy(loss), labels
+        self.copies = {
+            "float64": copy.deepcopy(layer).astype(np.float64),
+            "complex128": copy.deepcopy(layer).astype(np.complex128),
+        }
+        self.layer = self.copies["float64"]
+        self.states = [(path, name, g.bit_generator.state) for path, name, g in _generators(layer)]
+        leaves = [sub for _, sub in layer.named_layers() if not any(True for _ in sub.children())]
+        self.transparent = all(isinstance(leaf, KNOWN_LEAVES) for leaf in leaves)
+        self.watch = Watch()
+
+    @property
+    def values(self) -> list[Array]:
+        return [p.value.copy() for p in self.layer.parameters()]
+
+    @property
+    def names(self) -> list[str]:
+        return [p.name for p in self.layer.parameters()]
+
+    def forward(self, x: Array, *values: Array) -> tuple[Array, nn.Layer]:
+        layer = self.copies[x.dtype.name]
+        for parameter, value in zip(layer.parameters(), values, strict=True):
+            parameter.value = value
+        self._rewind(layer)
+        self.watch.switches = []
+        with self.watch.on(layer):
+            y = layer.forward(x)
+        return (y if self.loss is None else self.loss.forward(y, self.labels)), layer
+
+    def backward(self, dy: Array | float, layer: nn.Layer) -> tuple[Array, ...]:
+        layer.zero_grad()
+        if self.loss is not None:
+            dy = self.loss.backward() * dy
+        dx = layer.backward(dy)
+        return (dx, *(p.grad for p in layer.parameters()))
+
+    def switches(self) -> list[Switch] | None:
+        """Those of the last forward call; None if a layer may hide some."""
+        return list(self.watch.switches) if self.transparent else None
+
+    def record(self, x: Array, dy: Array) -> list[Pass]:
+        """What went through every layer, in one forward and one backward pass."""
+        self.layer.zero_grad()
+        recorder = Recorder()
+        with self.layer.observe(recorder.see):
+            self._round_trip(x, dy)
+        return recorder.in_order()
+
+    def accumulates(self, x: Array, dy: Array) -> bool:
+        """Whether two passes add up in .grad."""
+        self.record(x, dy)
+        once = [p.grad.copy() for p in self.layer.parameters()]
+        self._round_trip(x, dy)
+        return all(
+            np.allclose(p.grad, 2 * g, rtol=1e-9, atol=1e-12 * float(np.max(np.abs(g), initial=0.0)))
+            for p, g in zip(self.layer.parameters(), once, strict=True)
+        )
+
+    def _round_trip(self, x: Array, dy: Array) -> None:
+        self._rewind(self.layer)
+        y = self.layer.forward(x)
+        if self.loss is not None:
+            self.loss.forward(y, self.labels)
+            dy = self.loss.backward() * dy
+        self.layer.backward(dy)
+
+    def _rewind(self, layer: nn.Layer) -> None:
+        """Random generators (dropout's) start every pass in the same state."""
+        states = {(path, name): state for path, name, state in self.states}
+        for path, name, generator in _generators(layer):
+            generator.bit_generator.state = states[path, name]
+
+
+def _generators(layer: nn.Layer) -> list[tuple[str, str, np.random.Generator]]:
+    return [
+        (path, name, value)
+        for path, sub in layer.named_layers()
+        for name, value in vars(sub).items()
+        if isinstance(value, np.random.Generator)
+    ]
+
+
+def _op_of(layer: nn.Layer) -> tuple[str | None, dict]:
+    """The op that a leaf layer is made of, and its settings; (None, {}) for blocks and for layers of one's own."""
+    window = lambda *names: {name: getattr(layer, name) for name in names}  # noqa: E731
+    if isinstance(layer, nn.Conv2d):
+        return "conv2d", window("stride", "padding", "dilation")
+    if isinstance(layer, nn.BatchNorm2d):
+        statistics = {} if layer.training else {"mean": layer.running_mean, "var": layer.running_var}
+        return "batchnorm", {"eps": layer.eps} | {k: v.astype(np.float64) for k, v in statistics.items()}
+    if isinstance(layer, nn.MaxPool2d):
+        return "max_pool2d", window("kernel_size", "stride", "padding")
+    if isinstance(layer, nn.AvgPool2d):
+        return "avg_pool2d", window("kernel_size", "stride", "padding")
+    if isinstance(layer, nn.LeakyReLU):
+        return "leaky_relu", {"slope": layer.slope}
+    if isinstance(layer, nn.Dropout):
+        return ("dropout", {"p": layer.p}) if layer.training else (None, {})
+    for kind, op in _PLAIN.items():
+        if isinstance(layer, kind):
+            return op, {}
+    return None, {}
+
+
+_PLAIN = {
+    nn.Linear: "linear",
+    nn.ReLU: "relu",
+    nn.Tanh: "tanh",
+    nn.Sigmoid: "sigmoid",
+    nn.GlobalAvgPool2d: "global_avg_pool2d",
+}
+
+
+def _check(
+    pair: LayerPair,
+    x: Array,
+    dy: Array | None,
+    notes: list[str],
+    title: str,
+    settings: tuple[str, int, int, int],
+    like: str | None,
+    options: dict,
+) -> GradReport:
+    slots = [x, *pair.values]
+    call = Call(
+        Subject(pair.forward, pair.backward, slots),
+        slots,
+        ["x", *pair.names],
+        like,
+        options,
+        title,
+        notes,
+        keeps_cache=True,
+        see=pair.switches,
+    )
+    if (few := _too_few(pair, x, call)) is not None:
+        return few
+    report = run(call, dy, *settings)
+    if not any(row.analytic is not None for row in report.tensors if row.name != "y"):
+        return report  # forward is wrong: no gradient was looked at
+    passes = pair.record(x, call.dy)
+    report.identities += [] if like else identities.of_passes([p for p in passes if p.is_leaf])
+    if not pair.accumulates(x, call.dy):
+        report.offences.append(RULES["grad overwritten"])
+    _say_why_vacuous(report, pair, passes, x)
+    _count_kinks(report)
+    if report.verdict == "fail":
+        _find_layer(report, pair, passes, settings)
+    return report
+
+
+def _too_few(pair: LayerPair, x: Array, call: Call) -> GradReport | None:
+    """BatchNorm over one or two values makes the whole check worthless."""
+    seen: list[tuple[str, int]] = []
+
+    def note(layer: nn.Layer, path: str, direction: str, given: Array, returned: Array) -> None:
+        if isinstance(layer, nn.BatchNorm2d) and layer.training and given.size // given.shape[1] <= 2:
+            seen.append((path, given.size // given.shape[1]))
+
+    norms = [p for p, layer in pair.layer.named_layers() if isinstance(layer, nn.BatchNorm2d) and layer.training]
+    try:
+        with pair.layer.observe(note):
+            pair._rewind(pair.layer)
+            pair.layer.forward(x)
+    except ValueError as error:
+        if not norms or "one value per channel" not in str(error):
+            raise
+        seen.append((norms[0], 1))
+    if not seen:
+        return None
+    path, m = seen[0]
+    reason = (
+        f"the batch normalization {path or 'itself'} has {m} value{'s' * (m > 1)} per channel: xhat hardly depends on x, "
+        "so gradients before it are zero and a backward that returns 0 would pass; use 4 samples or more"
+    )
+    pairs = zip(call.names, call.arrays, strict=True)
+    return GradReport(call.title, [TensorReport(f"d{n}", a.shape, "vacuous", reason, "none") for n, a in pairs])
+
+
+def _say_why_vacuous(report: GradReport, pair: LayerPair, passes: list[Pass], x: Array) -> None:
+    """A bias under a batch norm cannot matter; a batch of 1 hides sums over the batch."""
+    norm_inputs = {id(p.x) for p in passes if isinstance(p.layer, nn.BatchNorm2d) and p.layer.training}
+    for p in passes:
+        row_name = f"d{p.path}.bias" if p.path else "dbias"
+        if id(p.y) in norm_inputs and any(row.name == row_name for row in report.tensors):
+            row = report[row_name]
+            if row.verdict == "vacuous":
+                row.reason = "a bias before a batch normalization: the mean is taken off again, so its gradient is zero"
+    if len(x) == 1:
+        for row in report.tensors:
+            if row.name not in ("y", "dx") and row.verdict == "pass":
+                row.verdict = "vacuous"
+                row.reason = "a batch of 1: a sum or mean over the batch that is missing cannot show; use 4 or more"
+
+
+def _count_kinks(report: GradReport) -> None:
+    left_out = sum(row.left_out for row in report.tensors)
+    expected = sum(row.expected_left_out or 0.0 for row in report.tensors)
+    if left_out or expected >= 0.5:
+        report.notes.append(f"{left_out} steps crossed a switch and were left out; the law expects {expected:.1f}")
+
+
+def _find_layer(
+    report: GradReport, pair: LayerPair, passes: list[Pass], settings: tuple[str, int, int, int]
+) -> None:
+    """Checks every layer by itself, with the input and the upstream it had: the smallest that fails is the culprit."""
+    if len(passes) < 2:
+        return
+    smallest_first = sorted(passes, key=lambda p: sum(1 for _ in p.layer.named_layers()))
+    for p in smallest_first:
+        if p.path == "":
+            break
+        alone = _alone(p, settings)
+        if alone is not None and alone.verdict == "fail":
+            joint = "" if p.is_leaf else " (each layer inside is right by itself, so look at how it joins them)"
+            report.diagnosis = f"layer {p.path}, {type(p.layer).__name__}{joint}: {alone.diagnosis}"
+            report.fault, report.hint, report.alike = alone.fault, alone.hint, alone.alike
+            return
+    what = f"every layer inside is right by itself, so look at how {type(pair.layer).__name__} joins them: "
+    report.diagnosis = what + (report.diagnosis or "")
+
+
+def _alone(p: Pass, settings: tuple[str, int, int, int]) -> GradReport | None:
+    method, _, _, seed = settings
+    try:
+        return check_layer(p.layer, p.x, dy=p.dy, method=method, max_entries=40, seed=seed)
+    except (TypeError, ValueError):
+        return None
