@@ -126,8 +126,8 @@ def output_folder(path: Path) -> Path:
 
 
 def console() -> Console:
-    """rich's console on stdout: the terminal's width, or 120 columns into a file or pipe so that no table is cut."""
+    """rich's console on stdout: the terminal's width, or 128 columns into a file or pipe, so that no table is cut."""
     from rich.console import Console
 
     found = Console()
-    return found if found.is_terminal else Console(width=max(found.width, 120))
+    return found if found.is_terminal else Console(width=max(found.width, 128))

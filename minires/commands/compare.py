@@ -7,7 +7,7 @@ import csv
 import io
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -77,7 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def start(text: str) -> tuple[str, Initializer | None]:
     """An argparse type: an initializer and what the user called it; None stands for pretrained weights."""
-    return text, None if text == PRETRAINED else initializer(text)
+    if text == PRETRAINED:
+        return text, None
+    try:
+        return text, initializer(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(
+            str(error).replace("there are ", f"there are {PRETRAINED}, ")
+        ) from None
 
 
 def depth(text: str) -> int:
@@ -165,44 +172,48 @@ def progress_bar(total: int) -> Iterator[Callable[[Future], None]]:
         yield advance
 
 
+CAPTION = (
+    "forward: rms of the activations at the last layer (the images have 1). back: rms of the gradients at the first "
+    "layer, over that at the last. loss: mean over the last epoch (a guess has log 10 = 2.30)."
+)
+
+
 def table(runs: Sequence[Run]) -> Table:
-    """One row a case: the signal's rms at both ends of the network, what was foreseen of it, and what came."""
+    """One row a case: how much of the signal is left where it arrives, what was foreseen of it, and what came."""
     from rich import box
     from rich.table import Table
 
     from minires.plot.compare import headline
 
-    found = Table(title=headline(runs), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    found.add_column("")
-    for title in ("activations", "gradients"):
-        found.add_column(f"{title}\nfirst → last layer", justify="center", no_wrap=True)
+    styles = {"title_justify": "left", "title_style": "bold", "caption_justify": "left"}
+    found = Table(title=headline(runs), caption=CAPTION, box=box.SIMPLE_HEAD, **styles)
+    found.add_column("initializer", no_wrap=True, min_width=15)
+    for title in ("forward", "back"):
+        found.add_column(title, justify="right", no_wrap=True)
     found.add_column("foreseen")
     found.add_column("measured")
-    found.add_column("loss\nstart → end", justify="center", no_wrap=True)
-    found.add_column("accuracy", justify="right")
-    found.add_column("training", no_wrap=True)
+    for title in ("loss", "accuracy"):
+        found.add_column(title, justify="right", no_wrap=True)
+    found.add_column("training")
     network = None
     for run in runs:
         if run.case.network != network:
             network = run.case.network
             found.add_section()
             found.add_row(network, style="bold")
-        style = {"learned": None, "diverged": "red"}.get(run.outcome, "yellow")
-        found.add_row(f"  {run.case.name}", *_cells(run), style=style)
+        style = {"learned": "green", "learns slowly": None, "diverged": "red"}.get(run.outcome, "yellow")
+        found.add_row(f" {run.case.name}", *_cells(run), style=style)
     return found
 
 
 def _cells(run: Run) -> list[str]:
-    def ends(values: Iterable[float]) -> str:
-        first, *_, last = values
-        return f"{first:.2g} → {last:.2g}"
-
+    gradients = list(run.signal.gradients.values())
     return [
-        ends(run.signal.activations.values()),
-        ends(run.signal.gradients.values()),
+        f"{list(run.signal.activations.values())[-1]:.2g}",
+        f"{gradients[0] / gradients[-1]:.2g}",
         "",
         str(run.signal),
-        f"{run.losses[0]:.3g} → {run.losses[-1]:.3g}",
+        f"{run.losses[-1]:.3g}",
         "" if run.diverged else f"{run.accuracy:.1%}",
         run.outcome,
     ]

@@ -1,192 +1,184 @@
-"""The picture of `minires compare`: a slide that shows what each initializer does to each network.
+"""The picture of `minires compare`: one slide that shows what each initializer does to each network.
 
-Twelve panels, a column a network: activations, gradients, loss. Dots are measured, lines are the theory's. On the
-right, one row an initializer, the end of the story: its accuracy in each network. The rows' names, in the color of
+A column a network; below each other activations, gradients and loss. Dots are measured, lines are the theory's. On
+the right the end of the story: a row an initializer, its accuracy in each network. The rows' names, in the colors of
 the curves, are the legend.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
-from minires.comparison import CHANCE, Run
+from minires.comparison import CHANCE, NETWORKS, Run
 from minires.plot.style import COLORS, INK, QUIET, new_figure
 
 BLUE, RED, GREEN, PINK, ORANGE, SKY, GRAY = COLORS
-LOOKS = {
-    "zero": (GRAY, "-"),
-    "constant:0.01": (GRAY, "--"),
-    "normal:0.01": (SKY, "-"),
-    "normal:1": (RED, "-"),
-    "uniform:0.05": (SKY, "--"),
-    "xavier_normal": (BLUE, "-"),
-    "xavier_uniform": (BLUE, "--"),
-    "he_normal": (GREEN, "-"),
-    "he_uniform": (GREEN, "--"),
-    "orthogonal": (PINK, "-"),
-    "pretrained": (INK, "-"),
+FAMILIES = {
+    "zero": GRAY,
+    "constant": GRAY,
+    "normal": SKY,
+    "uniform": SKY,
+    "xavier": BLUE,
+    "he": GREEN,
+    "orthogonal": PINK,
+    "pretrained": INK,
 }
-"""Color and line of each initializer: one color a family, dashes for its second member."""
+"""One color a family, orange for those not named; within a family the line's style tells them apart."""
 
 FLOOR, CEILING = 1e-9, 1e9
-"""The ends of the rms axes; what lies beyond (exactly 0, or overflow) is drawn on the edge."""
+"""The ends of the rms axes; what lies beyond, exactly 0 or overflow, is drawn on the edge."""
+
+Look = tuple[str, str]
+"""Color and line style of a curve."""
 
 
 def draw(runs: Sequence[Run]) -> Figure:
-    """The figure of all `runs`: as many columns of panels as there are networks among them."""
-    networks = list(dict.fromkeys(run.case.network for run in runs))
-    initializers = list(dict.fromkeys(run.case.name for run in runs))
-    fig, axes = new_figure(
-        3,
-        len(networks) + 1,
-        size=(3.1 * len(networks) + 4.2, 9),
-        title=headline(runs),
-        width_ratios=[3] * len(networks) + [0.95 * len(networks) + 0.3],
-    )
-    for column, network in enumerate(networks):
+    """The figure of all `runs`: the same initializers in each of the four networks."""
+    looks = _looks(list(dict.fromkeys(run.case.name for run in runs)))
+    fig, axes = new_figure(3, 5, size=(17.8, 10), width_ratios=[3.8, 3, 3, 3, 5.6])
+    fig.suptitle(headline(runs), fontsize=21, fontweight="bold", color=INK, x=0.01, ha="left")
+    for panels, network in zip(axes.T, NETWORKS, strict=False):  # the fifth column holds the accuracies
         here = [run for run in runs if run.case.network == network]
-        learned = sum(run.outcome == "learned" for run in here)
-        _signal_panel(axes[0, column], here, "activations")
-        _signal_panel(axes[1, column], here, "gradients")
-        _loss_panel(axes[2, column], here)
-        axes[0, column].set_title(f"{network}\n", fontsize=14, fontweight="bold", color=INK, loc="left")
-        axes[0, column].text(
-            0,
-            1.03,
-            f"{learned} of {len(here)} learn",
-            transform=axes[0, column].transAxes,
-            fontsize=12,
-            color=INK,
-        )
-        if column:
-            for row in range(3):
-                axes[row, column].tick_params(labelleft=False)
-    for row, label in enumerate(("rms of activations", "rms of gradients", "training loss")):
-        axes[row, 0].set_ylabel(label, fontsize=13, color=INK)
-    _matrix(fig, axes[:, -1], runs, networks, initializers)
+        _signal_panel(panels[0], here, "activations", looks)
+        _signal_panel(panels[1], here, "gradients", looks)
+        _loss_panel(panels[2], here, looks)
+        panels[0].set_title(f"{network}\n", fontsize=15, fontweight="bold", color=INK, loc="left")
+        count = f"{_count_learned(here)} of {len(here)} learn"
+        panels[0].annotate(count, (0, 1), (0, 7), "axes fraction", "offset points", fontsize=13, color=INK)
+    for ax in axes[:, 1:4].flat:
+        ax.tick_params(labelleft=False)
+    for ax, what in zip(axes[:, 0], ("rms of activations", "rms of gradients", "training loss"), strict=True):
+        ax.set_ylabel(what, fontsize=14, color=INK)
+    _direct_labels(axes[0, 0], [run for run in runs if run.case.network == "plain"], looks)
+    axes[2, 0].text(
+        0.98,
+        CHANCE + 0.06,
+        "log(10): a guess",
+        transform=axes[2, 0].get_yaxis_transform(),
+        ha="right",
+        fontsize=11,
+    )
+    _accuracies(axes[:, -1], runs, looks)
     return fig
 
 
 def headline(runs: Sequence[Run]) -> str:
-    """What to see, with the numbers of these runs."""
-    networks = list(dict.fromkeys(run.case.network for run in runs))
-    share = {
-        n: (
-            sum(r.outcome == "learned" for r in runs if r.case.network == n),
-            sum(r.case.network == n for r in runs),
-        )
-        for n in networks
-    }
-    first, last = networks[0], networks[-1]
-    depth = runs[0].case.depth
-    if first == last:
-        return f"{depth} layers, {first}: {share[first][0]} of {share[first][1]} starts learn"
-    return (
-        f"The same {depth} layers, {share[first][1]} starts: {share[first][0]} learn in a {first} network, "
-        f"{share[last][0]} in a {last} one"
+    """What to see, in the numbers of these runs."""
+    plain, both = (
+        _count_learned([run for run in runs if run.case.network == network])
+        for network in ("plain", "residual + BatchNorm")
     )
+    starts = f"{runs[0].case.depth} layers, {len(runs) // len(NETWORKS)} ways to start"
+    return f"{starts}: {plain} learn in a plain network, {both} with shortcuts and BatchNorm"
 
 
-def _signal_panel(ax: Axes, runs: Sequence[Run], what: str) -> None:
-    """rms against the layer, logarithmic: dots as measured, lines as foreseen."""
+def _count_learned(runs: Sequence[Run]) -> int:
+    return sum(run.outcome == "learned" for run in runs)
+
+
+def display(name: str) -> str:
+    """What a slide calls an initializer: "normal:0.01" is N(0, 0.01²), "he_normal" is He normal."""
+    family, _, parameter = name.partition(":")
+    if family == "normal" and parameter:
+        return "N(0, 1)" if float(parameter) == 1 else f"N(0, {parameter}²)"
+    if family == "uniform" and parameter:
+        return f"uniform ±{parameter}"
+    persons = {"he": "He", "xavier": "Xavier", "lecun": "LeCun", "dirac": "Dirac"}
+    return " ".join(persons.get(word, word) for word in name.replace(":", "_").split("_"))
+
+
+def _looks(names: Sequence[str]) -> dict[str, Look]:
+    """One color a family (red for a large normal), and a line of its own for each member."""
+    styles: dict[str, cycle[str]] = {}
+    looks = {}
+    for name in names:
+        color = FAMILIES.get(name.partition(":")[0].partition("_")[0], ORANGE)
+        if name.startswith("normal:") and float(name.partition(":")[2]) > 0.5:
+            color = RED
+        style = styles.setdefault(color, cycle(["-", "--", ":", "-."]))
+        looks[name] = (color, next(style))
+    return looks
+
+
+def _signal_panel(ax: Axes, runs: Sequence[Run], what: str, looks: Mapping[str, Look]) -> None:
+    """rms against the layer, logarithmic: dots as measured, lines as foreseen (through the dots where nothing was)."""
     for run in runs:
-        color, line = LOOKS[run.case.name]
-        values = np.array(list(getattr(run.signal, what).values()))
-        depth = np.arange(1, len(values) + 1)
-        foreseen = getattr(run, f"foreseen_{what}", None)
-        if foreseen is None:
-            ax.plot(depth, _clipped(values), color=color, linestyle=line, linewidth=1.6)
-        else:
-            ax.plot(depth, _clipped(foreseen), color=color, linestyle=line, linewidth=1.4)
-        ax.plot(depth, _clipped(values), ".", color=color, markersize=4.5)
+        color, style = looks[run.case.name]
+        measured = _clipped(getattr(run.signal, what))
+        layers = np.arange(1, len(measured) + 1)
+        ax.plot(layers, measured, color=color, linestyle=style, linewidth=1.6)
+        ax.plot(layers, measured, ".", color=color, markersize=5)
     ax.set_yscale("log")
-    ax.set_ylim(FLOOR / 4, CEILING * 4)
+    ax.set_ylim(FLOOR / 5, CEILING * 5)
     ax.set_yticks([FLOOR, 1e-6, 1e-3, 1, 1e3, 1e6, CEILING])
-    ax.set_yticklabels(["0", "$10^{-6}$", "$10^{-3}$", "1", "$10^3$", "$10^6$", "beyond"])
+    ax.set_yticklabels(["0", "$10^{-6}$", "$10^{-3}$", "1", "$10^3$", "$10^6$", "∞"])
     ax.minorticks_off()
-    ax.set_xlabel("layer", fontsize=11, color=INK)
+    ax.set_xlabel("layer", fontsize=12, color=INK)
 
 
-def _clipped(values: np.ndarray) -> np.ndarray:
-    return np.nan_to_num(np.clip(values, FLOOR, CEILING), nan=CEILING)
+def _clipped(values: Mapping[str, float]) -> np.ndarray:
+    return np.nan_to_num(np.clip(list(values.values()), FLOOR, CEILING), nan=CEILING)
 
 
-def _loss_panel(ax: Axes, runs: Sequence[Run]) -> None:
+def _loss_panel(ax: Axes, runs: Sequence[Run], looks: Mapping[str, Look]) -> None:
     """Mean training loss of each epoch; the dotted line is the loss of a guess."""
-    ax.axhline(CHANCE, color=QUIET, linestyle=":", linewidth=1.4)
+    ax.axhline(CHANCE, color=INK, linestyle=":", linewidth=1.4)
     for run in runs:
-        color, line = LOOKS[run.case.name]
-        ax.plot(range(len(run.losses)), np.minimum(run.losses, 4), color=color, linestyle=line, linewidth=1.6)
+        color, style = looks[run.case.name]
+        ax.plot(np.minimum(run.losses, 9), color=color, linestyle=style, linewidth=1.8)
     ax.set_ylim(0, 3)
-    ax.set_xlabel("epoch", fontsize=11, color=INK)
-    ax.annotate(
-        "log(10): a guess",
-        (1, CHANCE),
-        (0, 4),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        fontsize=10,
-        color=INK,
-    )
+    ax.set_xlabel("epoch", fontsize=12, color=INK)
 
 
-def _matrix(
-    fig: Figure, cells: Sequence[Axes], runs: Sequence[Run], networks: list[str], initializers: list[str]
-) -> None:
-    """Accuracies: a row an initializer (its name in its color), a column a network."""
-    grid = cells[0].get_gridspec()
-    for ax in cells:
+def _direct_labels(ax: Axes, runs: Sequence[Run], looks: Mapping[str, Look]) -> None:
+    """Names beside the ends of the curves, one for each family, pushed apart where they would overlap."""
+    ends: dict[str, tuple[float, str]] = {}
+    for run in runs:
+        family = {"he": "He", "xavier": "Xavier"}.get(run.case.name.partition("_")[0], display(run.case.name))
+        ends.setdefault(family, (np.log10(_clipped(run.signal.activations)[-1]), looks[run.case.name][0]))
+    layers = len(runs[0].signal.activations)
+    lowest = -np.inf
+    for family, (height, color) in sorted(ends.items(), key=lambda item: item[1][0]):
+        lowest = max(height, lowest + 1.15)
+        ax.annotate(
+            family, (layers + 0.6, 10**lowest), color=color, va="center", fontsize=11, annotation_clip=False
+        )
+    ax.set_xticks([tick for tick in ax.get_xticks() if 0 < tick <= layers])
+    ax.set_xlim(None, layers * 1.55)
+
+
+def _accuracies(panels: Sequence[Axes], runs: Sequence[Run], looks: Mapping[str, Look]) -> None:
+    """A row an initializer (its name in its color), a column a network; the greener, the better."""
+    grid, fig = panels[0].get_gridspec(), panels[0].figure
+    for ax in panels:
         ax.remove()
     ax = fig.add_subplot(grid[:, -1])
-    by_case = {(run.case.network, run.case.name): run for run in runs}
-    for row, initializer in enumerate(initializers):
-        color, line = LOOKS[initializer]
-        ax.plot([-1.95, -1.6], [row, row], color=color, linestyle=line, linewidth=2.5)
-        ax.text(-1.5, row, initializer, color=color, va="center", fontsize=13, fontweight="bold")
-        for column, network in enumerate(networks):
-            run = by_case.get((network, initializer))
-            if run is not None:
-                _cell(ax, column, row, run)
-    for column, network in enumerate(networks):
-        ax.text(
-            column + 0.3,
-            -0.75,
-            network.replace(" + ", "\n+ "),
-            ha="center",
-            va="bottom",
-            fontsize=11,
-            color=INK,
-        )
-    ax.set_xlim(-2.1, len(networks) - 0.1)
-    ax.set_ylim(len(initializers) - 0.4, -1.2)
+    rows = {name: row for row, name in enumerate(looks)}
+    columns = {network: column for column, network in enumerate(NETWORKS)}
+    for name, (color, style) in looks.items():
+        ax.plot([-3.4, -2.95], [rows[name]] * 2, color=color, linestyle=style, linewidth=3)
+        ax.text(-2.85, rows[name], display(name), color=color, va="center", fontsize=13, fontweight="bold")
+    for network, column in columns.items():
+        short = network.replace(" + BatchNorm", "\n+ BN")
+        ax.text(column, -0.6, short, ha="center", va="bottom", fontsize=12, color=INK)
+    for run in runs:
+        _accuracy(ax, columns[run.case.network], rows[run.case.name], run)
+    ax.set_xlim(-3.5, len(columns) - 0.4)
+    ax.set_ylim(max(len(rows), 8) - 0.4, -1.5)
     ax.axis("off")
-    ax.set_title("accuracy after training", loc="right", fontsize=13)
+    ax.set_title("accuracy on held-out digits", fontsize=14, color=INK, loc="right")
 
 
-def _cell(ax: Axes, column: float, row: float, run: Run) -> None:
-    from matplotlib.patches import FancyBboxPatch
-
-    if run.outcome == "learned":
-        text, face, ink = (
-            f"{run.accuracy:.0%}",
-            (0, 0.62, 0.45, 0.15 + 0.85 * run.accuracy**3),
-            "white" if run.accuracy > 0.6 else INK,
-        )
-    else:
-        text, face, ink = {"diverged": "NaN", "never left log(10)": "guess"}[run.outcome], "#EEEEEE", QUIET
-    ax.add_patch(
-        FancyBboxPatch(
-            (column - 0.08, row - 0.36),
-            0.76,
-            0.72,
-            boxstyle="round,pad=0.06",
-            facecolor=face,
-            edgecolor="none",
-        )
-    )
-    ax.text(column + 0.3, row, text, ha="center", va="center", color=ink, fontsize=12)
+def _accuracy(ax: Axes, x: float, y: float, run: Run) -> None:
+    good = 0.0 if run.diverged else max(0.0, (run.accuracy - 0.1) / 0.9) ** 2
+    box = FancyBboxPatch((x - 0.38, y - 0.33), 0.76, 0.66, boxstyle="round,pad=0.05", linewidth=0)
+    box.set_facecolor((*[1 - good * (1 - c) - 0.07 * (1 - good) for c in (0.0, 0.62, 0.45)],))
+    ax.add_patch(box)
+    text = "NaN" if run.diverged else f"{run.accuracy:.0%}"
+    ax.text(x, y, text, ha="center", va="center", fontsize=13, color="white" if good > 0.5 else QUIET)

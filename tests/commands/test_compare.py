@@ -1,0 +1,148 @@
+"""`minires compare`: what it says of signals that are known, and a small comparison from end to end."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from minires import cli, init, nn
+from minires.comparison import CHANCE, NETWORKS, Case, Run, Signal, build, halves, measure, rms, run_case
+
+SMALL = ["compare", "--depth", "8", "--epochs", "1"]
+
+
+def signal(activations, gradients):
+    layers = [f"layer{i}" for i in range(len(activations))]
+    return Signal(dict(zip(layers, activations, strict=True)), dict(zip(layers, gradients, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("activations", "gradients", "expected"),
+    [
+        ([1.0, 0.5, 0.2], [0.1, 0.1, 0.1], "steady"),
+        ([0.1, 1e-2, 1e-4], [1.0, 1.0, 1.0], "dies by layer 3"),
+        ([0.0, 0.0, 0.0], [0.0, 0.0, 1.0], "dies by layer 1"),
+        ([1.0, 1e4, 1e8], [1.0, 1.0, 1.0], "explodes by layer 2"),
+        ([1.0, math.nan, math.nan], [1.0, 1.0, 1.0], "explodes by layer 2"),
+        ([1.0, math.inf, math.inf], [1.0, 1.0, 1.0], "explodes by layer 2"),
+        ([1.0, 1.0, 1.0], [1e-9, 1e-6, 1e-2], "gradient dies by layer 2"),
+        ([1.0, 1.0, 1.0], [1e6, 1.0, 1e-2], "gradient explodes by layer 1"),
+        ([1.0, 1.0, 1.0], [math.nan, 1.0, 1.0], "gradient explodes by layer 1"),
+    ],
+)
+def test_a_signal_says_where_it_dies_or_explodes(activations, gradients, expected):
+    assert str(signal(activations, gradients)) == expected
+
+
+@pytest.mark.parametrize(
+    ("losses", "diverged", "expected"),
+    [
+        ((2.3, 1.5, 0.2), False, "learned"),
+        ((2.3, 2.2, 1.8), False, "learns slowly"),
+        ((2.3, 2.31, 2.3), False, "never left log(10)"),
+        ((900.0, 2.31, 2.3), False, "never left log(10)"),
+        ((2.3, 1e6), False, "diverged"),
+        ((2.3, 1.0), True, "diverged"),
+    ],
+)
+def test_a_run_says_how_training_went(losses, diverged, expected):
+    run = Run(Case("plain", "x", init.Zeros()), signal([1.0], [1.0]), losses, diverged, 0.5)
+    assert run.outcome == expected
+
+
+def test_the_halves_share_no_image_and_hold_every_class():
+    first, second = halves()
+    images = {image.tobytes() for image in first.x_train}
+    assert not images & {image.tobytes() for image in second.x_train}
+    assert abs(len(first.x_train) - len(second.x_train)) <= 1
+    assert np.bincount(first.y_train).min() >= 60 and np.bincount(second.y_train).min() >= 60
+    assert np.array_equal(first.x_test, second.x_test)
+
+
+def test_measure_agrees_with_the_arrays_and_leaves_the_model_alone():
+    """The first activation and the last layer can be had without an observer; BatchNorm must not have moved."""
+    data = halves()[1]
+    x, y = data.x_train[:16], data.y_train[:16]
+    model = build(Case("residual + BatchNorm", "he_normal", None, depth=8))
+    before = model.state_dict()
+    found, value = measure(model, x, y)
+    assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
+    assert all(not parameter.grad.any() for parameter in model.parameters())
+
+    first = model.relu.forward(model.bn1.forward(model.conv1.forward(x)))
+    loss = nn.SoftmaxCrossEntropy()
+    assert value == float(loss.forward(model.forward(x), y))
+    upstream = loss.backward()
+    names = list(found.activations)
+    assert names == ["relu", *(f"layer{i}.0.relu{j}" for i in (1, 2, 3) for j in (1, 2)), "linear"]
+    assert names == list(found.gradients)
+    assert found.activations["relu"] == rms(first)
+    assert found.gradients["linear"] == rms(upstream)
+
+
+def test_rms_of_huge_float32_numbers():
+    assert rms(np.full(8, 1e30, np.float32)) == pytest.approx(1e30, rel=1e-6)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_zero_weights_give_no_signal_and_never_leave_the_guess(network):
+    run = run_case(Case(network, "zero", init.Zeros(), depth=8, width=2, epochs=1))
+    assert str(run.signal) == "dies by layer 1"
+    assert run.losses[0] == pytest.approx(CHANCE, rel=1e-6)
+    assert run.outcome == "never left log(10)"
+
+
+def test_small_comparison_from_end_to_end(tmp_path, capsys, monkeypatch):
+    starts = ["he_normal", "normal:1", "pretrained"]
+    assert cli.main([*SMALL, "--init", *starts, "--out", str(tmp_path / "a")]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in (*NETWORKS, *starts, "explodes by layer", "accuracy"))
+
+    assert (tmp_path / "a" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    with open(tmp_path / "a" / "compare.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    cases = {(row["network"], row["initializer"]) for row in rows}
+    assert cases == {(network, name) for network in NETWORKS for name in starts}
+    he = [row for row in rows if (row["network"], row["initializer"]) == ("residual", "he_normal")]
+    assert next(row["layer"] for row in he if row["quantity"] == "activation_rms") == "relu"
+    assert sum(row["quantity"] == "gradient_rms" for row in he) == 8
+    assert [row["place"] for row in he if row["quantity"] == "loss"] == ["0", "1"]
+    accuracy = {
+        (r["network"], r["initializer"]): float(r["value"]) for r in rows if r["quantity"] == "accuracy"
+    }
+    assert accuracy["residual + BatchNorm", "pretrained"] > 0.5
+    assert math.isnan(accuracy["plain", "normal:1"])
+
+    monkeypatch.setenv("MINIRES_NUM_THREADS", "1")  # another number of processes, the same numbers
+    assert cli.main([*SMALL, "--init", *starts, "--out", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "a" / "compare.csv").read_bytes() == (tmp_path / "b" / "compare.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--depth", "9"], "9 is no depth of these networks; expected 8, 14, 20, 26, ... (6n + 2)"),
+        (["--depth", "2"], "expected a whole number of at least 8"),
+        (["--depth", "deep"], "'deep' is not a whole number"),
+        (["--epochs", "0"], "expected a whole number of at least 1"),
+        (["--lr", "0"], "expected a finite number above 0"),
+        (["--init"], "expected at least one argument"),
+        (["--init", "magic"], "'magic' is no initializer; there are pretrained, zero, constant"),
+        (["--seed", "-1"], "expected a whole number of at least 0"),
+        (["--device", "tpu"], 'expected "cpu", "cuda" or "cuda:1"'),
+    ],
+)
+def test_wrong_options(words, expected, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["compare", *words])
+    assert stop.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["compare", "--out", str(tmp_path / "file")]) == 2
+    assert "cannot write into" in capsys.readouterr().err
