@@ -16,29 +16,16 @@ import numpy as np
 from . import init, nn, optim
 from .data import Augmentation, Split, count_batches
 
-INITIALIZERS: Mapping[str, Callable[[], init.Initializer]] = {
-    "zeros": init.Zeros,
-    "normal-0.01": lambda: init.Normal(0.01),
-    "lecun-normal": init.LeCunNormal,
-    "lecun-uniform": init.LeCunUniform,
-    "xavier-normal": init.XavierNormal,
-    "xavier-uniform": init.XavierUniform,
-    "he-normal": init.HeNormal,
-    "he-uniform": init.HeUniform,
-    "orthogonal": init.Orthogonal,
-    "delta-orthogonal": init.DeltaOrthogonal,
-}
-"""By the names that the command line knows."""
-
 
 @dataclass(frozen=True)
 class Settings:
-    """A run's settings. model: "resnetN" or "plainN", N = 6n + 2. lr: the highest learning rate, in training.
+    """A run's settings.
 
-    schedule: "cosine" (down to 0), "step" (a tenth after 1/2 and after 3/4 of the run, as He et al. 2015) or
-    "constant". warmup: steps over which the rate rises from a tenth of lr. pad, flip: see `data.Augmentation`.
-    held_out: see `data.load`. weights: the file the run started from, or None; frozen: whether all but the head
-    stayed as in that file.
+    held_out: see `data.load`. model: "resnetN" or "plainN", N = 6n + 2. init: what the weights are drawn from, in the
+    command line's words. weights: the file they come from instead, or None; frozen: all but the head stays as it is
+    there. lr: the highest learning rate. schedule: "cosine" (down to 0), "step" (a tenth after 1/2 and after 3/4 of
+    the run) or "constant". warmup: steps over which the rate rises from a tenth of lr. pad, flip: see
+    `data.Augmentation`.
     """
 
     data: str = "digits"
@@ -47,7 +34,7 @@ class Settings:
     width: int = 16
     shortcut: str = "A"
     batchnorm: bool = True
-    init: str = "he-normal"
+    init: str = "he_normal"
     weights: str | None = None
     frozen: bool = False
     epochs: int = 20
@@ -98,16 +85,17 @@ def depth_of(model: str) -> int:
     return int(match[1])
 
 
-def build_model(settings: Settings, in_channels: int, num_classes: int = 10) -> nn.ResNet:
-    """The network of `settings`, its weights drawn by `settings.init` and `settings.seed`."""
+def build_model(
+    settings: Settings, in_channels: int, weight_init: init.Initializer = init.HeNormal()
+) -> nn.ResNet:
+    """The network of `settings` for ten classes, its weights drawn by `weight_init` and `settings.seed`."""
     return nn.resnet(
         depth_of(settings.model),
         width=settings.width,
         shortcut=settings.shortcut if settings.model.startswith("resnet") else None,
         batchnorm=settings.batchnorm,
         in_channels=in_channels,
-        num_classes=num_classes,
-        weight_init=INITIALIZERS[settings.init](),
+        weight_init=weight_init,
         rng=settings.seed,
     )
 
@@ -164,7 +152,7 @@ def build_schedule(settings: Settings, steps: int) -> Callable[[int], float]:
         "step": optim.Step(settings.lr, (steps // 2, steps * 3 // 4), 0.1),
         "constant": optim.Constant(settings.lr),
     }[settings.schedule]
-    return optim.Warmup(schedule, settings.warmup, settings.lr / 10) if settings.warmup else schedule
+    return optim.Warmup(schedule, settings.warmup, start=0.1) if settings.warmup else schedule
 
 
 def fit_arguments(settings: Settings, model: nn.ResNet, data: Split) -> dict[str, Any]:

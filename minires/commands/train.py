@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minires.commands import (
+    INITIALIZERS,
     CommandError,
     add_device_argument,
     console,
+    initializer,
     positive_number,
     whole_number,
 )
@@ -80,8 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument(
         "--init",
+        type=initializer_name,
         metavar="NAME",
-        help="what the weights are drawn from: he-normal (default), xavier-uniform, orthogonal, ...",
+        help=f"what the weights are drawn from (default: he_normal): {', '.join(INITIALIZERS)}; normal:0.01 and the "
+        "like give a parameter",
     )
     model.add_argument(
         "--weights",
@@ -163,11 +167,15 @@ def fraction(text: str) -> float:
     return value
 
 
+def initializer_name(text: str) -> str:
+    """An argparse type: the text, once it is known to name an initializer."""
+    initializer(text)
+    return text
+
+
 def run(args: argparse.Namespace) -> int:
     """Trains. 0: done; 1: diverged or not saved; 130, 143: stopped by Ctrl-C, SIGTERM, after saving."""
     from minires import data as datasets
-    from minires.checkpoint import CheckpointError
-    from minires.train import SettingsDiffer
 
     try:
         settings = _resumed_settings(args) if args.resume else None
@@ -175,9 +183,20 @@ def run(args: argparse.Namespace) -> int:
         held_out = settings.held_out if settings else args.held_out
         data = datasets.load(name, args.data_dir, held_out)
         settings = settings or _settings(args, len(data.x_train))
-        return _train(args, settings, data)
-    except (datasets.DataError, CheckpointError, SettingsDiffer, FileExistsError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.showwarning = _say
+            return _train(args, settings, data)
+    except (
+        ValueError,
+        FileExistsError,
+        argparse.ArgumentTypeError,
+    ) as error:  # DataError and the like are ValueErrors
         raise CommandError(str(error)) from error
+
+
+def _say(message: Warning | str, *where: object) -> None:
+    """A warning as a sentence; where in minires it was raised is of no interest here."""
+    print(f"minires train: {message}", file=sys.stderr)
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
@@ -190,7 +209,7 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 def _settings(args: argparse.Namespace, train_images: int) -> Settings:
     """The data set's defaults, or the recipe's, with what the user named in place of them."""
-    from minires.recipes import DEFAULTS, INITIALIZERS, depth_of, he2015
+    from minires.recipes import DEFAULTS, depth_of, he2015
 
     given = _given(args)
     name = given.get("data", "digits")
@@ -201,8 +220,6 @@ def _settings(args: argparse.Namespace, train_images: int) -> Settings:
         base = he2015(given.get("model", base.model), train_images)
     settings = replace(base, **given)
     depth_of(settings.model)
-    if settings.init not in INITIALIZERS:
-        raise CommandError(f"--init {settings.init}: expected one of {', '.join(INITIALIZERS)}")
     if settings.frozen and settings.weights is None:
         raise CommandError("--freeze keeps layers as they are in a file: it needs --weights FILE")
     return settings
@@ -231,7 +248,7 @@ def _train(args: argparse.Namespace, settings: Settings, data: Any) -> int:
     from minires.recipes import build_model, fit_arguments
     from minires.train import TrainingDiverged, TrainingInterrupted, fit
 
-    model = build_model(settings, data.x_train.shape[1])
+    model = build_model(settings, data.x_train.shape[1], initializer(settings.init))
     if settings.weights is not None and not args.resume:
         _load_weights(model, settings.weights)
     folder = args.resume or args.out or _new_folder(settings)
@@ -254,6 +271,11 @@ def _train(args: argparse.Namespace, settings: Settings, data: Any) -> int:
         return 128 + stop.signal
     except TrainingDiverged as problem:
         print(f"minires train: {problem}. What came before: {folder / 'history.json'}", file=sys.stderr)
+        return 1
+    except FileExistsError:
+        raise
+    except OSError as error:
+        print(f"minires train: cannot write into {folder}: {error.strerror or error}", file=sys.stderr)
         return 1
     saved, written = _write_results(folder, settings, model, history)
     _print_summary(settings, model, history, written)
