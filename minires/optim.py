@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from minires.backend import Array, array_namespace
+from minires.checks import check_number
 from minires.nn.layer import Parameter
-from minires.ops.layout import check_number
 
 
 class SGD:

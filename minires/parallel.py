@@ -25,8 +25,11 @@ from minires.backend import Array
 
 T = TypeVar("T")
 
-SMALL = 2**16
-"""Below this many elements a hand-over to another thread costs more than it saves."""
+PIECE_BYTES, GPU_PIECE_BYTES = 2**21, 2**29
+"""The memory that the work on one piece may touch: about what a core's own cache holds. (Much less costs calls.)"""
+
+SMALL_BYTES = 2**18
+"""Work on less than this costs more to hand over to another thread than it saves."""
 
 
 def num_threads() -> int:
@@ -39,32 +42,32 @@ def num_threads() -> int:
     return int(wanted)
 
 
-def map_shares(xp: ModuleType, count: int, work: Callable[[range], T], *, elements: int) -> list[T]:
-    """[work(share), ...] over contiguous ranges that make up range(count), one thread each.
+def map_pieces(xp: ModuleType, count: int, item_bytes: int, work: Callable[[slice], T]) -> list[T]:
+    """[work(piece), ...] over slices that make up range(count), in their order; one contiguous share a thread.
 
-    `elements` says how large the work is; a small one, and any work that is not NumPy's, is done as one share.
-    An exception in any share is raised here, after all shares have ended (Ctrl-C included): nobody is left
-    writing into an array that the caller believes to be finished.
+    `item_bytes` is the memory that the work on one of the `count` items touches: a piece has as many items as fit
+    into PIECE_BYTES. Work that is small in all, and any that is not NumPy's, is done as one share.
+    An exception in any share is raised here, after all shares have ended (Ctrl-C included): nobody is left writing
+    into an array that the caller believes to be finished.
     """
-    if xp is not np:
-        return [work(range(count))]
-    number = 1 if elements < SMALL else min(num_threads(), count)
+    on_host = xp is np
+    step = max(1, (PIECE_BYTES if on_host else GPU_PIECE_BYTES) // item_bytes)
+
+    def work_on(share: range) -> list[T]:
+        return [work(slice(start, min(start + step, share.stop))) for start in share[::step]]
+
+    if not on_host:
+        return work_on(range(count))
+    number = 1 if count * item_bytes < SMALL_BYTES else min(num_threads(), count)
     shares = [range(count * i // number, count * (i + 1) // number) for i in range(number)]
     with _blas_at_one_thread():
-        futures = [_pool().submit(work, share) for share in shares[1:]]
+        futures = [_pool().submit(work_on, share) for share in shares[1:]]
         try:
-            first = work(shares[0])
+            results = work_on(shares[0])
         finally:
             for future in futures:
                 future.exception()  # waits until that share has ended
-    return [first, *(future.result() for future in futures)]
-
-
-def pieces(share: range, item_bytes: int, target_bytes: int) -> Iterator[slice]:
-    """Slices that make up `share`, each of as many items as fit into `target_bytes`, at least one."""
-    step = max(1, target_bytes // item_bytes)
-    for start in share[::step]:
-        yield slice(start, min(start + step, share.stop))
+    return results + [result for future in futures for result in future.result()]
 
 
 def scratch(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:

@@ -146,9 +146,7 @@ class Layer:
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and buffers by name; PyTorch's names and layouts."""
         state = {p.name: p.value.copy() for p in self.parameters()}
-        state.update(
-            (name, getattr(layer, attribute).copy()) for name, layer, attribute in self.named_buffers()
-        )
+        state.update((name, getattr(layer, attribute).copy()) for name, layer, attribute in self.named_buffers())
         return state
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
@@ -165,13 +163,9 @@ class Layer:
             )
         for name, value in own.items():
             if tuple(state[name].shape) != value.shape:
-                raise ValueError(
-                    f"state: {name} has shape {tuple(state[name].shape)}; expected {value.shape}"
-                )
+                raise ValueError(f"state: {name} has shape {tuple(state[name].shape)}; expected {value.shape}")
             if state[name].dtype.kind not in ("f", value.dtype.kind):
-                raise TypeError(
-                    f"state: {name} has dtype {state[name].dtype}; expected floating-point numbers"
-                )
+                raise TypeError(f"state: {name} has dtype {state[name].dtype}; expected floating-point numbers")
         new = {name: to_device(state[name], array_namespace(v)).astype(v.dtype) for name, v in own.items()}
         for parameter in self.parameters():
             parameter.value = new[parameter.name]
@@ -230,12 +224,7 @@ class Layer:
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = [
             "  ".join(
-                (
-                    row[0].ljust(widths[0]),
-                    row[1].ljust(widths[1]),
-                    row[2].ljust(widths[2]),
-                    row[3].rjust(widths[3]),
-                )
+                (row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2].ljust(widths[2]), row[3].rjust(widths[3]))
             )
             for row in rows
         ]

@@ -12,11 +12,11 @@ import numpy as np
 
 from minires import ops
 from minires.backend import Array, array_namespace
+from minires.checks import check_arrays, check_number, check_shape, pair, whole
 from minires.init import HeNormal, Initializer
 from minires.init.distributions import Rng, generator
 from minires.nn.layer import Layer, Parameter
-from minires.ops.im2col import Pair
-from minires.ops.layout import check_arrays, check_number, check_shape, output_size, pair, whole
+from minires.ops.layout import Pair, place_window
 
 
 class Conv2d(Layer):
@@ -35,10 +35,7 @@ class Conv2d(Layer):
         weight_init: Initializer = HeNormal(),
         rng: Rng | None = None,
     ) -> None:
-        self.in_channels, self.out_channels = (
-            whole("in_channels", in_channels),
-            whole("out_channels", out_channels),
-        )
+        self.in_channels, self.out_channels = whole("in_channels", in_channels), whole("out_channels", out_channels)
         self.kernel_size, self.stride = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
         self.padding, self.dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
         shape = (out_channels, in_channels, *self.kernel_size)
@@ -63,8 +60,8 @@ class Conv2d(Layer):
         return dx
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        size = output_size(shape[2:], self.kernel_size, self.stride, self.padding, self.dilation)
-        return shape[0], self.out_channels, *size
+        window = place_window(shape[2:], self.kernel_size, self.stride, self.padding, self.dilation)
+        return shape[0], self.out_channels, *window.out
 
     def __repr__(self) -> str:
         options = [
@@ -90,10 +87,7 @@ class Linear(Layer):
         weight_init: Initializer = HeNormal(),
         rng: Rng | None = None,
     ) -> None:
-        self.in_features, self.out_features = (
-            whole("in_features", in_features),
-            whole("out_features", out_features),
-        )
+        self.in_features, self.out_features = whole("in_features", in_features), whole("out_features", out_features)
         self.weight = Parameter(weight_init.sample((out_features, in_features), generator(rng)))
         self.bias = Parameter(np.zeros(out_features, np.float32)) if bias else None
 
@@ -211,7 +205,7 @@ class _Pool(Layer):
         self.padding = pair("padding", padding, 0)
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return *shape[:2], *output_size(shape[2:], self.kernel_size, self.stride, self.padding)
+        return *shape[:2], *place_window(shape[2:], self.kernel_size, self.stride, self.padding).out
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.kernel_size}, stride={self.stride}, padding={self.padding})"
@@ -299,13 +293,17 @@ class Sequential(Layer):
     def __init__(self, *layers: Layer) -> None:
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
-                raise TypeError(
-                    f"layer {i} is {layer!r}; expected a Layer, as in Sequential(Linear(64, 10), ReLU())"
-                )
-        self.layers = list(layers)
+                raise TypeError(f"layer {i} is {layer!r}; expected a Layer, as in Sequential(Linear(64, 10), ReLU())")
+            self.add(str(i), layer)
 
-    def children(self) -> list[tuple[str, Layer]]:
-        return [(str(i), layer) for i, layer in enumerate(self.layers)]
+    def add(self, name: str, layer: Layer) -> None:
+        """Appends a layer, under a name of its own."""
+        setattr(self, name, layer)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in the order of the forward pass."""
+        return [layer for _, layer in self.children()]
 
     def _forward(self, x: Array) -> tuple[Array, None]:
         for layer in self.layers:
@@ -326,7 +324,19 @@ class Sequential(Layer):
         return f"Sequential of {len(self.layers)} layers"
 
 
-class SoftmaxCrossEntropy:
+class _Loss:
+    """A loss keeps the cache of its forward, and uses it up in backward."""
+
+    _cache: tuple | None = None
+
+    def _use_up(self) -> tuple:
+        if self._cache is None:
+            raise ValueError(f"{type(self).__name__}.backward: expected one forward(...) before each backward()")
+        cache, self._cache = self._cache, None
+        return cache
+
+
+class SoftmaxCrossEntropy(_Loss):
     """The mean of -log softmax(logits)[label]. It starts the way back: `model.backward(loss.backward())`."""
 
     def forward(self, logits: Array, labels: Array) -> Array:
@@ -336,10 +346,10 @@ class SoftmaxCrossEntropy:
 
     def backward(self, dy: float = 1.0) -> Array:
         """-> dlogits (N, K). ValueError without a forward pass before it."""
-        return ops.softmax_cross_entropy_backward(dy, _used_once(self))
+        return ops.softmax_cross_entropy_backward(dy, self._use_up())
 
 
-class MeanSquaredError:
+class MeanSquaredError(_Loss):
     """The mean of (prediction - target)^2."""
 
     def forward(self, prediction: Array, target: Array) -> Array:
@@ -349,12 +359,4 @@ class MeanSquaredError:
 
     def backward(self, dy: float = 1.0) -> Array:
         """-> dprediction. ValueError without a forward pass before it."""
-        return ops.mse_backward(dy, _used_once(self))
-
-
-def _used_once(loss: SoftmaxCrossEntropy | MeanSquaredError) -> tuple:
-    cache = getattr(loss, "_cache", None)
-    if cache is None:
-        raise ValueError(f"{type(loss).__name__}.backward: expected one forward(...) before each backward()")
-    loss._cache = None
-    return cache
+        return ops.mse_backward(dy, self._use_up())

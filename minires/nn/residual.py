@@ -13,13 +13,15 @@ Where a block changes the size, the shortcut is "A" (every stride-th pixel, new 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 
 from minires import ops
 from minires.backend import Array, array_namespace
+from minires.checks import check_arrays, check_number, check_shape, whole
 from minires.nn.layer import Layer
 from minires.nn.layers import BatchNorm2d, Conv2d, Identity, ReLU, Sequential
-from minires.ops.layout import check_arrays, check_shape, whole
 
 
 class Subsample(Layer):
@@ -56,9 +58,7 @@ class Subsample(Layer):
         return f"Subsample({self.in_channels}, {self.out_channels}, stride={self.stride})"
 
 
-def make_shortcut(
-    kind: str | None, in_channels: int, out_channels: int, stride: int, batchnorm: bool
-) -> Layer | None:
+def make_shortcut(kind: str | None, in_channels: int, out_channels: int, stride: int, batchnorm: bool) -> Layer | None:
     """The shortcut of a block: "A", "B" or None, see the module's text."""
     if kind not in ("A", "B", None):
         raise ValueError(f'shortcut is {kind!r}; expected "A", "B" or None')
@@ -68,12 +68,11 @@ def make_shortcut(
         return Identity()
     if kind == "A":
         return Subsample(in_channels, out_channels, stride)
-    return Sequential(
-        Conv2d(in_channels, out_channels, 1, stride, bias=not batchnorm), make_norm(out_channels, batchnorm)
-    )
+    projection = Conv2d(in_channels, out_channels, 1, stride, bias=not batchnorm)
+    return Sequential(projection, make_norm(out_channels, batchnorm))
 
 
-def make_norm(channels: int, batchnorm: bool) -> Layer:
+def make_norm(channels: int, batchnorm: bool = True) -> Layer:
     return BatchNorm2d(channels) if batchnorm else Identity()
 
 
@@ -83,15 +82,36 @@ class ResidualBlock(Layer):
     branch: tuple[str, ...]
     after_sum: str | None
     expansion = 1
-    shortcut: Layer | None
-    branch_scale: float
+    """How many times `channels` the block puts out."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        *,
+        shortcut: str | None = "A",
+        batchnorm: bool = True,
+        activation: Callable[[], Layer] = ReLU,
+        branch_scale: float = 1.0,
+    ) -> None:
+        conv, norm = partial(Conv2d, bias=not batchnorm), partial(make_norm, batchnorm=batchnorm)
+        self._make_branch(in_channels, channels, stride, conv, norm, activation)
+        self.shortcut = make_shortcut(shortcut, in_channels, self.expansion * channels, stride, batchnorm)
+        if self.after_sum is not None:
+            setattr(self, self.after_sum, activation())
+        self.branch_scale = check_number("branch_scale", branch_scale, -math.inf)
+
+    def _make_branch(self, i: int, o: int, stride: int, conv: Callable, norm: Callable, activation: Callable) -> None:
+        """Sets the layers named in `branch`, from i to o channels (a bottleneck: to expansion * o)."""
+        raise NotImplementedError
 
     def _forward(self, x: Array) -> tuple[Array, None]:
         y = x
         for name in self.branch:
             y = getattr(self, name).forward(y)
         if self.branch_scale != 1:
-            y = y * float(self.branch_scale)  # a np.float64 would turn float32 into float64
+            y = y * self.branch_scale
         if self.shortcut is not None:
             y = ops.elementwise(array_namespace(x).add, y, self.shortcut.forward(x))
         if self.after_sum is not None:
@@ -101,7 +121,7 @@ class ResidualBlock(Layer):
     def _backward(self, dy: Array, cache: None) -> Array:
         if self.after_sum is not None:
             dy = getattr(self, self.after_sum).backward(dy)
-        dx = dy if self.branch_scale == 1 else dy * float(self.branch_scale)
+        dx = dy if self.branch_scale == 1 else dy * self.branch_scale
         for name in reversed(self.branch):
             dx = getattr(self, name).backward(dx)
         if self.shortcut is not None:
@@ -127,59 +147,27 @@ class ResidualBlock(Layer):
 
 
 class BasicBlock(ResidualBlock):
-    """Two 3x3 convolutions; the relu comes after the sum. (N, in, H, W) -> (N, out, H/stride, W/stride)."""
+    """Two 3x3 convolutions; the relu comes after the sum. (N, in, H, W) -> (N, channels, H/stride, W/stride)."""
 
     branch = ("conv1", "bn1", "relu1", "conv2", "bn2")
     after_sum = "relu2"
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int = 1,
-        *,
-        shortcut: str | None = "A",
-        batchnorm: bool = True,
-        activation: Callable[[], Layer] = ReLU,
-        branch_scale: float = 1.0,
-    ) -> None:
-        self.conv1 = Conv2d(in_channels, out_channels, 3, stride, 1, bias=not batchnorm)
-        self.bn1, self.relu1 = make_norm(out_channels, batchnorm), activation()
-        self.conv2 = Conv2d(out_channels, out_channels, 3, 1, 1, bias=not batchnorm)
-        self.bn2 = make_norm(out_channels, batchnorm)
-        self.shortcut = make_shortcut(shortcut, in_channels, out_channels, stride, batchnorm)
-        self.relu2 = activation()
-        self.branch_scale = branch_scale
+    def _make_branch(self, i: int, o: int, stride: int, conv: Callable, norm: Callable, activation: Callable) -> None:
+        self.conv1, self.bn1, self.relu1 = conv(i, o, 3, stride, 1), norm(o), activation()
+        self.conv2, self.bn2 = conv(o, o, 3, 1, 1), norm(o)
 
 
 class Bottleneck(ResidualBlock):
-    """1x1 to `channels`, 3x3, 1x1 to 4 * channels. (N, in, H, W) -> (N, 4 * channels, H/stride, W/stride)."""
+    """1x1 to `channels`, 3x3, 1x1 to four times as many. (N, in, H, W) -> (N, 4 * channels, H/stride, W/stride)."""
 
     branch = ("conv1", "bn1", "relu1", "conv2", "bn2", "relu2", "conv3", "bn3")
     after_sum = "relu3"
     expansion = 4
 
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        stride: int = 1,
-        *,
-        shortcut: str | None = "B",
-        batchnorm: bool = True,
-        activation: Callable[[], Layer] = ReLU,
-        branch_scale: float = 1.0,
-    ) -> None:
-        out_channels = self.expansion * channels
-        self.conv1 = Conv2d(in_channels, channels, 1, bias=not batchnorm)
-        self.bn1, self.relu1 = make_norm(channels, batchnorm), activation()
-        self.conv2 = Conv2d(channels, channels, 3, stride, 1, bias=not batchnorm)
-        self.bn2, self.relu2 = make_norm(channels, batchnorm), activation()
-        self.conv3 = Conv2d(channels, out_channels, 1, bias=not batchnorm)
-        self.bn3 = make_norm(out_channels, batchnorm)
-        self.shortcut = make_shortcut(shortcut, in_channels, out_channels, stride, batchnorm)
-        self.relu3 = activation()
-        self.branch_scale = branch_scale
+    def _make_branch(self, i: int, o: int, stride: int, conv: Callable, norm: Callable, activation: Callable) -> None:
+        self.conv1, self.bn1, self.relu1 = conv(i, o, 1), norm(o), activation()
+        self.conv2, self.bn2, self.relu2 = conv(o, o, 3, stride, 1), norm(o), activation()
+        self.conv3, self.bn3 = conv(o, 4 * o, 1), norm(4 * o)
 
 
 class PreActBlock(ResidualBlock):
@@ -188,20 +176,6 @@ class PreActBlock(ResidualBlock):
     branch = ("bn1", "relu1", "conv1", "bn2", "relu2", "conv2")
     after_sum = None
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int = 1,
-        *,
-        shortcut: str | None = "A",
-        batchnorm: bool = True,
-        activation: Callable[[], Layer] = ReLU,
-        branch_scale: float = 1.0,
-    ) -> None:
-        self.bn1, self.relu1 = make_norm(in_channels, batchnorm), activation()
-        self.conv1 = Conv2d(in_channels, out_channels, 3, stride, 1, bias=not batchnorm)
-        self.bn2, self.relu2 = make_norm(out_channels, batchnorm), activation()
-        self.conv2 = Conv2d(out_channels, out_channels, 3, 1, 1, bias=not batchnorm)
-        self.shortcut = make_shortcut(shortcut, in_channels, out_channels, stride, batchnorm)
-        self.branch_scale = branch_scale
+    def _make_branch(self, i: int, o: int, stride: int, conv: Callable, norm: Callable, activation: Callable) -> None:
+        self.bn1, self.relu1, self.conv1 = norm(i), activation(), conv(i, o, 3, stride, 1)
+        self.bn2, self.relu2, self.conv2 = norm(o), activation(), conv(o, o, 3, 1, 1)

@@ -14,16 +14,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from minires.backend import Array
+from minires.checks import whole
 from minires.init import HeNormal, Initializer, initialize
 from minires.init.distributions import Rng
 from minires.nn.layer import Layer
 from minires.nn.layers import Conv2d, GlobalAvgPool2d, Linear, ReLU, Sequential
 from minires.nn.residual import BasicBlock, Bottleneck, PreActBlock, ResidualBlock, make_norm
-from minires.ops.layout import whole
 
 
-class ResNet(Layer):
+class ResNet(Sequential):
     """A residual network of any blocks. (N, in_channels, H, W) -> logits (N, num_classes)."""
 
     def __init__(
@@ -43,55 +42,30 @@ class ResNet(Layer):
     ) -> None:
         width, num_classes = whole("width", width), whole("num_classes", num_classes)
         if not blocks or min(blocks) < 1:
-            raise ValueError(
-                f"blocks is {tuple(blocks)}; expected at least one block in each stage, as in (3, 3, 3)"
-            )
+            raise ValueError(f"blocks is {tuple(blocks)}; expected at least one block in each stage, as in (3, 3, 3)")
         make_block = partial(
             block, shortcut=shortcut, batchnorm=batchnorm, activation=activation, branch_scale=branch_scale
         )
         preactivation = block is PreActBlock
-        self.path: list[str] = []
-        self._add("conv1", Conv2d(in_channels, width, 3, 1, 1, bias=not batchnorm))
+        self.add("conv1", Conv2d(in_channels, width, 3, 1, 1, bias=not batchnorm))
         if not preactivation:
-            self._add("bn1", make_norm(width, batchnorm))
-            self._add("relu", activation())
+            self.add("bn1", make_norm(width, batchnorm))
+            self.add("relu", activation())
         channels = width
         for i, count in enumerate(blocks):
             layers = []
             for j in range(count):
                 layers.append(make_block(channels, width * 2**i, 2 if i > 0 and j == 0 else 1))
                 channels = width * 2**i * block.expansion
-            self._add(f"layer{i + 1}", Sequential(*layers))
+            self.add(f"layer{i + 1}", Sequential(*layers))
         if preactivation:
-            self._add("bn1", make_norm(channels, batchnorm))
-            self._add("relu", activation())
-        self._add("pool", GlobalAvgPool2d())
-        self._add("linear", Linear(channels, num_classes))
-        self.name = (
-            f"{'plain' if shortcut is None else 'residual'} network of {block.__name__}s, {tuple(blocks)}"
-        )
+            self.add("bn1", make_norm(channels, batchnorm))
+            self.add("relu", activation())
+        self.add("pool", GlobalAvgPool2d())
+        self.add("linear", Linear(channels, num_classes))
+        self.name = f"{'plain' if shortcut is None else 'residual'} network of {block.__name__}s, {tuple(blocks)}"
         initialize(self, weight_init, rng=rng)
         self.output_shape((1, in_channels, 32, 32))
-
-    def _add(self, name: str, layer: Layer) -> None:
-        """The next layer on the way from x to the logits."""
-        setattr(self, name, layer)
-        self.path.append(name)
-
-    def _forward(self, x: Array) -> tuple[Array, None]:
-        for name in self.path:
-            x = getattr(self, name).forward(x)
-        return x, None
-
-    def _backward(self, dy: Array, cache: None) -> Array:
-        for name in reversed(self.path):
-            dy = getattr(self, name).backward(dy)
-        return dy
-
-    def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        for name in self.path:
-            shape = getattr(self, name).output_shape(shape)
-        return shape
 
     def __repr__(self) -> str:
         return self.name
@@ -115,9 +89,7 @@ def resnet(
         per_stage = 9 if block is Bottleneck else 6
         if whole("depth", depth) < per_stage + 2 or (depth - 2) % per_stage:
             examples = ", ".join(str(per_stage * n + 2) for n in (1, 2, 3))
-            raise ValueError(
-                f"depth is {depth}; expected {per_stage}n + 2 for {block.__name__}: {examples}, ..."
-            )
+            raise ValueError(f"depth is {depth}; expected {per_stage}n + 2 for {block.__name__}: {examples}, ...")
         blocks = ((depth - 2) // per_stage,) * 3
     return ResNet(block, blocks, width=width, **options)
 

@@ -21,12 +21,7 @@ from minires.ops.conv import conv2d_backward, conv2d_forward
 from minires.ops.dropout import dropout_backward, dropout_forward
 from minires.ops.im2col import col2im, conv2d_im2col_backward, conv2d_im2col_forward, im2col
 from minires.ops.linear import linear_backward, linear_forward
-from minires.ops.loss import (
-    mse_backward,
-    mse_forward,
-    softmax_cross_entropy_backward,
-    softmax_cross_entropy_forward,
-)
+from minires.ops.loss import mse_backward, mse_forward, softmax_cross_entropy_backward, softmax_cross_entropy_forward
 from minires.ops.pooling import (
     avg_pool2d_backward,
     avg_pool2d_forward,

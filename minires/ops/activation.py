@@ -17,29 +17,22 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from minires.backend import Array
-from minires.ops.layout import check_arrays, check_number, check_upstream
-from minires.parallel import map_shares, pieces
-
-PIECE_BYTES = 2**20
+from minires.checks import check_arrays, check_number, check_upstream
+from minires.parallel import map_pieces
 
 
 def elementwise(f: Callable[..., object], *arrays: Array) -> Array:
     """The result of a function that works on every number by itself, for arrays of one shape (N, ...).
 
-    f(*arrays, result) writes into its last argument, as NumPy's ufuncs do. It is called with pieces of the batch that
-    fit into the processor's cache, one share of the batch a thread.
+    f(*arrays, result) writes into its last argument, as NumPy's ufuncs do.
     """
     xp = check_arrays(**{f"operand {i}": array for i, array in enumerate(arrays, 1)})
     result = xp.empty_like(arrays[0])
     if result.ndim == 0 or result.size == 0:
         f(*arrays, result)
-        return result
-
-    def share(images: range) -> None:
-        for part in pieces(images, result[:1].nbytes, PIECE_BYTES):
-            f(*(array[part] for array in arrays), result[part])
-
-    map_shares(xp, len(result), share, elements=result.size)
+    else:
+        item_bytes = 2 * result[:1].nbytes
+        map_pieces(xp, len(result), item_bytes, lambda part: f(*(a[part] for a in arrays), result[part]))
     return result
 
 

@@ -34,17 +34,9 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.backend import Array
-from minires.ops.layout import (
-    channels_last,
-    check_arrays,
-    check_number,
-    check_shape,
-    check_upstream,
-    column_sums,
-)
-from minires.parallel import map_shares, pieces, scratch
-
-PIECE_BYTES, GPU_PIECE_BYTES = 2**20, 2**62
+from minires.checks import check_arrays, check_number, check_shape, check_upstream
+from minires.ops.layout import channels_first, channels_last
+from minires.parallel import map_pieces, scratch
 
 
 class BatchNormCache(NamedTuple):
@@ -58,13 +50,7 @@ class BatchNormCache(NamedTuple):
 
 
 def batchnorm_forward(
-    x: Array,
-    weight: Array,
-    bias: Array,
-    *,
-    eps: float = 1e-5,
-    mean: Array | None = None,
-    var: Array | None = None,
+    x: Array, weight: Array, bias: Array, *, eps: float = 1e-5, mean: Array | None = None, var: Array | None = None
 ) -> tuple[Array, BatchNormCache]:
     """x (N, C, H, W) or (N, C), weight (gain) and bias (offset) (C,) -> y, cache.
 
@@ -75,36 +61,22 @@ def batchnorm_forward(
     single value per channel (its variance is 0 whatever x is), and for eps < 0.
     """
     xp = check_arrays({"mean": mean, "var": var}, x=x, weight=weight, bias=bias)
+    eps = check_number("eps", eps, 0)
     if x.ndim not in (2, 4) or 0 in x.shape:
-        raise ValueError(f"x has shape {x.shape}; expected (N, C) or (N, C, H, W) without an empty axis")
+        raise ValueError(f"x has shape {x.shape}; expected (N, C) or (N, C, H, W), no axis empty")
     for name, array in {"weight": weight, "bias": bias, "mean": mean, "var": var}.items():
         if array is not None:
             check_shape(name, array, x.shape[1:2], f"since x has {x.shape[1]} channels")
     if (mean is None) != (var is None):
         raise ValueError("mean and var: one of them is None; expected both (inference) or neither (training)")
-    eps = check_number("eps", eps, 0)
-    count = x.size // x.shape[1]
-    if mean is None and count == 1:
-        raise ValueError(
-            f"x has shape {x.shape}: one value per channel; expected at least 2 to take a variance of"
-        )
-
-    x = _channels_last_memory(xp, x)
     trained = mean is None
+    if trained and x.size == x.shape[1]:
+        raise ValueError(f"x has shape {x.shape}: one value per channel; expected at least 2 to take a variance of")
+    x = in_channels_last_memory(xp, x)
     if trained:
-        mean, var = _moments(xp, x, count)
-    y = xp.empty_like(x)
-    x_rows, y_rows = _rows(x), _rows(y)
+        mean, var = moments(xp, x)
     scale = weight / xp.sqrt(var + eps)
-    scale, shift = _tile(xp, x, scale, bias - mean * scale)
-
-    def share(rows: range) -> None:
-        for part in pieces(rows, x_rows[:1].nbytes, _piece_bytes(xp)):
-            out = y_rows[part]
-            xp.multiply(x_rows[part], scale, out=out)
-            out += shift
-
-    map_shares(xp, len(x_rows), share, elements=x.size)
+    y = affine(xp, bias - mean * scale, (x, scale))
     return y, BatchNormCache(x, weight, mean, var, eps, trained)
 
 
@@ -112,88 +84,82 @@ def batchnorm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, 
     """dy like x -> dx like x, dweight (C,), dbias (C,)."""
     x, weight, mean, var, eps, trained = cache
     xp = check_upstream(dy, x.shape, x)
-    dy = _channels_last_memory(xp, dy)
-    count = x.size // x.shape[1]
+    dy = in_channels_last_memory(xp, dy)
     inv = 1 / xp.sqrt(var + eps)
-    dbias, products = _sums(xp, dy, x, mean)
+    dbias, products = sums(xp, dy, x, mean)
     dweight = products * inv
-
-    dx = xp.empty_like(x)
-    dy_rows, x_rows, dx_rows = _rows(dy), _rows(x), _rows(dx)
-    scale = weight * inv
-    slope = scale * inv * dweight / -count
-    offset = scale * dbias / -count - slope * mean
-    scale, slope, offset = _tile(xp, x, scale, slope, offset)
-
-    def share(rows: range) -> None:
-        for part in pieces(rows, x_rows[:1].nbytes, _piece_bytes(xp)):
-            out = dx_rows[part]
-            xp.multiply(dy_rows[part], scale, out=out)
-            if trained:
-                out += offset
-                out += xp.multiply(x_rows[part], slope, out=scratch(xp, "term", out.shape, out.dtype))
-
-    map_shares(xp, len(x_rows), share, elements=x.size)
+    if not trained:
+        return affine(xp, 0 * dbias, (dy, weight * inv)), dweight, dbias
+    # weight * inv * (dy - dbias/m - xhat * dweight/m), sorted by dy, x and the rest
+    m = x.size // x.shape[1]
+    slope = -weight * inv * inv * dweight / m
+    dx = affine(xp, -weight * inv * dbias / m - slope * mean, (dy, weight * inv), (x, slope))
     return dx, dweight, dbias
 
 
-def _moments(xp: ModuleType, x: Array, count: int) -> tuple[Array, Array]:
-    """Mean and biased variance of each channel, (C,) and (C,)."""
-    rows = _rows(x)
+def affine(xp: ModuleType, offset: Array, *terms: tuple[Array, Array]) -> Array:
+    """offset + sum of x * factor over the terms (x, factor): x (N, C, ...), factor and offset (C,)."""
+    (x, factor), *others = [(rows(array), tiled(xp, array, factor)) for array, factor in terms]
+    offset = tiled(xp, terms[0][0], offset)
+    result = xp.empty_like(terms[0][0])
+    result_rows = rows(result)
 
-    def share(part_of_batch: range) -> list[tuple[int, Array, Array]]:
-        groups = []
-        for part in pieces(part_of_batch, rows[:1].nbytes, _piece_bytes(xp)):
-            piece = rows[part]
-            mean = column_sums(xp, piece) / len(piece)
-            deviation = xp.subtract(piece, mean, out=scratch(xp, "term", piece.shape, piece.dtype))
-            groups.append((len(piece), mean, xp.einsum("ij,ij->j", deviation, deviation)))
-        return groups
+    def piece(part: slice) -> None:
+        out = result_rows[part]
+        xp.multiply(x[part], factor, out=out)
+        out += offset
+        for other, its_factor in others:
+            out += xp.multiply(other[part], its_factor, out=scratch(xp, "term", out.shape, out.dtype))
 
-    groups = [g for share_groups in map_shares(xp, len(rows), share, elements=x.size) for g in share_groups]
-    sizes = xp.asarray(np.repeat([g[0] for g in groups], rows.shape[1] // x.shape[1]), dtype=x.dtype)[:, None]
-    means = xp.stack([g[1] for g in groups]).reshape(-1, x.shape[1])
-    squares = xp.stack([g[2] for g in groups]).reshape(-1, x.shape[1])
-    mean = (sizes * means).sum(axis=0) / count
-    var = (squares + sizes * (means - mean) ** 2).sum(axis=0) / count
-    return mean, var
+    map_pieces(xp, len(x), 2 * x[:1].nbytes, piece)
+    return result
 
 
-def _sums(xp: ModuleType, dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
-    """Sum of dy and sum of dy * (x - mean) of each channel, (C,) and (C,)."""
-    dy_rows, x_rows = _rows(dy), _rows(x)
-    (mean_row,) = _tile(xp, x, mean)
+def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel of x (N, C, ...): (C,) and (C,)."""
+    x_rows, c = rows(x), x.shape[1]
 
-    def share(rows: range) -> Array:
-        total = xp.zeros((2, x_rows.shape[1]), x.dtype)
-        for part in pieces(rows, x_rows[:1].nbytes, _piece_bytes(xp)):
-            piece = x_rows[part]
-            deviation = xp.subtract(piece, mean_row, out=scratch(xp, "term", piece.shape, piece.dtype))
-            total[0] += column_sums(xp, dy_rows[part])
-            total[1] += xp.einsum("ij,ij->j", dy_rows[part], deviation)
-        return total
+    def piece(part: slice) -> tuple[int, Array, Array]:
+        values = x_rows[part]
+        mean = column_sums(xp, values) / len(values)
+        deviation = xp.subtract(values, mean, out=scratch(xp, "term", values.shape, values.dtype))
+        return len(values), mean, xp.einsum("ij,ij->j", deviation, deviation)
 
-    total = sum(map_shares(xp, len(x_rows), share, elements=x.size))
-    dbias, products = total.reshape(2, -1, x.shape[1]).sum(axis=1)
-    return dbias, products
-
-
-def _channels_last_memory(xp: ModuleType, x: Array) -> Array:
-    return xp.ascontiguousarray(x) if x.ndim == 2 else channels_last(xp, x).transpose(0, 3, 1, 2)
+    sizes, means, squares = zip(*map_pieces(xp, len(x_rows), 2 * x_rows[:1].nbytes, piece), strict=True)
+    sizes = xp.asarray(np.repeat(sizes, x_rows.shape[1] // c)[:, None], dtype=x.dtype)
+    means, squares = xp.stack(means).reshape(-1, c), xp.stack(squares).reshape(-1, c)
+    m = x.size // c
+    mean = (sizes * means).sum(axis=0) / m
+    return mean, (squares + sizes * (means - mean) ** 2).sum(axis=0) / m
 
 
-def _rows(x: Array) -> Array:
+def sums(xp: ModuleType, dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
+    """Sum of dy and sum of dy * (x - mean) of each channel: (C,) and (C,)."""
+    dy_rows, x_rows, mean_row = rows(dy), rows(x), tiled(xp, x, mean)
+
+    def piece(part: slice) -> Array:
+        values, gradients = x_rows[part], dy_rows[part]
+        deviation = xp.subtract(values, mean_row, out=scratch(xp, "term", values.shape, values.dtype))
+        return xp.stack([column_sums(xp, gradients), xp.einsum("ij,ij->j", gradients, deviation)])
+
+    total = sum(map_pieces(xp, len(x_rows), 2 * x_rows[:1].nbytes, piece))
+    return tuple(total.reshape(2, -1, x.shape[1]).sum(axis=1))
+
+
+def column_sums(xp: ModuleType, values: Array) -> Array:
+    """(M, K) -> (K,): the sum over rows, as a product with ones (BLAS is faster at it than `sum(0)`)."""
+    return xp.ones(len(values), values.dtype) @ values
+
+
+def in_channels_last_memory(xp: ModuleType, x: Array) -> Array:
+    return xp.ascontiguousarray(x) if x.ndim == 2 else channels_first(channels_last(xp, x))
+
+
+def rows(x: Array) -> Array:
     """(N, C, H, W) in channels-last memory -> its view (N*H, W*C); (N, C) as it is."""
-    if x.ndim == 2:
-        return x
-    n, c, h, w = x.shape
-    return x.transpose(0, 2, 3, 1).reshape(n * h, w * c)
+    return x if x.ndim == 2 else x.transpose(0, 2, 3, 1).reshape(len(x) * x.shape[2], -1)
 
 
-def _tile(xp: ModuleType, x: Array, *parameters: Array) -> list[Array]:
-    """Parameters (C,) repeated for the W pixels of a row: (W*C,)."""
-    return [xp.tile(p, 1 if x.ndim == 2 else x.shape[3]) for p in parameters]
-
-
-def _piece_bytes(xp: ModuleType) -> int:
-    return PIECE_BYTES if xp is np else GPU_PIECE_BYTES
+def tiled(xp: ModuleType, x: Array, parameter: Array) -> Array:
+    """A parameter (C,) repeated for the W pixels of a row of x: (W*C,)."""
+    return xp.tile(parameter, 1 if x.ndim == 2 else x.shape[3])

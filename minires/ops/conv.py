@@ -29,49 +29,25 @@ a time: BLAS has a faster way for small ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import ModuleType
 from typing import NamedTuple
 
-import numpy as np
-
 from minires.backend import Array
-from minires.ops.im2col import Pair
-from minires.ops.layout import (
-    channels_first,
-    channels_last,
-    check_arrays,
-    check_ndim,
-    check_shape,
-    check_upstream,
-    column_sums,
-    output_size,
-    pair,
-)
-from minires.parallel import map_shares, pieces, scratch
-
-COLUMN_BYTES, GPU_COLUMN_BYTES = 2**21, 2**29
-"""Row columns made at a time. Much less costs calls; much more falls out of the processor's cache."""
+from minires.checks import check_upstream
+from minires.ops.im2col import check_convolution
+from minires.ops.layout import Pair, Window, channels_first, channels_last
+from minires.parallel import map_pieces, scratch
 
 
 class ConvCache(NamedTuple):
     x: Array
     weight: Array
     has_bias: bool
-    y_shape: tuple[int, int, int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
+    window: Window
 
 
 def conv2d_forward(
-    x: Array,
-    weight: Array,
-    bias: Array | None = None,
-    *,
-    stride: Pair = 1,
-    padding: Pair = 0,
-    dilation: Pair = 1,
+    x: Array, weight: Array, bias: Array | None = None, *, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1
 ) -> tuple[Array, ConvCache]:
     """Two-dimensional convolution (cross-correlation, as in every deep-learning library), zero padding.
 
@@ -80,74 +56,78 @@ def conv2d_forward(
 
     Raises TypeError for dtypes that differ or cannot be computed in, ValueError for shapes that do not fit.
     """
-    xp = check_arrays(x=x, weight=weight, optional={"bias": bias})
-    check_ndim("x", x, "N, C, H, W")
-    check_ndim("weight", weight, "out_channels, in_channels, kernel_h, kernel_w")
-    n, c, h, w = x.shape
-    o, _, kh, kw = weight.shape
-    check_shape("weight", weight, (o, c, kh, kw), f"since x has {c} channels")
-    if bias is not None:
-        check_shape("bias", bias, (o,), f"since weight has {o} output channels")
-    stride, padding = pair("stride", stride, 1), pair("padding", padding, 0)
-    dilation = pair("dilation", dilation, 1)
-    ho, wo = output_size((h, w), (kh, kw), stride, padding, dilation)
-
+    xp, window = check_convolution(x, weight, bias, stride, padding, dilation)
+    (kh, kw), (_, stride), (_, padding), (_, dilation), (ho, wo) = window
+    n, c, h, _ = x.shape
     pixels = channels_last(xp, x)
-    row_weights = weight.transpose(2, 3, 1, 0).reshape(kh, kw * c, o)
-    joined = joined_rows(h, ho, kh, stride[0], padding[0], dilation[0])
-    y = xp.empty((n, ho, wo, o), x.dtype)
+    row_weights = weight.transpose(2, 3, 1, 0).reshape(kh, kw * c, -1)
+    y = xp.empty((n, ho, wo, len(weight)), x.dtype)
 
-    def share(images: range) -> None:
-        window = (wo, kw, stride[1], dilation[1])
-        for part, xcols in row_columns(xp, pixels, images, w + 2 * padding[1], padding[1], 1, window):
-            for number, (a, r, i) in enumerate(joined):
-                products(xp, xcols[:, r], row_weights[a], y[part], i, first=number == 0)
-            if bias is not None:
-                y[part] += bias
+    def piece(part: slice) -> None:
+        xcols = row_columns(xp, pixels[part], padding, 1, (wo, kw, stride, dilation))
+        for number, (a, r, i) in enumerate(joined_rows(h, window)):
+            products(xp, xcols[:, r], row_weights[a], y[part], i, first=number == 0)
+        if bias is not None:
+            y[part] += bias
 
-    map_shares(xp, n, share, elements=pixels.size * kw)
-    y = channels_first(y)
-    return y, ConvCache(channels_first(pixels), weight, bias is not None, y.shape, stride, padding, dilation)
+    map_pieces(xp, n, h * wo * kw * c * x.itemsize, piece)
+    return channels_first(y), ConvCache(channels_first(pixels), weight, bias is not None, window)
 
 
 def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | None]:
     """dy (N, O, H_out, W_out) -> dx (N, C, H, W), dweight (O, C, kh, kw), dbias (O,) or None."""
-    x, weight, has_bias, (_, _, ho, _), stride, padding, dilation = cache
-    xp = check_upstream(dy, cache.y_shape, x)
+    x, weight, has_bias, window = cache
     n, c, h, w = x.shape
     o, _, kh, kw = weight.shape
-
+    xp = check_upstream(dy, (n, o, *window.out), x)
     pixels, dy_pixels = channels_last(xp, x), channels_last(xp, dy)
-    reach = (kw - 1) * dilation[1]
     flipped = weight[:, :, :, ::-1].transpose(2, 3, 0, 1).reshape(kh, kw * o, c)
-    joined = joined_rows(h, ho, kh, stride[0], padding[0], dilation[0])
+    dilation = window.dilation[1]
+    offset = (kw - 1) * dilation - window.padding[1]
     dx = xp.empty((n, h, w, c), dy.dtype)
 
-    def share(images: range) -> Array:
+    def piece(part: slice) -> Array:
         """Writes its part of dx; returns its part of dweight, flipped along the row, as (kh, C, kw*O)."""
-        total = xp.zeros((kh, c, kw * o), dy.dtype)
-        window = (w, kw, 1, dilation[1])
-        for part, dycols in row_columns(
-            xp, dy_pixels, images, w + reach, reach - padding[1], stride[1], window
-        ):
-            for number, (a, r, i) in enumerate(joined):
-                products(xp, dycols[:, i], flipped[a], dx[part], r, first=number == 0)
-                total[a] += sum_of_outer(xp, pixels[part, r], dycols[:, i])
-        return total
+        dycols = row_columns(xp, dy_pixels[part], offset, window.stride[1], (w, kw, 1, dilation))
+        dweight = xp.zeros((kh, c, kw * o), dy.dtype)
+        for number, (a, r, i) in enumerate(joined_rows(h, window)):
+            products(xp, dycols[:, i], flipped[a], dx[part], r, first=number == 0)
+            dweight[a] = sum_of_outer(xp, pixels[part, r], dycols[:, i])
+        return dweight
 
-    shares = map_shares(xp, n, share, elements=dx.size * kw)
-    total = sum(shares[1:], start=shares[0]).reshape(kh, c, kw, o)
-    dweight = xp.ascontiguousarray(total[:, :, ::-1].transpose(3, 1, 0, 2))
-    dbias = column_sums(xp, dy_pixels.reshape(-1, o)) if has_bias else None
-    return channels_first(dx), dweight, dbias
+    dweight = sum(map_pieces(xp, n, window.out[0] * w * kw * o * dy.itemsize, piece))
+    dweight = dweight.reshape(kh, c, kw, o)[:, :, ::-1].transpose(3, 1, 0, 2)
+    dbias = dy_pixels.sum(axis=(0, 1, 2)) if has_bias else None
+    return channels_first(dx), xp.ascontiguousarray(dweight), dbias
 
 
-def joined_rows(
-    h: int, ho: int, kernel: int, stride: int, padding: int, dilation: int
-) -> list[tuple[int, slice, slice]]:
+def row_columns(xp: ModuleType, pixels: Array, offset: int, spread: int, moves: tuple[int, int, int, int]) -> Array:
+    """The row columns of some images: pixels (n, H, W, C) -> (n, H, places, kernel width * C).
+
+    Each row is laid on zeros: its pixel 0 at `offset`, the next ones `spread` apart; what falls outside is dropped.
+    `moves` says how the kernel moves along it: (number of places, kernel width, stride, dilation).
+    The result is this thread's scratch: valid until the next one is made.
+    """
+    (n, h, w, c), (places, kw, stride, dilation) = pixels.shape, moves
+    width = (places - 1) * stride + (kw - 1) * dilation + 1
+    target, source = landing(w, offset, spread, width)
+    canvas = scratch(xp, "canvas", (n, h, width, c), pixels.dtype)
+    canvas[...] = 0
+    canvas[:, :, target] = pixels[:, :, source]
+    image, row, pixel, channel = canvas.strides
+    neighbors = xp.lib.stride_tricks.as_strided(
+        canvas, (n, h, places, kw, c), (image, row, pixel * stride, pixel * dilation, channel)
+    )
+    cols = scratch(xp, "columns", neighbors.shape, pixels.dtype)
+    cols[...] = neighbors
+    return cols.reshape(n, h, places, kw * c)
+
+
+def joined_rows(h: int, window: Window) -> list[tuple[int, slice, slice]]:
     """(a, which input rows r, which output rows i) for each kernel row a, those that join the most rows first."""
-    joined = [(a, *landing(ho, a * dilation - padding, stride, h)) for a in range(kernel)]
-    return sorted(joined, key=lambda j: j[2].start - j[2].stop)
+    (stride, _), (padding, _), (dilation, _) = window.stride, window.padding, window.dilation
+    joined = [(a, *landing(window.out[0], a * dilation - padding, stride, h)) for a in range(window.kernel[0])]
+    return sorted(joined, key=lambda rows: rows[2].start - rows[2].stop)
 
 
 def landing(count: int, offset: int, spread: int, size: int) -> tuple[slice, slice]:
@@ -156,39 +136,6 @@ def landing(count: int, offset: int, spread: int, size: int) -> tuple[slice, sli
     stop = max(first, min(count, (size - 1 - offset) // spread + 1))
     start = first * spread + offset
     return slice(start, start + (stop - first) * spread, spread), slice(first, stop)
-
-
-def row_columns(
-    xp: ModuleType,
-    pixels: Array,
-    images: range,
-    width: int,
-    offset: int,
-    spread: int,
-    window: tuple[int, int, int, int],
-) -> Iterator[tuple[slice, Array]]:
-    """Some `images` of pixels (N, H, W, C) as row columns, a few at a time: (which of them, columns).
-
-    Each row is laid on `width` zeros: its pixel 0 at `offset`, `spread` apart, what falls outside is dropped. Then
-    `window` moves along it: (number of places, kernel width, stride, dilation). The columns have the shape
-    (n, H, places, kernel width * C) and are this thread's scratch: valid until the next ones are made.
-    """
-    _, h, w, c = pixels.shape
-    places, kw, stride, dilation = window
-    target, source = landing(w, offset, spread, width)
-    image_bytes = h * places * kw * c * pixels.dtype.itemsize
-    for part in pieces(images, image_bytes, COLUMN_BYTES if xp is np else GPU_COLUMN_BYTES):
-        n = part.stop - part.start
-        canvas = scratch(xp, "canvas", (n, h, width, c), pixels.dtype)
-        canvas[...] = 0
-        canvas[:, :, target] = pixels[part, :, source]
-        image, row, pixel, channel = canvas.strides
-        neighbors = xp.lib.stride_tricks.as_strided(
-            canvas, (n, h, places, kw, c), (image, row, pixel * stride, pixel * dilation, channel)
-        )
-        cols = scratch(xp, "columns", neighbors.shape, pixels.dtype)
-        cols[...] = neighbors
-        yield part, cols.reshape(n, h, places, kw * c)
 
 
 def products(xp: ModuleType, cols: Array, matrix: Array, y: Array, rows: slice, *, first: bool) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from minires.backend import Array
-from minires.ops.layout import check_arrays, check_number, check_upstream
+from minires.checks import check_arrays, check_number, check_upstream
 
 
 def dropout_forward(x: Array, p: float, *, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -22,9 +22,7 @@ def dropout_forward(x: Array, p: float, *, rng: np.random.Generator) -> tuple[Ar
     xp = check_arrays(x=x)
     p = check_number("p", p, 0, below=1)
     if not isinstance(rng, np.random.Generator):
-        raise TypeError(
-            f"rng is {rng!r}; expected a numpy.random.Generator, as from np.random.default_rng(0)"
-        )
+        raise TypeError(f"rng is {rng!r}; expected a numpy.random.Generator, as from np.random.default_rng(0)")
     keep = rng.random(x.shape, dtype=np.float32) >= p
     mask = xp.empty_like(x)  # in the memory order of x
     mask[...] = xp.asarray(keep)

@@ -24,32 +24,12 @@ Source: Chellapilla, Puri, Simard 2006, "High Performance Convolutional Neural N
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from types import ModuleType
 from typing import NamedTuple
 
 from minires.backend import Array
-from minires.ops.layout import (
-    check_arrays,
-    check_ndim,
-    check_shape,
-    check_upstream,
-    output_size,
-    pair,
-)
-
-Pair = int | tuple[int, int]
-
-
-def taps(
-    kernel: tuple[int, int], out: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
-) -> Iterator[tuple[int, int, slice, slice]]:
-    """For each tap (a, b): the rows and columns of the padded input that it meets, over all places of the window."""
-    for a in range(kernel[0]):
-        for b in range(kernel[1]):
-            top, left = a * dilation[0], b * dilation[1]
-            rows = slice(top, top + stride[0] * (out[0] - 1) + 1, stride[0])
-            columns = slice(left, left + stride[1] * (out[1] - 1) + 1, stride[1])
-            yield a, b, rows, columns
+from minires.checks import check_arrays, check_axes, check_shape, check_upstream
+from minires.ops.layout import Pair, Window, channels_first, pad, place_window
 
 
 def im2col(x: Array, kernel_size: Pair, *, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1) -> Array:
@@ -59,17 +39,13 @@ def im2col(x: Array, kernel_size: Pair, *, stride: Pair = 1, padding: Pair = 0, 
     Raises TypeError or ValueError for a wrong dtype, shape, or a window larger than the padded input.
     """
     xp = check_arrays(x=x)
-    check_ndim("x", x, "N, C, H, W")
-    (kh, kw), (sh, sw) = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
-    (ph, pw), (dh, dw) = pair("padding", padding, 0), pair("dilation", dilation, 1)
-    n, c, h, w = x.shape
-    ho, wo = output_size((h, w), (kh, kw), (sh, sw), (ph, pw), (dh, dw))
-    xpad = xp.zeros((n, c, h + 2 * ph, w + 2 * pw), x.dtype)
-    xpad[:, :, ph : ph + h, pw : pw + w] = x
-    cols = xp.empty((n, c, kh, kw, ho, wo), x.dtype)
-    for a, b, rows, columns in taps((kh, kw), (ho, wo), (sh, sw), (dh, dw)):
+    check_axes("x", x, "N, C, H, W")
+    window = place_window(x.shape[2:], kernel_size, stride, padding, dilation)
+    xpad = channels_first(pad(xp, x.transpose(0, 2, 3, 1), window.padding))
+    cols = xp.empty((*x.shape[:2], *window.kernel, *window.out), x.dtype)
+    for a, b, rows, columns in window.taps():
         cols[:, :, a, b] = xpad[:, :, rows, columns]
-    return cols.reshape(n, c * kh * kw, ho * wo)
+    return cols.reshape(len(x), -1, window.out[0] * window.out[1])
 
 
 def col2im(
@@ -86,18 +62,14 @@ def col2im(
     cols (N, C*kh*kw, H_out*W_out), x_shape (N, C, H, W) -> (N, C, H, W). Entries copied from padding are dropped.
     """
     xp = check_arrays(cols=cols)
-    (kh, kw), (sh, sw) = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
-    (ph, pw), (dh, dw) = pair("padding", padding, 0), pair("dilation", dilation, 1)
     if len(x_shape) != 4:
         raise ValueError(f"x_shape is {tuple(x_shape)}; expected (N, C, H, W)")
     n, c, h, w = x_shape
-    ho, wo = output_size((h, w), (kh, kw), (sh, sw), (ph, pw), (dh, dw))
-    check_shape(
-        "cols", cols, (n, c * kh * kw, ho * wo), "(N, C*kh*kw, H_out*W_out) for this x_shape and window"
-    )
+    (kh, kw), _, (ph, pw), _, (ho, wo) = window = place_window((h, w), kernel_size, stride, padding, dilation)
+    check_shape("cols", cols, (n, c * kh * kw, ho * wo), "(N, C*kh*kw, H_out*W_out) for this x_shape and window")
     cols = cols.reshape(n, c, kh, kw, ho, wo)
     xpad = xp.zeros((n, c, h + 2 * ph, w + 2 * pw), cols.dtype)
-    for a, b, rows, columns in taps((kh, kw), (ho, wo), (sh, sw), (dh, dw)):
+    for a, b, rows, columns in window.taps():
         xpad[:, :, rows, columns] += cols[:, :, a, b]
     return xpad[:, :, ph : ph + h, pw : pw + w]
 
@@ -107,38 +79,43 @@ class Im2colCache(NamedTuple):
     weight: Array
     has_bias: bool
     x_shape: tuple[int, int, int, int]
-    y_shape: tuple[int, int, int, int]
-    window: dict[str, tuple[int, int]]
+    window: Window
 
 
 def conv2d_im2col_forward(
-    x: Array,
-    weight: Array,
-    bias: Array | None = None,
-    *,
-    stride: Pair = 1,
-    padding: Pair = 0,
-    dilation: Pair = 1,
+    x: Array, weight: Array, bias: Array | None = None, *, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1
 ) -> tuple[Array, Im2colCache]:
-    """Convolution by the book; same arguments and result as `conv2d_forward`, which checks its input better."""
-    o, c, kh, kw = weight.shape
-    window = {"stride": pair("stride", stride, 1), "padding": pair("padding", padding, 0)}
-    window["dilation"] = pair("dilation", dilation, 1)
-    size = output_size(x.shape[2:], (kh, kw), window["stride"], window["padding"], window["dilation"])
-    cols = im2col(x, (kh, kw), **window)
-    y = weight.reshape(o, c * kh * kw) @ cols
+    """Convolution by the book; arguments, result and errors are those of `conv2d_forward`."""
+    _, window = check_convolution(x, weight, bias, stride, padding, dilation)
+    cols = im2col(x, window.kernel, stride=stride, padding=padding, dilation=dilation)
+    y = weight.reshape(len(weight), -1) @ cols
     if bias is not None:
         y = y + bias[:, None]
-    y = y.reshape(len(x), o, *size)
-    return y, Im2colCache(cols, weight, bias is not None, x.shape, y.shape, window)
+    y = y.reshape(len(x), len(weight), *window.out)
+    return y, Im2colCache(cols, weight, bias is not None, x.shape, window)
 
 
 def conv2d_im2col_backward(dy: Array, cache: Im2colCache) -> tuple[Array, Array, Array | None]:
     """dy (N, O, H_out, W_out) -> dx, dweight, dbias."""
-    check_upstream(dy, cache.y_shape, cache.weight)
-    o, c, kh, kw = cache.weight.shape
-    dy = dy.reshape(len(dy), o, -1)
-    dweight = (dy @ cache.cols.transpose(0, 2, 1)).sum(axis=0).reshape(cache.weight.shape)
-    dcols = cache.weight.reshape(o, c * kh * kw).T @ dy
-    dx = col2im(dcols, cache.x_shape, (kh, kw), **cache.window)
-    return dx, dweight, dy.sum(axis=(0, 2)) if cache.has_bias else None
+    cols, weight, has_bias, x_shape, window = cache
+    check_upstream(dy, (len(cols), len(weight), *window.out), weight)
+    dy = dy.reshape(len(cols), len(weight), -1)
+    dweight = (dy @ cols.transpose(0, 2, 1)).sum(axis=0).reshape(weight.shape)
+    dcols = weight.reshape(len(weight), -1).T @ dy
+    _, stride, padding, dilation, _ = window
+    dx = col2im(dcols, x_shape, window.kernel, stride=stride, padding=padding, dilation=dilation)
+    return dx, dweight, dy.sum(axis=(0, 2)) if has_bias else None
+
+
+def check_convolution(
+    x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair
+) -> tuple[ModuleType, Window]:
+    """The library of the arguments of a convolution and its window; TypeError or ValueError if they do not fit."""
+    xp = check_arrays({"bias": bias}, x=x, weight=weight)
+    check_axes("x", x, "N, C, H, W")
+    check_axes("weight", weight, "out_channels, in_channels, kernel_h, kernel_w")
+    o, c, (kh, kw) = len(weight), x.shape[1], weight.shape[2:]
+    check_shape("weight", weight, (o, c, kh, kw), f"since x has {c} channels")
+    if bias is not None:
+        check_shape("bias", bias, (o,), f"since weight has {o} output channels")
+    return xp, place_window(x.shape[2:], (kh, kw), stride, padding, dilation)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minires.backend import Array
-from minires.ops.layout import check_arrays, check_ndim, check_shape, check_upstream
+from minires.checks import check_arrays, check_axes, check_shape, check_upstream
 
 
 class LinearCache(NamedTuple):
@@ -29,8 +29,8 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[
     Raises TypeError for dtypes that differ or cannot be computed in, ValueError for shapes that do not fit.
     """
     check_arrays({"bias": bias}, x=x, weight=weight)
-    check_ndim("x", x, "N, in_features")
-    check_ndim("weight", weight, "out_features, in_features")
+    check_axes("x", x, "N, in_features")
+    check_axes("weight", weight, "out_features, in_features")
     check_shape("weight", weight, (weight.shape[0], x.shape[1]), f"since x has {x.shape[1]} features")
     y = x @ weight.T
     if bias is not None:

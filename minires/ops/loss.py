@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.backend import Array
-from minires.ops.layout import check_arrays, check_ndim, check_shape, loss_upstream
+from minires.checks import check_arrays, check_axes, check_loss_upstream, check_shape
 
 
 class CrossEntropyCache(NamedTuple):
@@ -36,14 +36,12 @@ def softmax_cross_entropy_forward(logits: Array, labels: Array) -> tuple[Array, 
     range is not looked at, since that would wait for the device; the loss is then NaN.)
     """
     xp = check_arrays(logits=logits)
-    check_ndim("logits", logits, "N, K")
+    check_axes("logits", logits, "N, K")
     n, k = logits.shape
     if isinstance(labels, list | tuple):
         labels = np.asarray(labels)
     if getattr(labels, "dtype", np.dtype(object)).kind not in "iu":
-        raise TypeError(
-            f"labels are {getattr(labels, 'dtype', type(labels).__name__)}; expected whole numbers"
-        )
+        raise TypeError(f"labels are {getattr(labels, 'dtype', type(labels).__name__)}; expected whole numbers")
     check_shape("labels", labels, (n,), f"one for each row of logits {logits.shape}")
     if isinstance(labels, np.ndarray) and (labels.min() < 0 or labels.max() >= k):
         worst = labels.min() if labels.min() < 0 else labels.max()
@@ -60,7 +58,7 @@ def softmax_cross_entropy_forward(logits: Array, labels: Array) -> tuple[Array, 
 
 def softmax_cross_entropy_backward(dy: Array | float, cache: CrossEntropyCache) -> Array:
     """dy: the gradient of the loss itself, 1.0 as a rule -> dlogits (N, K)."""
-    dy = loss_upstream(dy, cache.probabilities)
+    dy = check_loss_upstream(dy, cache.probabilities)
     return (cache.probabilities - cache.one_hot) * (dy / len(cache.probabilities))
 
 
@@ -76,4 +74,4 @@ def mse_forward(prediction: Array, target: Array) -> tuple[Array, Array]:
 
 def mse_backward(dy: Array | float, cache: Array) -> Array:
     """dy: the gradient of the loss itself, 1.0 as a rule -> dprediction."""
-    return cache * (2 * loss_upstream(dy, cache) / cache.size)
+    return cache * (2 * check_loss_upstream(dy, cache) / cache.size)

@@ -18,17 +18,9 @@ from types import ModuleType
 from typing import NamedTuple
 
 from minires.backend import Array
-from minires.ops.im2col import Pair, taps
-from minires.ops.layout import (
-    channels_first,
-    channels_last,
-    check_arrays,
-    check_ndim,
-    check_upstream,
-    output_size,
-    pair,
-)
-from minires.parallel import map_shares
+from minires.checks import check_arrays, check_axes, check_upstream
+from minires.ops.layout import Pair, Window, channels_first, channels_last, pad, place_window
+from minires.parallel import map_pieces
 
 
 class PoolCache(NamedTuple):
@@ -37,9 +29,7 @@ class PoolCache(NamedTuple):
     winner: Array | None
     """max: the number of the tap that won, (N, H_out, W_out, C)."""
     x_shape: tuple[int, int, int, int]
-    y_shape: tuple[int, int, int, int]
-    window: tuple[tuple[int, int], ...]
-    """(kernel, stride, padding)."""
+    window: Window
 
 
 def max_pool2d_forward(
@@ -50,58 +40,49 @@ def max_pool2d_forward(
     Raises TypeError or ValueError for dtypes and shapes, and for padding of more than half the kernel (a window
     could then lie on padding alone).
     """
-    xp, window, out = _window(x, kernel_size, stride, padding)
-    kernel, stride, padding = window
-    rows = _pad(xp, channels_last(xp, x), padding, -xp.inf)
-    y = xp.empty((len(rows), *out, rows.shape[3]), x.dtype)
+    xp, window = check_pooling(x, kernel_size, stride, padding)
+    pixels = pad(xp, channels_last(xp, x), window.padding, -xp.inf)
+    y = xp.empty((len(x), *window.out, x.shape[1]), x.dtype)
     winner = xp.zeros(y.shape, xp.int16)
 
-    def share(images: range) -> None:
-        part = slice(images.start, images.stop)
-        best = y[part]
-        for number, (_, _, r, c) in enumerate(taps(kernel, out, stride, (1, 1))):
-            tap = rows[part, r, c]
-            if number == 0:
-                best[...] = tap
-            else:
-                better = (tap.real > best.real) | (tap != tap)  # a NaN wins, as in PyTorch
-                winner[part] = xp.where(better, xp.int16(number), winner[part])
-                best[...] = xp.where(better, tap, best)
+    def piece(part: slice) -> None:
+        best, number_of_best = y[part], winner[part]
+        best[...] = -xp.inf
+        for number, (_, _, r, c) in enumerate(window.taps()):
+            tap = pixels[part, r, c]
+            better = (tap.real > best.real) | (tap != tap)  # a NaN wins, as in PyTorch
+            number_of_best[...] = xp.where(better, xp.int16(number), number_of_best)
+            best[...] = xp.where(better, tap, best)
 
-    map_shares(xp, len(rows), share, elements=rows.size)
-    y = channels_first(y)
-    return y, PoolCache(xp.empty_like(x[:0]), winner, x.shape, y.shape, window)
+    map_pieces(xp, len(x), 2 * pixels[:1].nbytes, piece)
+    return channels_first(y), PoolCache(xp.empty_like(x[:0]), winner, x.shape, window)
 
 
 def max_pool2d_backward(dy: Array, cache: PoolCache) -> Array:
     """dy (N, C, H_out, W_out) -> dx (N, C, H, W)."""
-    return _scatter_to_taps(dy, cache)
+    return send_to_taps(dy, cache)
 
 
 def avg_pool2d_forward(
     x: Array, kernel_size: Pair, *, stride: Pair | None = None, padding: Pair = 0
 ) -> tuple[Array, PoolCache]:
-    """x (N, C, H, W) -> y (N, C, H_out, W_out), cache. `stride` None means the kernel's size; see the module's text."""
-    xp, window, out = _window(x, kernel_size, stride, padding)
-    kernel, stride, padding = window
-    rows = _pad(xp, channels_last(xp, x), padding, 0)
-    y = xp.zeros((len(rows), *out, rows.shape[3]), x.dtype)
+    """x (N, C, H, W) -> y (N, C, H_out, W_out), cache. `stride` None means the kernel's size; errors as above."""
+    xp, window = check_pooling(x, kernel_size, stride, padding)
+    pixels = pad(xp, channels_last(xp, x), window.padding)
+    y = xp.zeros((len(x), *window.out, x.shape[1]), x.dtype)
 
-    def share(images: range) -> None:
-        part = slice(images.start, images.stop)
-        for _, _, r, c in taps(kernel, out, stride, (1, 1)):
-            y[part] += rows[part, r, c]
-        y[part] /= kernel[0] * kernel[1]
+    def piece(part: slice) -> None:
+        for _, _, r, c in window.taps():
+            y[part] += pixels[part, r, c]
+        y[part] /= window.kernel[0] * window.kernel[1]
 
-    map_shares(xp, len(rows), share, elements=rows.size)
-    y = channels_first(y)
-    return y, PoolCache(xp.empty_like(x[:0]), None, x.shape, y.shape, window)
+    map_pieces(xp, len(x), 2 * pixels[:1].nbytes, piece)
+    return channels_first(y), PoolCache(xp.empty_like(x[:0]), None, x.shape, window)
 
 
 def avg_pool2d_backward(dy: Array, cache: PoolCache) -> Array:
     """dy (N, C, H_out, W_out) -> dx (N, C, H, W)."""
-    kernel = cache.window[0]
-    return _scatter_to_taps(dy / (kernel[0] * kernel[1]), cache)
+    return send_to_taps(dy, cache) / (cache.window.kernel[0] * cache.window.kernel[1])
 
 
 class GlobalPoolCache(NamedTuple):
@@ -112,55 +93,41 @@ class GlobalPoolCache(NamedTuple):
 def global_avg_pool2d_forward(x: Array) -> tuple[Array, GlobalPoolCache]:
     """x (N, C, H, W) -> y (N, C), cache."""
     xp = check_arrays(x=x)
-    check_ndim("x", x, "N, C, H, W")
-    y = channels_last(xp, x).mean(axis=(1, 2))
-    return y, GlobalPoolCache(xp.empty_like(x[:0]), x.shape)
+    check_axes("x", x, "N, C, H, W")
+    return channels_last(xp, x).mean(axis=(1, 2)), GlobalPoolCache(xp.empty_like(x[:0]), x.shape)
 
 
 def global_avg_pool2d_backward(dy: Array, cache: GlobalPoolCache) -> Array:
     """dy (N, C) -> dx (N, C, H, W)."""
     n, c, h, w = cache.x_shape
     xp = check_upstream(dy, (n, c), cache.like)
-    rows = xp.empty((n, h, w, c), dy.dtype)
-    rows[...] = (dy / (h * w))[:, None, None, :]
-    return channels_first(rows)
+    dx = xp.empty((n, h, w, c), dy.dtype)
+    dx[...] = (dy / (h * w))[:, None, None, :]
+    return channels_first(dx)
 
 
-def _window(
-    x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair
-) -> tuple[ModuleType, tuple[tuple[int, int], ...], tuple[int, int]]:
-    """(library, (kernel, stride, padding) as pairs, output size), checked."""
+def check_pooling(x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair) -> tuple[ModuleType, Window]:
+    """The library of x and the window; TypeError or ValueError if they do not fit."""
     xp = check_arrays(x=x)
-    check_ndim("x", x, "N, C, H, W")
-    kernel = pair("kernel_size", kernel_size, 1)
-    stride = kernel if stride is None else pair("stride", stride, 1)
-    padding = pair("padding", padding, 0)
-    if 2 * padding[0] > kernel[0] or 2 * padding[1] > kernel[1]:
-        raise ValueError(f"padding is {padding}; expected at most half of kernel_size {kernel}")
-    return xp, (kernel, stride, padding), output_size(x.shape[2:], kernel, stride, padding)
+    check_axes("x", x, "N, C, H, W")
+    window = place_window(x.shape[2:], kernel_size, kernel_size if stride is None else stride, padding)
+    if any(2 * p > k for p, k in zip(window.padding, window.kernel, strict=True)):
+        raise ValueError(f"padding is {padding}; expected at most half of kernel_size {kernel_size}")
+    return xp, window
 
 
-def _pad(xp: ModuleType, rows: Array, padding: tuple[int, int], value: float) -> Array:
-    (ph, pw), (n, h, w, c) = padding, rows.shape
-    if ph == pw == 0:
-        return rows
-    padded = xp.full((n, h + 2 * ph, w + 2 * pw, c), value, rows.dtype)
-    padded[:, ph : ph + h, pw : pw + w] = rows
-    return padded
-
-
-def _scatter_to_taps(dy: Array, cache: PoolCache) -> Array:
+def send_to_taps(dy: Array, cache: PoolCache) -> Array:
     """Adds dy to the pixel that won each window (max), or to all pixels of each window (avg)."""
-    xp = check_upstream(dy, cache.y_shape, cache.like)
-    (n, c, h, w), (kernel, stride, (ph, pw)) = cache.x_shape, cache.window
-    dy_rows = channels_last(xp, dy)
+    (n, c, h, w), window = cache.x_shape, cache.window
+    xp = check_upstream(dy, (n, c, *window.out), cache.like)
+    dy_pixels = channels_last(xp, dy)
+    ph, pw = window.padding
     dx = xp.zeros((n, h + 2 * ph, w + 2 * pw, c), dy.dtype)
 
-    def share(images: range) -> None:
-        part = slice(images.start, images.stop)
-        for number, (_, _, r, cols) in enumerate(taps(kernel, cache.y_shape[2:], stride, (1, 1))):
-            sent = dy_rows[part]
-            dx[part, r, cols] += sent if cache.winner is None else sent * (cache.winner[part] == number)
+    def piece(part: slice) -> None:
+        for number, (_, _, rows, columns) in enumerate(window.taps()):
+            sent = dy_pixels[part]
+            dx[part, rows, columns] += sent if cache.winner is None else sent * (cache.winner[part] == number)
 
-    map_shares(xp, n, share, elements=dx.size)
+    map_pieces(xp, n, 2 * dx[:1].nbytes, piece)
     return channels_first(xp.ascontiguousarray(dx[:, ph : ph + h, pw : pw + w]))

@@ -108,7 +108,8 @@ def test_other_images_and_classes():
 
 def test_a_network_of_preactivation_blocks_ends_in_batchnorm_and_relu():
     model = nn.resnet(8, block=nn.PreActBlock, width=4)
-    assert model.path[-4:] == ["bn1", "relu", "pool", "linear"] and model.path[:2] == ["conv1", "layer1"]
+    names = [name for name, _ in model.children()]
+    assert names[-4:] == ["bn1", "relu", "pool", "linear"] and names[:2] == ["conv1", "layer1"]
 
 
 def test_wrong_settings_are_refused():

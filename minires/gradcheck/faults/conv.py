@@ -6,6 +6,7 @@ import numpy as np
 
 from minires import ops
 from minires.backend import Array
+from minires.checks import pair
 from minires.gradcheck.faults.base import (
     Gradients,
     Saved,
@@ -14,7 +15,6 @@ from minires.gradcheck.faults.base import (
     replaced,
     right_backward,
 )
-from minires.ops.layout import pair
 
 
 def _settings(options: dict) -> dict:

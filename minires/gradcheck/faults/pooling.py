@@ -8,8 +8,8 @@ import numpy as np
 
 from minires import ops
 from minires.backend import Array
-from minires.gradcheck.faults.base import Gradients, Saved, backward_fault, forward_fault, right_backward
-from minires.ops.layout import pair
+from minires.checks import pair
+from minires.gradcheck.faults.base import Gradients, Saved, backward_fault, forward_fault
 
 Place = tuple[int, int, slice, slice]
 
