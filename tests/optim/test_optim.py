@@ -80,7 +80,8 @@ def test_sgd_minimizes_a_quadratic():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_dtype_stays(dtype):
     found = parameters(dtype)
-    optimizer = optim.SGD(found, lr=np.float64(0.1), momentum=0.9, nesterov=True, weight_decay=1e-4)
+    optimizer = optim.SGD(found, np.float64(0.1), np.float64(0.9), nesterov=True, weight_decay=np.float64(1e-4))
+    optimizer.lr = np.float64(0.05)
     set_gradients(found, 0)
     optim.clip_grad_norm(found, 0.5)
     optimizer.step()
