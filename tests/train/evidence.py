@@ -1,6 +1,6 @@
-"""What takes too long for the suite: `python -m tests.train.evidence digits|mnist|finetune` prints rows for evidence.md.
+"""What takes too long for the suite: `python -m tests.train.evidence NAME` prints the rows that evidence.md keeps.
 
-digits: `minires train` at its defaults, seeds 0 to 4. mnist: 8,500 of its 10,000 test images to train on, 1,500 to test.
+digits: `minires train` at its defaults, seeds 0 to 4. mnist: its 10,000 test images, 8,500 to train on, 1,500 to test.
 finetune: the published resnet20 against He's initialization on 5,085 real CIFAR-10 images.
 """
 
@@ -50,9 +50,7 @@ def finetune():
     weights = read_weights(SHARED / "pretrained" / "resnet20-cifar10.safetensors")
     runs = compare_starts(weights, load("cifar10", SHARED), epochs=3, lr=0.05, seed=0)
     print(
-        "| start | "
-        + " | ".join(f"test accuracy after epoch {e}" for e in (1, 2, 3))
-        + " |\n| --- | --- | --- | --- |"
+        "| start | " + " | ".join(f"test accuracy after epoch {e}" for e in (1, 2, 3)) + " |\n| --- | --- | --- | --- |"
     )
     for name, history in runs.items():
         print(f"| {name} | " + " | ".join(f"{a:.2%}" for a in history.column("test_accuracy")) + " |")

@@ -108,20 +108,22 @@ def run(folder, *, resume=False, place="", number=0, seed=0, kill_after=None):
         [sys.executable, "-m", "tests.train.kills", "child", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "MINIRES_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
     )
-    assert process.stdout.readline() == "start\n", process.stderr.read()
+    first = process.stdout.readline()
+    assert first == "start\n", first + process.stdout.read()
     started = time.perf_counter()
     if kill_after is not None:
         time.sleep(kill_after)
         process.kill()
-    output, errors = process.communicate(timeout=120)
+    output = process.stdout.read()  # not communicate(), which overlooks what readline() has read ahead
+    process.wait()
     seconds = time.perf_counter() - started
     if process.returncode == -signal.SIGKILL:
         return None, seconds
-    assert process.returncode == 0, errors
+    assert process.returncode == 0, output
     return output.split()[-1], seconds
 
 
@@ -153,9 +155,7 @@ def main(count=100, seed=0):
         table[place, "no checkpoint yet"] += not found
         table[place, "same bits"] += right
     print(f"seed {seed}, {time.strftime('%Y-%m-%d')}\n")
-    print(
-        "| killed | times | before the first checkpoint | same bits at the end |\n| --- | --- | --- | --- |"
-    )
+    print("| killed | times | before the first checkpoint | same bits at the end |\n| --- | --- | --- | --- |")
     for place in dict.fromkeys(place for place, _ in table):
         row = (table[place, column] for column in ("killed", "no checkpoint yet", "same bits"))
         print(f"| {place} | {' | '.join(map(str, row))} |")

@@ -12,14 +12,7 @@ import pytest
 from minires import nn, optim
 from minires.checkpoint import CheckpointError, checkpoints, save_checkpoint
 from minires.data import Augmentation, Split, load_digits
-from minires.train import (
-    SettingsDiffer,
-    TrainingDiverged,
-    TrainingInterrupted,
-    evaluate,
-    first_nonfinite,
-    fit,
-)
+from minires.train import SettingsDiffer, TrainingDiverged, TrainingInterrupted, evaluate, first_nonfinite, fit
 
 
 def small_data(train=200, test=50):
@@ -157,9 +150,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
 
 def test_other_settings_are_named(tmp_path):
     train(small_model(), tmp_path, epochs=1)
-    with pytest.raises(
-        SettingsDiffer, match="batch_size was 32, is 16; epochs was 1, is 3; schedule was"
-    ) as found:
+    with pytest.raises(SettingsDiffer, match="batch_size was 32, is 16; epochs was 1, is 3; schedule was") as found:
         train(small_model(), tmp_path, batch_size=16, resume=True, schedule=None)
     assert found.value.names == ["batch_size", "epochs", "schedule"]
     with pytest.raises(SettingsDiffer, match="parameters"):
@@ -188,11 +179,7 @@ def test_history_is_valid_json_at_every_moment(tmp_path):
     train(small_model(), tmp_path, report=report)
     assert seen[0] == (0, 0) and seen[-1] == (2, 14)
     content = json.loads((tmp_path / "history.json").read_text())
-    assert (
-        content["config"]["batch_size"] == 32
-        and len(content["epochs"]) == 3
-        and "numpy" in content["versions"]
-    )
+    assert content["config"]["batch_size"] == 32 and len(content["epochs"]) == 3 and "numpy" in content["versions"]
 
 
 @pytest.mark.parametrize("log_every", [1, 4])
@@ -282,9 +269,7 @@ def test_fit_works_in_a_thread(tmp_path):
     assert len(found[0].epochs) == 1
 
 
-@pytest.mark.parametrize(
-    ("options", "says"), [({"epochs": -1}, "epochs is -1"), ({"log_every": 0}, "log_every 0")]
-)
+@pytest.mark.parametrize(("options", "says"), [({"epochs": -1}, "epochs is -1"), ({"log_every": 0}, "log_every 0")])
 def test_settings_out_of_range(options, says):
     with pytest.raises(ValueError, match=says):
         train(small_model(), **options)
