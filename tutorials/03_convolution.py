@@ -126,11 +126,11 @@ print(gradcheck.check_op(forward, backward, [x, weight], like="conv2d"))
 
 # %%
 def exercise_1(dy, cache):
-    raise NotImplementedError
+    raise NotImplementedError("yours to write")
 
 
 def exercise_2(dcols, x_shape):
-    raise NotImplementedError
+    raise NotImplementedError("yours to write")
 
 
 def forward_with_bias(x, weight, bias):
@@ -141,9 +141,9 @@ def forward_with_bias(x, weight, bias):
 def judge(number, forward, backward, inputs):
     try:
         print(f"exercise {number}:", gradcheck.check_op(forward, backward, inputs))
-    except NotImplementedError:
-        print(f"exercise {number}: still yours to write")
+    except ValueError as error:
+        print(f"exercise {number}: {error}")
 
 
 judge(1, forward_with_bias, exercise_1, [x, weight, np.array([0.5, -1.0])])
-judge(2, lambda x: (im2col(x, 3), x.shape), exercise_2, [x])
+judge(2, lambda x: (im2col(x, 3), x.shape), exercise_2, [rng.standard_normal((2, 1, 8, 8))])
