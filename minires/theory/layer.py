@@ -106,15 +106,13 @@ def unfolded_upstream(dy: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     for t in range(geometry.height.kernel):
         for u in range(geometry.width.kernel):
             rows, columns = geometry.height.inside[:, t], geometry.width.inside[:, u]
-            target = np.ix_(geometry.height.source[rows, t], geometry.width.source[columns, u])
-            picked = dy[:, :, rows][:, :, :, columns].transpose(0, 2, 3, 1)
-            found[:, target[0], target[1], :, t, u] = picked
+            pixels = np.ix_(geometry.height.source[rows, t], geometry.width.source[columns, u])
+            met = found[..., t, u]
+            met[:, *pixels] = dy[:, :, rows][:, :, :, columns].transpose(0, 2, 3, 1)
     return found.reshape(n * h * w, -1)
 
 
-def quadratic_form(
-    rows: np.ndarray, variance: float, filters: int, entries: int, kurtosis: float = 3.0
-) -> Moment:
+def quadratic_form(rows: np.ndarray, variance: float, filters: int, entries: int, kurtosis: float = 3.0) -> Moment:
     """Law of the mean over ``entries`` values of sum_o |rows w_o|^2 for ``filters`` independent filters.
 
     rows: (P, fan) unfolded array. variance, kurtosis: of the weights. For a convolution's forward pass entries is
@@ -128,9 +126,7 @@ def quadratic_form(
     return Moment(variance * filters * total / entries, relative)
 
 
-def conv_forward(
-    x: np.ndarray, variance: float, filters: int, geometry: ConvGeometry, kurtosis: float = 3.0
-) -> Moment:
+def conv_forward(x: np.ndarray, variance: float, filters: int, geometry: ConvGeometry, kurtosis: float = 3.0) -> Moment:
     """Mean of y^2 over everything, for one draw of the weights; linear layers are images of one pixel."""
     rows = unfolded(x, geometry)
     return quadratic_form(rows, variance, filters, rows.shape[0] * filters, kurtosis)
@@ -189,9 +185,7 @@ def leaky_relu(slope: float, name: str = "leaky_relu") -> Activation:
 LINEAR = leaky_relu(1.0, "linear")
 RELU = leaky_relu(0.0, "relu")
 TANH = Activation("tanh", np.tanh, lambda z: 1 - np.tanh(z) ** 2)
-SIGMOID = Activation(
-    "sigmoid", lambda z: 0.5 * (1 + np.tanh(0.5 * z)), lambda z: 0.25 * (1 - np.tanh(0.5 * z) ** 2)
-)
+SIGMOID = Activation("sigmoid", lambda z: 0.5 * (1 + np.tanh(0.5 * z)), lambda z: 0.25 * (1 - np.tanh(0.5 * z) ** 2))
 
 # E f(Z) for Z ~ N(0, 1): against a Gaussian the trapezoid rule converges as fast as Gauss-Hermite does, and unlike it
 # keeps resolving tanh(sqrt(q) z) when q is large. A node lies on 0, where piecewise linear functions have their kink.
@@ -214,17 +208,13 @@ def activation_moments(activation: Activation, q: np.ndarray | float) -> Activat
     if activation.homogeneous:
         b = activation.slope
         half = np.ones_like(q) * (1 + b * b) / 2
-        return ActivationMoments(
-            (1 - b) * np.sqrt(q / (2 * math.pi)), half * q, half, 1.5 * (1 + b**4) * q**2
-        )
+        return ActivationMoments((1 - b) * np.sqrt(q / (2 * math.pi)), half * q, half, 1.5 * (1 + b**4) * q**2)
     z = np.sqrt(q)[..., None] * _NODES
     value, slope = activation.value(z), activation.derivative(z)
     return ActivationMoments(value @ _WEIGHTS, value**2 @ _WEIGHTS, slope**2 @ _WEIGHTS, value**4 @ _WEIGHTS)
 
 
-def activation_kernel(
-    activation: Activation, q: np.ndarray, covariance: np.ndarray, terms: int = 24
-) -> np.ndarray:
+def activation_kernel(activation: Activation, q: np.ndarray, covariance: np.ndarray, terms: int = 24) -> np.ndarray:
     """E phi(u_i) phi(v_i') for Gaussians of variances q (P,) and covariances (P, P) between u and v.
 
     Piecewise linear ones by the arc-cosine kernel, smooth ones by ``terms`` of the Hermite expansion; what is left out
@@ -256,9 +246,7 @@ def hermite_coefficients(activation: Activation, q: np.ndarray, terms: int) -> n
 # ---- BatchNorm
 
 
-def batchnorm_backward(
-    v: float, m: int, *, eps: float = 1e-5, weight: float = 1.0, upstream: float = 1.0
-) -> Moment:
+def batchnorm_backward(v: float, m: int, *, eps: float = 1e-5, weight: float = 1.0, upstream: float = 1.0) -> Moment:
     """Mean of dx^2 over the m values of a channel whose batch variance is v, for iid dy of variance ``upstream``."""
     lost = (eps / (v + eps)) ** 2  # (1 - r)^2
     kept = m - 2 + lost
@@ -267,12 +255,7 @@ def batchnorm_backward(
 
 
 def batchnorm_weight_map(
-    x: np.ndarray,
-    filters: np.ndarray,
-    *,
-    eps: float = 1e-5,
-    gain: np.ndarray | float = 1.0,
-    upstream: float = 1.0,
+    x: np.ndarray, filters: np.ndarray, *, eps: float = 1e-5, gain: np.ndarray | float = 1.0, upstream: float = 1.0
 ) -> np.ndarray:
     """E dW^2 of weights (C_out, fan_in) between unfolded input x (m, fan_in) and BatchNorm, dy iid at BN's output."""
     z = x @ filters.T

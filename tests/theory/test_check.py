@@ -94,11 +94,7 @@ PLANTED = {
         HE,
         "square root missing, the variance was used as the standard deviation: 144 times too small",
     ),
-    "square root twice": (
-        normal(lambda s: (2 / fan_in(s)) ** 0.5),
-        HE,
-        "square root taken twice: 12 times too large",
-    ),
+    "square root twice": (normal(lambda s: (2 / fan_in(s)) ** 0.5), HE, "square root taken twice: 12 times too large"),
     "bound lacks sqrt 3": (
         uniform(lambda s: math.sqrt(2 / fan_in(s))),
         HE_U,
@@ -136,11 +132,7 @@ PLANTED = {
         HE,
         "shape read as (kh, kw, in, out), Keras's order: 21.3 times too small",
     ),
-    "constant deviation": (
-        normal(lambda s: 1e-4),
-        HE,
-        "fan ignored: standard deviation 0.01 whatever the shape: 69",
-    ),
+    "constant deviation": (normal(lambda s: 1e-4), HE, "fan ignored: standard deviation 0.01 whatever the shape: 69"),
     "unknown factor": (
         normal(lambda s: 2.9 / fan_in(s)),
         HE,
@@ -152,11 +144,7 @@ PLANTED = {
         "standard deviations off 0: not centered, one-sided: every weight has the same sign",
     ),
     "shifted": (lambda s, rng: HE.sample(s, rng) + 0.002, HE, "standard deviations off 0: not centered"),
-    "seeded inside": (
-        lambda s, rng: HE.sample(s, 0),
-        HE,
-        "ignores its generator: every draw is the same",
-    ),
+    "seeded inside": (lambda s, rng: HE.sample(s, 0), HE, "ignores its generator: every draw is the same"),
     "copied filters": (
         lambda s, rng: np.broadcast_to(HE.sample((1, *s[1:]), rng), s),
         HE,
@@ -187,11 +175,7 @@ PLANTED = {
         ORTHOGONAL,
         "orthogonal, with another gain: 2 times too large",
     ),
-    "taps orthogonal": (
-        taps_orthogonal,
-        ORTHOGONAL,
-        "each kernel tap orthogonal on its own, not the whole filter",
-    ),
+    "taps orthogonal": (taps_orthogonal, ORTHOGONAL, "each kernel tap orthogonal on its own, not the whole filter"),
     "off center": (delta_off_center, init.DeltaOrthogonal(), "weights away from the kernel's center"),
     "not quite dirac": (
         lambda s, rng: init.Dirac().sample(s, rng) * 1.5,
@@ -268,13 +252,13 @@ def test_wrong_shape_and_nan_are_refused():
     with pytest.raises(ValueError, match=r"asked for shape \(4, 5\), the sampler gave \(5, 4\)"):
         check_initializer(lambda s, rng: HE.sample(s[::-1], rng), (4, 5), HE)
     with pytest.raises(ValueError, match="not all finite"):
-        check_initializer(lambda s, rng: HE.sample(s, rng) / np.array(0.0), (4, 5), HE)
+        check_initializer(lambda s, rng: HE.sample(s, rng) * np.inf, (4, 5), HE)
 
 
 def test_z_scores_of_correct_samplers_are_distributed_as_z_scores():
     z = []
-    for seed in range(12):
-        for law in (HE, HE_U, init.TruncatedNormal(0.02)):
+    for seed in range(10):
+        for law in (HE, HE_U, init.LeCunNormal()):
             found = check_initializer(law.sample, (50, 60), law, rng=seed).z
             z += [score for (name, _), score in found.items() if name in ("mean", "mean square")]
     assert ks_test(z).p > 1e-6
