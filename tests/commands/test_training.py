@@ -67,7 +67,8 @@ def test_evaluate_repeats_the_table(here, capsys):
 def test_sigterm_saves_and_says_how_to_go_on(here):
     command = [sys.executable, "-m", "minires", "train", "--width", "4", "--epochs", "200", "--out", "run"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    with open("errors", "w") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
     assert process.stdout.readline().startswith("epoch   1/200")
     process.send_signal(signal.SIGTERM)
     output = process.stdout.read()
