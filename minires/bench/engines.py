@@ -21,6 +21,10 @@ from minires.bench.cases import Case
 Step = Callable[[], Any]
 
 
+BLAS_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+"""Variables of the environment that change the speed of NumPy's BLAS, and have to be told beside a time."""
+
+
 class Engine:
     """What the engines share. `device`: "cpu", "cuda" or "cuda:1"; `threads`: as in the worker's environment."""
 
@@ -80,7 +84,8 @@ class Minires(Engine):
             f"{pool['internal_api']} {pool['version']}, {pool.get('architecture', '?')} kernels"
             for pool in found
         ]
-        facts = {"minires": __version__, "NumPy": np.__version__, "BLAS": "; ".join(blas) or "unknown"}
+        asked = [f"{name}={os.environ[name]}" for name in BLAS_SETTINGS if name in os.environ]
+        facts = {"minires": __version__, "NumPy": np.__version__, "BLAS": "; ".join([*blas, *asked])}
         if self.xp is not np:
             facts["CuPy"] = self.xp.__version__
         return facts
@@ -307,26 +312,6 @@ class NumpyML(Engine):
         return step
 
 
-class Caspian(Engine):
-    """caspian-ml: a convolution as one einsum; the backward pass also updates the weights."""
-
-    title, module, package = "caspian-ml", "caspian", "caspian-ml"
-    kinds, slow = ("layers",), True
-
-    def layers(self, case: Case) -> Step:
-        from caspian.activations import Identity
-        from caspian.layers import Conv2D
-
-        x, dy = case.arrays()
-        layer = Conv2D(Identity(), case.channels, 3, x.shape[1:], padding=2, biases=False)
-
-        def step() -> Any:
-            layer.forward(x, True)
-            return layer.backward(dy)
-
-        return step
-
-
 ENGINES: dict[str, type[Engine]] = {
     "minires": Minires,
     "products": Products,
@@ -334,7 +319,6 @@ ENGINES: dict[str, type[Engine]] = {
     "torch-channels-last": TorchChannelsLast,
     "dezero": Dezero,
     "numpy-ml": NumpyML,
-    "caspian-ml": Caspian,
 }
 """In the order in which they take turns."""
 

@@ -22,8 +22,8 @@ from minires import machine
 if __name__ == "__main__":
     machine.prepare()  # before anything loads NumPy, as `python -m minires` does; the same for every engine
 
-from minires.bench.cases import Case  # noqa: E402
-from minires.bench.engines import ENGINES, Engine, Step  # noqa: E402
+from minires.bench.cases import Case
+from minires.bench.engines import ENGINES, Engine, Step
 
 WARM = 0.5
 """Seconds: a first call that took less is followed by a second one, with all code and memory in place."""
