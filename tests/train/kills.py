@@ -141,7 +141,7 @@ def trials(count, seed=0):
                 digest, _ = run(folder, place=place, number=rng.randrange(1, 8), seed=rng.randrange(1 << 30))
             else:
                 place = "at a random time"
-                digest, _ = run(folder, kill_after=rng.uniform(0, 0.95 * seconds))
+                digest, _ = run(folder, kill_after=rng.uniform(0, 0.7 * seconds))
             killed = digest is None
             found = bool(checkpoints(folder)) if folder.exists() else False
             digest, _ = run(folder, resume=found)
