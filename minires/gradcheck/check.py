@@ -125,9 +125,7 @@ class Call:
         return evaluate
 
 
-def run(
-    call: Call, dy: Array | float | None, method: str, max_entries: int, directions: int, seed: int
-) -> GradReport:
+def run(call: Call, dy: Array | float | None, method: str, max_entries: int, directions: int, seed: int) -> GradReport:
     """The check itself, for the functions of `check_op` and for those of a layer."""
     like = call.like
     if like is not None:
@@ -152,9 +150,7 @@ def run(
     return _report(call, y, list(gradients), broken, plan)
 
 
-def _report(
-    call: Call, y: Array, gradients: list[Array | None], broken: list[str], plan: Plan
-) -> GradReport:
+def _report(call: Call, y: Array, gradients: list[Array | None], broken: list[str], plan: Plan) -> GradReport:
     """The numbers are measured, the verdicts given, and what fails is explained."""
     rows: list[TensorReport] = []
     if call.like is not None:
@@ -206,8 +202,10 @@ def _blind_spots(call: Call, y: Array) -> dict[str, str]:
     """Tensor -> why a wrong gradient could have passed here."""
     x = call.arrays[0]
     if y.size > 1 and np.all(call.dy == call.dy.flat[0]):
-        return {"*": "dy is the same everywhere, so errors that add up to zero cannot show (BatchNorm's dx is 0); "
-                "use a random dy"}
+        return {
+            "*": "dy is the same everywhere, so errors that add up to zero cannot show (BatchNorm's dx is 0); "
+            "use a random dy"
+        }
     if call.like is None or x.ndim == 0 or len(x) > 1:
         return {}
     if call.like in ("softmax_cross_entropy", "mse"):
@@ -226,7 +224,9 @@ def _too_few_for_batchnorm(call: Call) -> GradReport | None:
         return None
     what = "xhat is 0 whatever x is" if m == 1 else "xhat is +1 and -1 whatever x is (up to eps)"
     reason = f"{m} value{'s' * (m > 1)} per channel: {what}, so dx is zero and a backward that returns 0 would pass; use 4 or more"
-    rows = [TensorReport(f"d{n}", a.shape, "vacuous", reason, "none") for n, a in zip(call.names, call.arrays, strict=True)]
+    rows = [
+        TensorReport(f"d{n}", a.shape, "vacuous", reason, "none") for n, a in zip(call.names, call.arrays, strict=True)
+    ]
     return GradReport(call.title, rows)
 
 
@@ -267,12 +267,7 @@ def _upstream_of_number(call: Call) -> list[str]:
 
 
 def _case(
-    call: Call,
-    y: Array,
-    gradients: list[Array | None],
-    measured: list[Measured],
-    report: GradReport,
-    broken: list[str],
+    call: Call, y: Array, gradients: list[Array | None], measured: list[Measured], report: GradReport, broken: list[str]
 ) -> Case:
     bounds = [
         m.bounds.reshape(a.shape) if len(m.bounds) == a.size else np.array(float(np.max(m.bounds, initial=0.0)))
@@ -299,5 +294,3 @@ def _case(
         broken,
         rerun,
     )
-
-

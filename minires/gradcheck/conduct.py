@@ -114,9 +114,7 @@ def _last_wins(tied: Array, options: dict) -> object:
     return definitions.run_forward("max_pool2d", (tied + 1e-6 * grid,), options)[1]
 
 
-def _stale(
-    forward: Callable, backward: Callable, inputs: tuple[Array, ...], dy: Array, gradients: Gradients
-) -> bool:
+def _stale(forward: Callable, backward: Callable, inputs: tuple[Array, ...], dy: Array, gradients: Gradients) -> bool:
     """Whether another forward call in between changes what backward makes of the first one's cache."""
     _, cache = forward(_copies(inputs))
     forward(tuple(np.flip(a).copy() for a in inputs))

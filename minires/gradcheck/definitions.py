@@ -112,9 +112,7 @@ def _window_size(size: int, kernel: int, stride: int, padding: int, dilation: in
 def _conv2d_shape(inputs: tuple[Array, ...], options: dict) -> tuple[int, ...]:
     x, weight = inputs[:2]
     stride, padding, dilation = (_pair(options.get(k, d)) for k, d in _CONV_DEFAULTS)
-    places = [
-        _window_size(x.shape[2 + k], weight.shape[2 + k], stride[k], padding[k], dilation[k]) for k in (0, 1)
-    ]
+    places = [_window_size(x.shape[2 + k], weight.shape[2 + k], stride[k], padding[k], dilation[k]) for k in (0, 1)]
     return (x.shape[0], weight.shape[0], *places)
 
 
@@ -280,9 +278,7 @@ def _number(inputs: tuple[Array, ...], options: dict) -> tuple[int, ...]:
 _POOL = (("x",), ("kernel_size",), ("stride", "padding"), _pool_shape)
 
 DEFINITIONS: dict[str, Definition] = {
-    "conv2d": Definition(
-        ("x", "weight", "bias"), (), ("stride", "padding", "dilation"), _conv2d_shape, _conv2d
-    ),
+    "conv2d": Definition(("x", "weight", "bias"), (), ("stride", "padding", "dilation"), _conv2d_shape, _conv2d),
     "linear": Definition(
         ("x", "weight", "bias"), (), (), lambda inputs, options: (len(inputs[0]), len(inputs[1])), _linear
     ),

@@ -169,9 +169,7 @@ def _matches(mine: Array | None, theirs: Array, tolerance: Array, rounding: floa
 
 def _matches_all(case: Case, outputs: list[Array], which: Sequence[int]) -> list[bool]:
     single = [x is not None and is_single(x) for x in case.outputs]
-    return [
-        _matches(case.outputs[i], outputs[i], case.tolerances[i], 2.0**-20 if single[i] else 1e-13) for i in which
-    ]
+    return [_matches(case.outputs[i], outputs[i], case.tolerances[i], 2.0**-20 if single[i] else 1e-13) for i in which]
 
 
 def _same(a: Array, b: Array) -> bool:

@@ -129,9 +129,7 @@ class Examination:
         probe = numerical.probe_central(at, self.dy, self.y0, step, reach)
         return probe, [seen[2 * step], seen[-2 * step]]
 
-    def _probe(
-        self, tally: _Tally, direction: np.ndarray, step: float, label: str, gradient: Array
-    ) -> None:
+    def _probe(self, tally: _Tally, direction: np.ndarray, step: float, label: str, gradient: Array) -> None:
         probe, sides = self._measure(direction, step)
         tally.labels.append(label)
         tally.claims.append(float(np.sum(gradient.ravel() * direction)))
@@ -145,9 +143,7 @@ class Examination:
             _, close = self._measure(direction, step * ON_SWITCH)
             tally.on_switch += gates.crossed(self.switches, *close)
 
-    def _judge(
-        self, name: str, gradient: Array, tally: _Tally, entries: np.ndarray
-    ) -> tuple[TensorReport, Measured]:
+    def _judge(self, name: str, gradient: Array, tally: _Tally, entries: np.ndarray) -> tuple[TensorReport, Measured]:
         values = np.array([p.value for p in tally.probes])
         claims = np.array(tally.claims)
         noise = self._noise(tally)
@@ -242,11 +238,11 @@ class Examination:
         return None
 
     def _coverage(self, entries: np.ndarray, tally: _Tally) -> str:
-        """How much of the tensor was looked at: "all 60", or "40 of 2304, 2 lines" (random directions)."""
+        """How much of the tensor was looked at: "all 60", or "40 of 2304 +2" (random directions)."""
         directions = len(tally.probes) - len(entries)
         if not directions:
             return f"all {self.value.size}"
-        return f"{len(entries)} of {self.value.size}, {directions} lines"
+        return f"{len(entries)} of {self.value.size} +{directions}"
 
 
 def _rms(x: Array) -> float:

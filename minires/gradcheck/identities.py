@@ -25,17 +25,10 @@ LINEAR_OPS = ("conv2d", "linear", "avg_pool2d", "global_avg_pool2d")
 
 
 def adjoint(
-    like: str,
-    inputs: tuple[Array, ...],
-    options: dict,
-    y: Array,
-    dy: Array,
-    gradients: list[Array | None],
+    like: str, inputs: tuple[Array, ...], options: dict, y: Array, dy: Array, gradients: list[Array | None]
 ) -> list[IdentityReport]:
     """<op(x) - b, dy> = <x, dx> (= <W, dW>) for an op that is linear in each of its inputs."""
-    if like not in LINEAR_OPS or any(
-        g is None or g.shape != x.shape for g, x in zip(gradients, inputs, strict=True)
-    ):
+    if like not in LINEAR_OPS or any(g is None or g.shape != x.shape for g, x in zip(gradients, inputs, strict=True)):
         return []
     product, terms = y, _expanded(like, inputs[:2], options, dy)
     if len(inputs) > 2:
@@ -150,7 +143,7 @@ def _batchnorm(p: Pass, where: str) -> list[IdentityReport]:
     known = p.layer.weight.value * p.layer.eps * (var.ravel() + p.layer.eps) ** -1.5 * p.layer.weight.grad
     rows = []
     for name, left, right in (("sum of dx = 0", total, 0 * total), ("sum of dx xhat", along, known)):
-        c = int(np.argmax(np.abs(left - right) / size))
+        c = int(np.argmax(np.abs(left - right) / np.maximum(size, 1e-300)))
         rows.append(IdentityReport(f"{where}{name} (channel {c})", left[c], right[c], _tolerance(float(size[c]))))
     return rows
 
@@ -164,6 +157,6 @@ def _scale_of_weights(conv: Pass, norm: Pass) -> IdentityReport:
     options = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
     spread, _ = ops.conv2d_forward(np.abs(conv.x), np.abs(layer.weight.value), **options)
     size = np.sum(spread * np.abs(conv.dy), axis=axes)
-    c = int(np.argmax(np.abs(left - right) / size))
+    c = int(np.argmax(np.abs(left - right) / np.maximum(size, 1e-300)))
     name = f"{conv.path}: <W_o, dW_o> = eps/(var+eps) weight dweight (channel {c})"
     return IdentityReport(name, left[c], right[c], _tolerance(float(size[c])))

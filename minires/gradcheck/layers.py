@@ -225,12 +225,13 @@ def _check(
         return report  # forward is wrong: no gradient was looked at
     passes = pair.record(x, call.dy)
     report.identities += [] if like else identities.of_passes([p for p in passes if p.is_leaf])
-    if not pair.accumulates(x, call.dy):
-        report.offences.append(RULES["grad overwritten"])
     _say_why_vacuous(report, pair, passes, x)
     _count_kinks(report)
     if report.verdict == "fail":
-        _find_layer(report, pair, passes, settings)
+        _find_layer(report, pair, passes, x, call.dy, settings)
+    if not pair.accumulates(x, call.dy):
+        report.offences.append(RULES["grad overwritten"])
+        report.diagnosis = report.diagnosis or report.offences[-1]
     return report
 
 
@@ -286,28 +287,32 @@ def _count_kinks(report: GradReport) -> None:
 
 
 def _find_layer(
-    report: GradReport, pair: LayerPair, passes: list[Pass], settings: tuple[str, int, int, int]
+    report: GradReport, pair: LayerPair, passes: list[Pass], x: Array, dy: Array, settings: tuple[str, int, int, int]
 ) -> None:
     """Checks every layer by itself, with the input and the upstream it had: the smallest that fails is the culprit."""
-    if len(passes) < 2:
-        return
-    smallest_first = sorted(passes, key=lambda p: sum(1 for _ in p.layer.named_layers()))
-    for p in smallest_first:
-        if p.path == "":
-            break
+    inner = [p for p in passes if p.path]
+    for p in sorted(inner, key=lambda p: sum(1 for _ in p.layer.named_layers())):
         alone = _alone(p, settings)
         if alone is not None and alone.verdict == "fail":
-            joint = "" if p.is_leaf else " (each layer inside is right by itself, so look at how it joins them)"
+            joint = "" if p.is_leaf else f" ({_JOINS})"
             report.diagnosis = f"layer {p.path}, {type(p.layer).__name__}{joint}: {alone.diagnosis}"
             report.fault, report.hint, report.alike = alone.fault, alone.hint, alone.alike
             return
-    what = f"every layer inside is right by itself, so look at how {type(pair.layer).__name__} joins them: "
-    report.diagnosis = what + (report.diagnosis or "")
+    if inner and _JOINS not in (report.diagnosis or ""):
+        told = report.diagnosis
+        if pair.loss is None and settings[1] < WHOLE and x.size <= WHOLE:
+            told = check_layer(pair.layer, x, dy=dy, method=settings[0], max_entries=WHOLE, seed=settings[3]).diagnosis
+        report.diagnosis = told if told and _JOINS in told else f"{type(pair.layer).__name__} ({_JOINS}): {told}"
+
+
+_JOINS = "each layer inside is right by itself, so look at how it joins them"
+WHOLE = 1000
+"""A block that fails is measured entry by entry up to this size, to be explained."""
 
 
 def _alone(p: Pass, settings: tuple[str, int, int, int]) -> GradReport | None:
     method, _, _, seed = settings
     try:
-        return check_layer(p.layer, p.x, dy=p.dy, method=method, max_entries=40, seed=seed)
+        return check_layer(p.layer, p.x, dy=p.dy, method=method, max_entries=40 if p.is_leaf else 4, seed=seed)
     except (TypeError, ValueError):
         return None

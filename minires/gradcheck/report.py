@@ -146,9 +146,12 @@ class GradReport:
             cells += ["" if n is None else f"{n:.1e}" for n in numbers[2:]]
             shape = "x".join(map(str, t.shape)) or "one number"
             table.add_row(t.name, shape, t.coverage, t.worst, *cells, Text(t.verdict, STYLE[t.verdict]))
+        captions = []
         if len(shown) < len(self.tensors):
-            table.caption = f"and {len(self.tensors) - len(shown)} more tensors, closer to their reference; all pass"
-            table.caption_justify = "left"
+            captions.append(f"and {len(self.tensors) - len(shown)} more tensors, closer to their reference; all pass")
+        if any("+" in t.coverage for t in self.tensors):
+            captions.append("+n: n random lines through all entries")
+        table.caption, table.caption_justify = "; ".join(captions) or None, "left"
         return table
 
     def _shown(self) -> list[TensorReport]:

@@ -17,12 +17,7 @@ import numpy as np
 from minires.backend import Array
 from minires.gradcheck.numerical import is_single
 
-AXES = {
-    1: ("entry",),
-    2: ("row", "column"),
-    3: ("slice", "row", "column"),
-    4: ("sample", "channel", "row", "column"),
-}
+AXES = {1: ("entry",), 2: ("row", "column"), 3: ("slice", "row", "column"), 4: ("sample", "channel", "row", "column")}
 
 
 @dataclass
@@ -148,7 +143,9 @@ def factor_along_axis(c: Comparison) -> str | None:
         column = np.reshape(factors, [count if i == axis else 1 for i in range(c.yours.ndim)])
         if c.fits(column * c.expected, float(np.max(np.abs(column)))):
             told = ", ".join(f"{f:.4g}" for f in factors[:4]) + (", ..." if count > 4 else "")
-            return f"{c.name} has a factor too many or too few for each {c.axis_names[axis]} ({told}){_whose(factors, c)}"
+            return (
+                f"{c.name} has a factor too many or too few for each {c.axis_names[axis]} ({told}){_whose(factors, c)}"
+            )
     return None
 
 
@@ -221,7 +218,9 @@ def part_right(c: Comparison) -> str | None:
     if not len(good) or not len(bad) or len(good) + len(bad) < len(c.yours):
         return None
     noun = c.axis_names[0]
-    return f"{c.name} is right for {noun} {_list(good)}, wrong for {noun} {_list(bad)}: only part of it is treated right"
+    return (
+        f"{c.name} is right for {noun} {_list(good)}, wrong for {noun} {_list(bad)}: only part of it is treated right"
+    )
 
 
 def multiple_of_dy(c: Comparison) -> str | None:

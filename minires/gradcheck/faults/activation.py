@@ -5,13 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.faults.base import (
-    Gradients,
-    Saved,
-    backward_fault,
-    forward_fault,
-    right_backward,
-)
+from minires.gradcheck.faults.base import Gradients, Saved, backward_fault, forward_fault
 
 # --- relu ----------------------------------------------------------------------------------------------------------
 
@@ -83,11 +77,7 @@ def _(x: Array) -> Array:
     return x
 
 
-@forward_fault(
-    "relu:forward-absolute-value",
-    "forward returns |x|.",
-    "What is relu(-1)?",
-)
+@forward_fault("relu:forward-absolute-value", "forward returns |x|.", "What is relu(-1)?")
 def _(x: Array) -> Array:
     return np.abs(x)
 
@@ -162,9 +152,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
 
 
 @backward_fault(
-    "tanh:tanh-twice",
-    "tanh is applied to y once more; y is tanh(x) already.",
-    "What is in the cache: x or tanh(x)?",
+    "tanh:tanh-twice", "tanh is applied to y once more; y is tanh(x) already.", "What is in the cache: x or tanh(x)?"
 )
 def _(dy: Array, saved: Saved) -> Gradients:
     return (dy * (1 - np.tanh(saved.y) ** 2),)
@@ -238,9 +226,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
 
 
 @forward_fault(
-    "sigmoid:forward-sign",
-    "forward computes 1 / (1 + exp(x)): a falling function.",
-    "What should sigmoid(1000) be?",
+    "sigmoid:forward-sign", "forward computes 1 / (1 + exp(x)): a falling function.", "What should sigmoid(1000) be?"
 )
 def _(x: Array) -> Array:
     return 1 / (1 + np.exp(x))
@@ -293,5 +279,3 @@ def _(x: Array, p: float, mask: Array) -> Array:
 )
 def _(x: Array, p: float, mask: Array) -> Array:
     return x * mask / p
-
-

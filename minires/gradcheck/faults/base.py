@@ -61,9 +61,7 @@ CATALOGUE: dict[str, Fault] = {}
 """Every fault by its name, in the order of the files of this package."""
 
 
-def backward_fault(
-    name: str, sentence: str, hint: str, *, conduct: str | None = None, **needs: object
-) -> Callable:
+def backward_fault(name: str, sentence: str, hint: str, *, conduct: str | None = None, **needs: object) -> Callable:
     """Registers the decorated `backward(dy, saved)` as the fault `name`; the op is what stands before the colon."""
 
     def register(backward: Callable[[Array, Saved], Gradients]) -> Callable[[Array, Saved], Gradients]:
@@ -78,9 +76,7 @@ def backward_fault(
     return register
 
 
-def forward_fault(
-    name: str, sentence: str, hint: str, *, conduct: str | None = None, **needs: object
-) -> Callable:
+def forward_fault(name: str, sentence: str, hint: str, *, conduct: str | None = None, **needs: object) -> Callable:
     """Registers the decorated `output(*inputs, **options) -> y` as the fault `name`; its backward is the right op's."""
 
     def register(output: Callable[..., Array]) -> Callable[..., Array]:

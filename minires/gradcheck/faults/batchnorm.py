@@ -12,14 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.faults.base import (
-    Gradients,
-    Saved,
-    backward_fault,
-    forward_fault,
-    replaced,
-    right_backward,
-)
+from minires.gradcheck.faults.base import Gradients, Saved, backward_fault, forward_fault, replaced, right_backward
 
 
 class Parts(NamedTuple):
@@ -171,9 +164,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
 
 
 @backward_fault(
-    "batchnorm:dweight-from-x",
-    "dweight multiplies dy by x; the gain multiplies xhat.",
-    "y = weight * what?",
+    "batchnorm:dweight-from-x", "dweight multiplies dy by x; the gain multiplies xhat.", "y = weight * what?"
 )
 def _(dy: Array, saved: Saved) -> Gradients:
     p = _of(saved)

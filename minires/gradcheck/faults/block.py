@@ -19,9 +19,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
 
 
 @backward_fault(
-    "residual:shortcut-twice",
-    "the shortcut's gradient is counted twice.",
-    "Set both weights to 0: y = x. What is dx?",
+    "residual:shortcut-twice", "the shortcut's gradient is counted twice.", "Set both weights to 0: y = x. What is dx?"
 )
 def _(dy: Array, saved: Saved) -> Gradients:
     gradients = right_backward(dy, saved)
@@ -29,9 +27,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
 
 
 @backward_fault(
-    "residual:branch-forgotten",
-    "dx is dy: only the shortcut's gradient arrives.",
-    "By how many ways does x reach y?",
+    "residual:branch-forgotten", "dx is dy: only the shortcut's gradient arrives.", "By how many ways does x reach y?"
 )
 def _(dy: Array, saved: Saved) -> Gradients:
     return replaced(right_backward(dy, saved), 0, dy.copy())

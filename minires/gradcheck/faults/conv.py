@@ -7,14 +7,7 @@ import numpy as np
 from minires import ops
 from minires.backend import Array
 from minires.checks import pair
-from minires.gradcheck.faults.base import (
-    Gradients,
-    Saved,
-    backward_fault,
-    forward_fault,
-    replaced,
-    right_backward,
-)
+from minires.gradcheck.faults.base import Gradients, Saved, backward_fault, forward_fault, replaced, right_backward
 
 
 def _settings(options: dict) -> dict:
@@ -301,11 +294,7 @@ def _(x: Array, weight: Array, bias: Array | None = None, **options: object) -> 
     return ops.conv2d_forward(x, weight[:, :, ::-1, ::-1], bias, **options)[0]
 
 
-@forward_fault(
-    "conv2d:forward-bias-forgotten",
-    "forward never adds the bias.",
-    "Set weight to 0. What should y be?",
-)
+@forward_fault("conv2d:forward-bias-forgotten", "forward never adds the bias.", "Set weight to 0. What should y be?")
 def _(x: Array, weight: Array, bias: Array | None = None, **options: object) -> Array:
     return ops.conv2d_forward(x, weight, **options)[0]
 

@@ -124,11 +124,7 @@ def _(x: Array, weight: Array, bias: Array) -> Array:
     return x @ weight + bias
 
 
-@forward_fault(
-    "linear:forward-bias-forgotten",
-    "forward never adds the bias.",
-    "Set weight to 0. What should y be?",
-)
+@forward_fault("linear:forward-bias-forgotten", "forward never adds the bias.", "Set weight to 0. What should y be?")
 def _(x: Array, weight: Array, bias: Array) -> Array:
     return x @ weight.T
 

@@ -165,9 +165,7 @@ def _(logits: Array, labels: Array) -> Array:
 
 
 @backward_fault(
-    "mse:two-forgotten",
-    "the factor 2 of the derivative of a square is missing.",
-    "What is the derivative of d^2?",
+    "mse:two-forgotten", "the factor 2 of the derivative of a square is missing.", "What is the derivative of d^2?"
 )
 def _(dy: Array, saved: Saved) -> Gradients:
     return (right_backward(dy, saved)[0] / 2,)

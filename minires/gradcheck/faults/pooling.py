@@ -17,7 +17,11 @@ Place = tuple[int, int, slice, slice]
 def _settings(options: dict) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     kernel = pair("kernel_size", options["kernel_size"], 1)
     stride = options.get("stride")
-    return kernel, kernel if stride is None else pair("stride", stride, 1), pair("padding", options.get("padding", 0), 0)
+    return (
+        kernel,
+        kernel if stride is None else pair("stride", stride, 1),
+        pair("padding", options.get("padding", 0), 0),
+    )
 
 
 def _places(dy: Array, kernel: tuple[int, int], stride: tuple[int, int]) -> Iterator[Place]:
@@ -107,11 +111,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     return _spread(dy, saved, share)
 
 
-@backward_fault(
-    "max_pool2d:smallest-wins",
-    "dy goes to the smallest pixel of the window.",
-    "argmax or argmin?",
-)
+@backward_fault("max_pool2d:smallest-wins", "dy goes to the smallest pixel of the window.", "argmax or argmin?")
 def _(dy: Array, saved: Saved) -> Gradients:
     return _spread(dy, saved, lambda window: _winner(np.where(np.isinf(window), window, -window)))
 

@@ -1,0 +1,228 @@
+"""`minires gradcheck`: every gradient of minires held against numerical ones, and faults planted to see them caught."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minires.commands import CommandError
+
+if TYPE_CHECKING:
+    from minires.gradcheck import GradReport
+
+HELP = "check every op, layer, block and a whole network; plant a fault and see it named"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "exit code: 0 if everything passes, 1 if not (so 1 for a planted fault that is caught)"
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--fault", metavar="NAME", help="plant this fault of the catalogue and show the report")
+    what.add_argument("--list", action="store_true", help="list the catalogue of faults")
+    what.add_argument("--plot", metavar="FILE", type=Path, help="draw error against step, and kinks against their law")
+    parser.add_argument("--seed", type=int, default=0, help="of the random inputs and upstreams (0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.seed < 0:
+        raise CommandError(f"--seed is {args.seed}; expected a number from 0 up")
+    if args.list:
+        return _list()
+    if args.fault:
+        return _plant(args.fault, args.seed)
+    if args.plot:
+        return _plot(args.plot, args.seed)
+    return _demo(args.seed)
+
+
+def _list() -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from minires.gradcheck import CATALOGUE
+
+    table = Table(title=f"{len(CATALOGUE)} typical faults", title_justify="left")
+    table.add_column("name", overflow="fold")
+    table.add_column("what is wrong")
+    for fault in CATALOGUE.values():
+        table.add_row(fault.name, fault.sentence)
+    Console(width=max(Console().width, 110)).print(table)
+    return 0
+
+
+def _plant(name: str, seed: int) -> int:
+    from rich.console import Console
+
+    from minires.gradcheck import CATALOGUE, check_op
+    from minires.gradcheck.configurations import draw
+
+    if name not in CATALOGUE:
+        close = get_close_matches(name, CATALOGUE, 3, 0.4)
+        hint = f"did you mean {' or '.join(close)}?" if close else "--list shows all"
+        raise CommandError(f"there is no fault {name!r}; {hint}")
+    fault = CATALOGUE[name]
+    inputs, options = draw(fault.op, np.random.default_rng(seed), **fault.needs)
+    report = check_op(
+        lambda *arrays: fault.forward(*arrays, **options),
+        fault.backward,
+        inputs,
+        like=fault.op,
+        options=options,
+        seed=seed,
+    )
+    console = Console(width=max(Console().width, 110))
+    console.print(f"planted: {fault.name}: {fault.sentence}", highlight=False)
+    console.print(report, highlight=False)
+    named = "named" if report.fault == name else f"named {report.fault}" if report.fault else "not named"
+    console.print(f"the fault was {'caught' if report.verdict == 'fail' else 'missed'} and {named}", highlight=False)
+    return _exit_code(report.verdict)
+
+
+def _plot(path: Path, seed: int) -> int:
+    from minires.gradcheck.curves import kink_curve, step_curve
+    from minires.plot.gradcheck import steps_and_kinks
+    from minires.plot.style import save
+
+    double, single, kinks = step_curve("float64", seed), step_curve("float32", seed), kink_curve(seed)
+    save(steps_and_kinks(double, single, kinks), path)
+    for curve in (double, single):
+        best = int(curve.central.argmin())
+        print(
+            f"{curve.dtype}: central difference, predicted best step {curve.best_step:.1e} and error {curve.floor:.1e}; "
+            f"measured {curve.steps[best]:.1e} and {curve.central[best]:.1e}"
+        )
+    print(f"kinks: {int(kinks.counted.sum())} crossed, the law expects {kinks.expected.sum():.1f}")
+    print(f"picture: {path}")
+    return 0
+
+
+def _demo(seed: int) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="every gradient of minires, float64", title_justify="left")
+    table.add_column("what", no_wrap=True)
+    table.add_column("checked", no_wrap=True)
+    for column in ("tensors", "error/bound", "identities", "kinks", "s"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    console, failed, start = Console(width=max(Console().width, 110)), [], time.perf_counter()
+    with console.status("checking"):
+        for name, check in _checks(seed):
+            begun = time.perf_counter()
+            report = check()
+            table.add_row(name, *_summary(report), f"{time.perf_counter() - begun:.1f}", report.verdict)
+            if report.verdict != "pass":
+                failed.append(report)
+    console.print(table)
+    for report in failed:
+        console.print(report, highlight=False)
+    passed = f"{table.row_count - len(failed)} of {table.row_count} pass"
+    console.print(f"{passed}, {time.perf_counter() - start:.0f} s", highlight=False)
+    return 1 if failed else 0
+
+
+def _summary(report: GradReport) -> tuple[str, str, str, str, str]:
+    rows = [row for row in report.tensors if row.name != "y"]
+    measured = [row.error / row.bound for row in rows if row.error is not None and row.bound]
+    checked = "all" if all(row.coverage.startswith("all") for row in rows) else "sample"
+    kept = f"{sum(i.holds for i in report.identities)}/{len(report.identities)}" if report.identities else ""
+    worst = f"{max(measured, default=0.0):.2f}"
+    return checked, str(len(rows)), worst, kept, str(sum(row.left_out for row in rows))
+
+
+def _checks(seed: int) -> Iterator[tuple[str, Callable[[], GradReport]]]:
+    """(name, check) of everything there is: ops, layers, blocks, networks."""
+    from minires import nn
+    from minires.gradcheck import check_layer, check_model
+
+    rng = np.random.default_rng(seed)
+    yield from _op_checks(rng, seed)
+    images, rows = rng.standard_normal((4, 4, 7, 6)), rng.standard_normal((5, 6))
+    for name, layer, x in _layers(rng, images, rows):
+        yield f"nn.{name}", lambda layer=layer, x=x: check_layer(layer, x, seed=seed)
+    labels = rng.integers(0, 10, 4)
+    networks = {
+        "resnet8 A": nn.resnet(depth=8, width=4, rng=seed),
+        "resnet8 B": nn.resnet(depth=8, width=4, shortcut="B", rng=seed),
+    }
+    for name, model in networks.items():
+        x = rng.standard_normal((4, 3, 9, 8))
+        _unsettle(model, rng)
+        yield f"nn.{name}", lambda model=model, x=x: check_model(model, x, labels, seed=seed)
+        if name.endswith("A"):
+            yield (
+                f"nn.{name}, complex",
+                lambda model=model, x=x: check_model(model, x, labels, method="complex", seed=seed),
+            )
+
+
+def _op_checks(rng: np.random.Generator, seed: int) -> Iterator[tuple[str, Callable[[], GradReport]]]:
+    from minires.gradcheck import check_op
+    from minires.gradcheck.configurations import draw
+    from minires.gradcheck.definitions import DEFINITIONS, run_backward, run_forward
+
+    for op in DEFINITIONS:
+        inputs, options = draw(op, rng)
+        yield (
+            f"{op}",
+            lambda op=op, inputs=inputs, options=options: check_op(
+                lambda *arrays: run_forward(op, arrays, options),
+                lambda dy, cache: run_backward(op, dy, cache),
+                inputs,
+                like=op,
+                options=options,
+                seed=seed,
+            ),
+        )
+
+
+def _layers(rng: np.random.Generator, images: np.ndarray, rows: np.ndarray) -> Iterator[tuple[str, object, np.ndarray]]:
+    from minires import nn
+
+    small = images[:, :, :5, :4]
+    listed = [
+        ("Conv2d", nn.Conv2d(4, 3, 3, 2, 1, rng=rng), images),
+        ("Linear", nn.Linear(6, 4, rng=rng), rows),
+        ("BatchNorm2d", nn.BatchNorm2d(4, eps=0.1), small),
+        ("BatchNorm2d, eval", nn.BatchNorm2d(4).eval(), small),
+        ("ReLU", nn.ReLU(), rows),
+        ("LeakyReLU", nn.LeakyReLU(0.1), rows),
+        ("Tanh", nn.Tanh(), rows),
+        ("Sigmoid", nn.Sigmoid(), rows),
+        ("MaxPool2d", nn.MaxPool2d(3, 2, 1), small),
+        ("AvgPool2d", nn.AvgPool2d(2), small),
+        ("GlobalAvgPool2d", nn.GlobalAvgPool2d(), small),
+        ("Dropout", nn.Dropout(0.3, rng=rng), rows),
+        ("Flatten", nn.Flatten(), small),
+        ("BasicBlock", nn.BasicBlock(4, 4), small),
+        ("BasicBlock, A", nn.BasicBlock(4, 8, 2), small),
+        ("BasicBlock, B", nn.BasicBlock(4, 8, 2, shortcut="B"), small),
+        ("BasicBlock, plain", nn.BasicBlock(4, 4, shortcut=None), small),
+        ("PreActBlock", nn.PreActBlock(4, 8, 2), small),
+        ("Bottleneck", nn.Bottleneck(4, 8, 2, shortcut="B"), small),
+    ]
+    for name, layer, x in listed:
+        _unsettle(layer, rng)
+        yield name, layer, x
+
+
+def _unsettle(layer: object, rng: np.random.Generator) -> None:
+    """Fresh draws from `rng` for all parameters: gains of 1 and biases of 0 would hide faults."""
+    for parameter in layer.parameters():
+        value = parameter.value
+        draw = rng.standard_normal(value.shape)
+        if value.ndim == 1 and parameter.name.endswith("weight"):
+            draw = rng.uniform(0.5, 1.5, value.shape) * rng.choice([-1.0, 1.0], value.shape)
+        elif value.ndim > 1:
+            draw /= np.sqrt(value[0].size)
+        parameter.value = draw.astype(value.dtype)
+
+
+def _exit_code(verdict: str) -> int:
+    return 0 if verdict == "pass" else 1
