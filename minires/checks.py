@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from types import ModuleType
 
+import numpy as np
+
 from minires.backend import FLOATS, Array, array_namespace
+
+Rng = int | np.random.Generator
+"""Where random numbers come from: a seed, or a generator that goes on from where it is."""
 
 
 def check_arrays(optional: dict[str, Array | None] | None = None, **arrays: Array) -> ModuleType:
@@ -104,3 +110,28 @@ def pair(name: str, value: int | tuple[int, int], minimum: int) -> tuple[int, in
     if min(both) < minimum:
         raise ValueError(f"{name} is {value!r}; expected at least {minimum}")
     return int(both[0]), int(both[1])
+
+
+def whole_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """`shape` as a tuple of plain integers; TypeError for what is no shape, ValueError for a negative size."""
+    sizes = tuple(shape) if isinstance(shape, Sequence) else (None,)
+    if not all(hasattr(n, "__index__") and not isinstance(n, bool) for n in sizes):
+        raise TypeError(f"shape is {shape!r}; expected whole numbers, as in (64, 3, 3, 3)")
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"shape is {shape!r}; expected sizes of at least 0")
+    return tuple(int(n) for n in sizes)
+
+
+def generator(rng: Rng | None) -> np.random.Generator:
+    """A seed -> its generator; a generator -> itself; None -> one seeded by the operating system."""
+    if rng is not None and not isinstance(rng, int | np.integer | np.random.Generator):
+        raise TypeError(f"rng is {rng!r}; expected a whole number (a seed) or a numpy.random.Generator")
+    if isinstance(rng, int | np.integer) and rng < 0:
+        raise ValueError(f"rng is {rng}; expected a seed of at least 0")
+    return np.random.default_rng(rng)
+
+
+def check_scale(name: str, value: float) -> None:
+    """ValueError unless `value` is a finite number of at least 0."""
+    if not (isinstance(value, numbers.Real) and 0 <= value < math.inf):
+        raise ValueError(f"{name} is {value!r}; expected a finite number of at least 0")

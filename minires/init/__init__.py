@@ -23,33 +23,3 @@ from minires.init.distributions import (
 from minires.init.matrices import DeltaOrthogonal, Dirac, Orthogonal
 from minires.init.model import fixup, initialize, lsuv, zero_gamma
 from minires.init.pretrained import LoadReport, from_pretrained
-
-__all__ = [
-    "Constant",
-    "DeltaOrthogonal",
-    "Dirac",
-    "GlorotNormal",
-    "GlorotUniform",
-    "HeNormal",
-    "HeUniform",
-    "Initializer",
-    "KaimingNormal",
-    "KaimingUniform",
-    "LeCunNormal",
-    "LeCunUniform",
-    "LoadReport",
-    "Normal",
-    "Orthogonal",
-    "TruncatedNormal",
-    "Uniform",
-    "VarianceScaling",
-    "XavierNormal",
-    "XavierUniform",
-    "Zeros",
-    "fans",
-    "fixup",
-    "from_pretrained",
-    "initialize",
-    "lsuv",
-    "zero_gamma",
-]

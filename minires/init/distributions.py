@@ -26,24 +26,14 @@ Sources: LeCun et al. 1998, Efficient BackProp, 4.6; Glorot, Bengio 2010; He et 
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-Rng = int | np.random.Generator
+from minires.checks import Rng, check_scale, generator, whole_shape
+
 Shape = Sequence[int]
-
-
-def whole_shape(shape: Shape) -> tuple[int, ...]:
-    """`shape` as a tuple of plain integers; TypeError for what is no shape, ValueError for a negative size."""
-    sizes = tuple(shape) if isinstance(shape, Sequence) else (None,)
-    if not all(hasattr(n, "__index__") and not isinstance(n, bool) for n in sizes):
-        raise TypeError(f"shape is {shape!r}; expected whole numbers, as in (64, 3, 3, 3)")
-    if min(sizes, default=0) < 0:
-        raise ValueError(f"shape is {shape!r}; expected sizes of at least 0")
-    return tuple(int(n) for n in sizes)
 
 
 def fans(shape: Shape) -> tuple[int, int]:
@@ -55,21 +45,6 @@ def fans(shape: Shape) -> tuple[int, int]:
         )
     taps = math.prod(shape[2:])
     return shape[1] * taps, shape[0] * taps
-
-
-def generator(rng: Rng | None) -> np.random.Generator:
-    """A seed -> its generator; a generator -> itself; None -> one seeded by the operating system."""
-    if rng is not None and not isinstance(rng, int | np.integer | np.random.Generator):
-        raise TypeError(f"rng is {rng!r}; expected a whole number (a seed) or a numpy.random.Generator")
-    if isinstance(rng, int | np.integer) and rng < 0:
-        raise ValueError(f"rng is {rng}; expected a seed of at least 0")
-    return np.random.default_rng(rng)
-
-
-def check_scale(name: str, value: float) -> None:
-    """ValueError unless `value` is a finite number of at least 0."""
-    if not (isinstance(value, numbers.Real) and 0 <= value < math.inf):
-        raise ValueError(f"{name} is {value!r}; expected a finite number of at least 0")
 
 
 class Initializer:
@@ -210,15 +185,11 @@ class VarianceScaling(Initializer):
         if self.mode not in ("fan_in", "fan_out", "fan_avg"):
             raise ValueError(f"mode is {self.mode!r}; expected fan_in, fan_out or fan_avg")
         if self.distribution not in ("normal", "truncated_normal", "uniform"):
-            raise ValueError(
-                f"distribution is {self.distribution!r}; expected normal, truncated_normal or uniform"
-            )
+            raise ValueError(f"distribution is {self.distribution!r}; expected normal, truncated_normal or uniform")
 
     def variance(self, shape: Shape) -> float:
         fan_in, fan_out = fans(shape)
-        return (
-            self.scale / {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
-        )
+        return self.scale / {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
 
     def at(self, shape: Shape) -> Initializer:
         """The law at one shape, as an initializer that no longer looks at it."""
@@ -235,11 +206,12 @@ class VarianceScaling(Initializer):
 
 
 class _Named(Initializer):
-    """A special case of variance scaling that goes by a name of its own; `law` says which one."""
+    """A special case of variance scaling that goes by a name of its own: it has a scale, a mode and a distribution."""
 
     @property
     def law(self) -> VarianceScaling:
-        raise NotImplementedError
+        """The special case, as the general law."""
+        return VarianceScaling(self.scale, self.mode, self.distribution)
 
     def variance(self, shape: Shape) -> float:
         return self.law.variance(shape)
@@ -252,67 +224,70 @@ class _Named(Initializer):
 
 
 @dataclass(frozen=True)
-class LeCunNormal(_Named):
+class _LeCun(_Named):
+    scale, mode = 1.0, "fan_in"
+
+
+class LeCunNormal(_LeCun):
     """variance = 1 / fan_in."""
 
-    @property
-    def law(self) -> VarianceScaling:
-        return VarianceScaling(1.0, "fan_in", "normal")
+    distribution = "normal"
+
+
+class LeCunUniform(_LeCun):
+    """variance = 1 / fan_in, uniform: bound = sqrt(3 / fan_in)."""
+
+    distribution = "uniform"
 
 
 @dataclass(frozen=True)
-class LeCunUniform(_Named):
-    """variance = 1 / fan_in, uniform."""
+class _Xavier(_Named):
+    gain: float = 1.0
+    mode = "fan_avg"
+
+    def __post_init__(self) -> None:
+        check_scale("gain", self.gain)
 
     @property
-    def law(self) -> VarianceScaling:
-        return VarianceScaling(1.0, "fan_in", "uniform")
+    def scale(self) -> float:
+        return self.gain**2
 
 
-@dataclass(frozen=True)
-class XavierNormal(_Named):
+class XavierNormal(_Xavier):
     """variance = gain^2 * 2 / (fan_in + fan_out)."""
 
-    gain: float = 1.0
-
-    @property
-    def law(self) -> VarianceScaling:
-        return VarianceScaling(self.gain**2, "fan_avg", "normal")
+    distribution = "normal"
 
 
-@dataclass(frozen=True)
-class XavierUniform(_Named):
+class XavierUniform(_Xavier):
     """variance = gain^2 * 2 / (fan_in + fan_out), uniform: bound = gain * sqrt(6 / (fan_in + fan_out))."""
 
-    gain: float = 1.0
-
-    @property
-    def law(self) -> VarianceScaling:
-        return VarianceScaling(self.gain**2, "fan_avg", "uniform")
+    distribution = "uniform"
 
 
 @dataclass(frozen=True)
-class HeNormal(_Named):
+class _He(_Named):
+    slope: float = 0.0
+    mode: str = "fan_in"
+
+    def __post_init__(self) -> None:
+        VarianceScaling(self.scale, self.mode)  # refuses a mode or a slope that is none
+
+    @property
+    def scale(self) -> float:
+        return 2 / (1 + self.slope**2)
+
+
+class HeNormal(_He):
     """variance = 2 / (1 + slope^2) / fan; slope is the leaky relu's, mode fan_in or fan_out."""
 
-    slope: float = 0.0
-    mode: str = "fan_in"
-
-    @property
-    def law(self) -> VarianceScaling:
-        return VarianceScaling(2 / (1 + self.slope**2), self.mode, "normal")
+    distribution = "normal"
 
 
-@dataclass(frozen=True)
-class HeUniform(_Named):
+class HeUniform(_He):
     """variance = 2 / (1 + slope^2) / fan, uniform. (PyTorch's layers use slope sqrt(5): variance 1 / (3 fan_in).)"""
 
-    slope: float = 0.0
-    mode: str = "fan_in"
-
-    @property
-    def law(self) -> VarianceScaling:
-        return VarianceScaling(2 / (1 + self.slope**2), self.mode, "uniform")
+    distribution = "uniform"
 
 
 GlorotNormal, GlorotUniform = XavierNormal, XavierUniform

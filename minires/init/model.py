@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from minires.backend import Array, array_namespace
-from minires.init.distributions import HeNormal, Initializer, Rng, Zeros, generator
+from minires.checks import Rng, generator
+from minires.init.distributions import HeNormal, Initializer, Zeros
 
 
-def initialize(
-    model: Any, weight: Initializer = HeNormal(), bias: Initializer = Zeros(), rng: Rng = 0
-) -> None:
+def initialize(model: Any, weight: Initializer = HeNormal(), bias: Initializer = Zeros(), rng: Rng = 0) -> None:
     """Draws every parameter of the model anew, in the order of `model.parameters()`, from one generator.
 
     Weights (two axes or more) follow `weight`, BatchNorm's gains become 1 and everything else follows `bias`;
@@ -40,9 +39,7 @@ def zero_gamma(model: Any) -> None:
     """
     norms = [block.last_norm() for block in _blocks(model)]
     if not norms or None in norms:
-        raise ValueError(
-            "model: expected residual blocks with BatchNorm, found none: zero_gamma has nothing to set"
-        )
+        raise ValueError("model: expected residual blocks with BatchNorm, found none: zero_gamma has nothing to set")
     for norm in norms:
         norm.weight.value = _zeros_like(norm.weight.value)
 
@@ -77,9 +74,10 @@ def lsuv(model: Any, x: Array, tolerance: float = 0.02, passes: int = 10) -> dic
     xp = array_namespace(x)
     before = {name: array for name, array in model.state_dict().items() if "running_" in name}
     found: dict[str, float] = {}
-    for path, layer in _weighted_layers_in_order(model, x):
+    for path in _outputs(model, x):
         for _ in range(passes):
-            std = float(xp.std(_output_of(model, path, x)))
+            layer, output = _outputs(model, x)[path]
+            std = float(xp.std(output))
             found.setdefault(path, std)
             if not std > 0:
                 raise ValueError(f"layer {path}: its output on x is constant; expected one that varies")
@@ -98,26 +96,14 @@ def _blocks(model: Any) -> list[Any]:
     return [layer for _, layer in model.named_layers() if hasattr(layer, "branch_convolutions")]
 
 
-def _weighted_layers_in_order(model: Any, x: Array) -> list[tuple[str, Any]]:
-    """Convolutions and linear layers, in the order in which the forward pass reaches them."""
-    seen: list[tuple[str, Any]] = []
+def _outputs(model: Any, x: Array) -> dict[str, tuple[Any, Array]]:
+    """{path: (layer, its output on x)} of convolutions and linear layers, in the order of the forward pass."""
+    outputs: dict[str, tuple[Any, Array]] = {}
 
     def note(layer: Any, path: str, direction: str, before: Array, after: Array) -> None:
         if hasattr(layer, "weight") and layer.weight.value.ndim >= 2:
-            seen.append((path, layer))
+            outputs[path] = layer, after
 
     with model.observe(note):
         model.forward(x)
-    return seen
-
-
-def _output_of(model: Any, wanted: str, x: Array) -> Array:
-    outputs: list[Array] = []
-
-    def note(layer: Any, path: str, direction: str, before: Array, after: Array) -> None:
-        if path == wanted:
-            outputs.append(after)
-
-    with model.observe(note):
-        model.forward(x)
-    return outputs[0]
+    return outputs

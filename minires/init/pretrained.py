@@ -49,9 +49,7 @@ def from_pretrained(model: Any, state_dict: Mapping[str, np.ndarray], strict: bo
     given: dict[str, tuple[str, np.ndarray]] = {}
     for name, array in state_dict.items():
         if translate(name) in given:
-            raise ValueError(
-                f"state_dict holds both {given[translate(name)][0]} and {name}; expected one of them"
-            )
+            raise ValueError(f"state_dict holds both {given[translate(name)][0]} and {name}; expected one of them")
         if not _is_counter(name):
             given[translate(name)] = name, array
     report = LoadReport()
@@ -60,9 +58,7 @@ def from_pretrained(model: Any, state_dict: Mapping[str, np.ndarray], strict: bo
         if name not in given:
             report.missing.append(name)
         elif tuple(given[name][1].shape) != tuple(value.shape):
-            report.misshaped.append(
-                f"{name} has shape {tuple(given[name][1].shape)}, expected {tuple(value.shape)}"
-            )
+            report.misshaped.append(f"{name} has shape {tuple(given[name][1].shape)}, expected {tuple(value.shape)}")
         else:
             report.matched.append(name)
             fitting[name] = given[name][1]

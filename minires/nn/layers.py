@@ -12,9 +12,8 @@ import numpy as np
 
 from minires import ops
 from minires.backend import Array, array_namespace
-from minires.checks import check_arrays, check_number, check_shape, pair, whole
+from minires.checks import Rng, check_arrays, check_number, check_shape, generator, pair, whole
 from minires.init import HeNormal, Initializer
-from minires.init.distributions import Rng, generator
 from minires.nn.layer import Layer, Parameter
 from minires.ops.layout import Pair, place_window
 

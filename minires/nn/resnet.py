@@ -14,9 +14,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from minires.checks import whole
+from minires.checks import Rng, whole
 from minires.init import HeNormal, Initializer, initialize
-from minires.init.distributions import Rng
 from minires.nn.layer import Layer
 from minires.nn.layers import Conv2d, GlobalAvgPool2d, Linear, ReLU, Sequential
 from minires.nn.residual import BasicBlock, Bottleneck, PreActBlock, ResidualBlock, make_norm

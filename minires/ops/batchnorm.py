@@ -35,7 +35,7 @@ import numpy as np
 
 from minires.backend import Array
 from minires.checks import check_arrays, check_number, check_shape, check_upstream
-from minires.ops.layout import channels_first, channels_last
+from minires.ops.layout import channels_last_memory, column_sums, rows, tiled
 from minires.parallel import map_pieces, scratch
 
 
@@ -72,7 +72,7 @@ def batchnorm_forward(
     trained = mean is None
     if trained and x.size == x.shape[1]:
         raise ValueError(f"x has shape {x.shape}: one value per channel; expected at least 2 to take a variance of")
-    x = in_channels_last_memory(xp, x)
+    x = channels_last_memory(xp, x)
     if trained:
         mean, var = moments(xp, x)
     scale = weight / xp.sqrt(var + eps)
@@ -84,12 +84,12 @@ def batchnorm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, 
     """dy like x -> dx like x, dweight (C,), dbias (C,)."""
     x, weight, mean, var, eps, trained = cache
     xp = check_upstream(dy, x.shape, x)
-    dy = in_channels_last_memory(xp, dy)
+    dy = channels_last_memory(xp, dy)
     inv = 1 / xp.sqrt(var + eps)
     dbias, products = sums(xp, dy, x, mean)
     dweight = products * inv
     if not trained:
-        return affine(xp, 0 * dbias, (dy, weight * inv)), dweight, dbias
+        return affine(xp, xp.zeros_like(dbias), (dy, weight * inv)), dweight, dbias
     # weight * inv * (dy - dbias/m - xhat * dweight/m), sorted by dy, x and the rest
     m = x.size // x.shape[1]
     slope = -weight * inv * inv * dweight / m
@@ -99,8 +99,8 @@ def batchnorm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, 
 
 def affine(xp: ModuleType, offset: Array, *terms: tuple[Array, Array]) -> Array:
     """offset + sum of x * factor over the terms (x, factor): x (N, C, ...), factor and offset (C,)."""
-    (x, factor), *others = [(rows(array), tiled(xp, array, factor)) for array, factor in terms]
-    offset = tiled(xp, terms[0][0], offset)
+    (x, factor), *others = [(rows(array), tiled(factor, array)) for array, factor in terms]
+    offset = tiled(offset, terms[0][0])
     result = xp.empty_like(terms[0][0])
     result_rows = rows(result)
 
@@ -135,7 +135,7 @@ def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
 
 def sums(xp: ModuleType, dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
     """Sum of dy and sum of dy * (x - mean) of each channel: (C,) and (C,)."""
-    dy_rows, x_rows, mean_row = rows(dy), rows(x), tiled(xp, x, mean)
+    dy_rows, x_rows, mean_row = rows(dy), rows(x), tiled(mean, x)
 
     def piece(part: slice) -> Array:
         values, gradients = x_rows[part], dy_rows[part]
@@ -144,22 +144,3 @@ def sums(xp: ModuleType, dy: Array, x: Array, mean: Array) -> tuple[Array, Array
 
     total = sum(map_pieces(xp, len(x_rows), 2 * x_rows[:1].nbytes, piece))
     return tuple(total.reshape(2, -1, x.shape[1]).sum(axis=1))
-
-
-def column_sums(xp: ModuleType, values: Array) -> Array:
-    """(M, K) -> (K,): the sum over rows, as a product with ones (BLAS is faster at it than `sum(0)`)."""
-    return xp.ones(len(values), values.dtype) @ values
-
-
-def in_channels_last_memory(xp: ModuleType, x: Array) -> Array:
-    return xp.ascontiguousarray(x) if x.ndim == 2 else channels_first(channels_last(xp, x))
-
-
-def rows(x: Array) -> Array:
-    """(N, C, H, W) in channels-last memory -> its view (N*H, W*C); (N, C) as it is."""
-    return x if x.ndim == 2 else x.transpose(0, 2, 3, 1).reshape(len(x) * x.shape[2], -1)
-
-
-def tiled(xp: ModuleType, x: Array, parameter: Array) -> Array:
-    """A parameter (C,) repeated for the W pixels of a row of x: (W*C,)."""
-    return xp.tile(parameter, 1 if x.ndim == 2 else x.shape[3])

@@ -35,7 +35,7 @@ from typing import NamedTuple
 from minires.backend import Array
 from minires.checks import check_upstream
 from minires.ops.im2col import check_convolution
-from minires.ops.layout import Pair, Window, channels_first, channels_last
+from minires.ops.layout import Pair, Window, channels_first, channels_last, landing
 from minires.parallel import map_pieces, scratch
 
 
@@ -65,7 +65,7 @@ def conv2d_forward(
 
     def piece(part: slice) -> None:
         xcols = row_columns(xp, pixels[part], padding, 1, (wo, kw, stride, dilation))
-        for number, (a, r, i) in enumerate(joined_rows(h, window)):
+        for number, (a, r, i) in enumerate(window.joined_rows(h)):
             products(xp, xcols[:, r], row_weights[a], y[part], i, first=number == 0)
         if bias is not None:
             y[part] += bias
@@ -90,7 +90,7 @@ def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | 
         """Writes its part of dx; returns its part of dweight, flipped along the row, as (kh, C, kw*O)."""
         dycols = row_columns(xp, dy_pixels[part], offset, window.stride[1], (w, kw, 1, dilation))
         dweight = xp.zeros((kh, c, kw * o), dy.dtype)
-        for number, (a, r, i) in enumerate(joined_rows(h, window)):
+        for number, (a, r, i) in enumerate(window.joined_rows(h)):
             products(xp, dycols[:, i], flipped[a], dx[part], r, first=number == 0)
             dweight[a] = sum_of_outer(xp, pixels[part, r], dycols[:, i])
         return dweight
@@ -121,21 +121,6 @@ def row_columns(xp: ModuleType, pixels: Array, offset: int, spread: int, moves: 
     cols = scratch(xp, "columns", neighbors.shape, pixels.dtype)
     cols[...] = neighbors
     return cols.reshape(n, h, places, kw * c)
-
-
-def joined_rows(h: int, window: Window) -> list[tuple[int, slice, slice]]:
-    """(a, which input rows r, which output rows i) for each kernel row a, those that join the most rows first."""
-    (stride, _), (padding, _), (dilation, _) = window.stride, window.padding, window.dilation
-    joined = [(a, *landing(window.out[0], a * dilation - padding, stride, h)) for a in range(window.kernel[0])]
-    return sorted(joined, key=lambda rows: rows[2].start - rows[2].stop)
-
-
-def landing(count: int, offset: int, spread: int, size: int) -> tuple[slice, slice]:
-    """Of points i in range(count), each put at i*spread + offset, those that fall in range(size): (where, which)."""
-    first = max(0, -(offset // spread))
-    stop = max(first, min(count, (size - 1 - offset) // spread + 1))
-    start = first * spread + offset
-    return slice(start, start + (stop - first) * spread, spread), slice(first, stop)
 
 
 def products(xp: ModuleType, cols: Array, matrix: Array, y: Array, rows: slice, *, first: bool) -> None:

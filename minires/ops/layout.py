@@ -29,6 +29,26 @@ def channels_first(pixels: Array) -> Array:
     return pixels.transpose(0, 3, 1, 2)
 
 
+def channels_last_memory(xp: ModuleType, x: Array) -> Array:
+    """x (N, C, H, W) or (N, C), copied if its memory is in another order."""
+    return xp.ascontiguousarray(x) if x.ndim == 2 else channels_first(channels_last(xp, x))
+
+
+def rows(x: Array) -> Array:
+    """(N, C, H, W) in channels-last memory -> its view as rows (N*H, W*C); (N, C) as it is."""
+    return x if x.ndim == 2 else x.transpose(0, 2, 3, 1).reshape(len(x) * x.shape[2], -1)
+
+
+def tiled(parameter: Array, x: Array) -> Array:
+    """A parameter (C,) repeated for the W pixels of a row of x: (W*C,)."""
+    return parameter if x.ndim == 2 else parameter[None].repeat(x.shape[3], axis=0).ravel()
+
+
+def column_sums(xp: ModuleType, values: Array) -> Array:
+    """(M, K) -> (K,): the sum over rows, as a product with ones (BLAS is faster at it than `sum(0)`)."""
+    return xp.ones(len(values), values.dtype) @ values
+
+
 class Window(NamedTuple):
     """A window that moves over an image, and the places (H_out, W_out) it has; all pairs (vertical, horizontal)."""
 
@@ -47,6 +67,20 @@ class Window(NamedTuple):
     def _met(self, axis: int, tap: int) -> slice:
         start, stride = tap * self.dilation[axis], self.stride[axis]
         return slice(start, start + stride * self.out[axis], stride)
+
+    def joined_rows(self, h: int) -> list[tuple[int, slice, slice]]:
+        """(a, input rows r, output rows i) that kernel row a joins, r = i*s + a*d - p; the most rows first."""
+        (stride, _), (padding, _), (dilation, _) = self.stride, self.padding, self.dilation
+        joined = [(a, *landing(self.out[0], a * dilation - padding, stride, h)) for a in range(self.kernel[0])]
+        return sorted(joined, key=lambda rows: rows[2].start - rows[2].stop)
+
+
+def landing(count: int, offset: int, spread: int, size: int) -> tuple[slice, slice]:
+    """Of points i in range(count), each put at i*spread + offset, those that fall in range(size): (where, which)."""
+    first = max(0, -(offset // spread))
+    stop = max(first, min(count, (size - 1 - offset) // spread + 1))
+    start = first * spread + offset
+    return slice(start, start + (stop - first) * spread, spread), slice(first, stop)
 
 
 def place_window(

@@ -51,8 +51,8 @@ def max_pool2d_forward(
         for number, (_, _, r, c) in enumerate(window.taps()):
             tap = pixels[part, r, c]
             better = (tap.real > best.real) | (tap != tap)  # a NaN wins, as in PyTorch
-            number_of_best[...] = xp.where(better, xp.int16(number), number_of_best)
-            best[...] = xp.where(better, tap, best)
+            number_of_best += better * (xp.int16(number) - number_of_best)  # `where`, ten times as fast
+            best[...] = xp.where(better, tap, best) if x.dtype.kind == "c" else xp.maximum(best, tap)
 
     map_pieces(xp, len(x), 2 * pixels[:1].nbytes, piece)
     return channels_first(y), PoolCache(xp.empty_like(x[:0]), winner, x.shape, window)
