@@ -41,14 +41,15 @@ Schedule = Callable[[int], float]
 
 
 class TrainingDiverged(ArithmeticError):
-    """The loss became NaN or infinite. `layer` is the first layer whose output was not finite, `step` when."""
+    """The loss became NaN or infinite. `layer` is the first layer whose output was not finite, `step` when, and
+    `history` what came before."""
 
-    def __init__(self, step: int, loss: float, layer: str) -> None:
+    def __init__(self, step: int, loss: float, layer: str, history: History) -> None:
         super().__init__(
             f"the loss is {loss} at step {step}; the first layer whose output is not finite: {layer}. "
             "A smaller learning rate, a warm-up or another initializer may help"
         )
-        self.step, self.loss, self.layer = step, loss, layer
+        self.step, self.loss, self.layer, self.history = step, loss, layer, history
 
 
 class TrainingInterrupted(Exception):
@@ -63,9 +64,7 @@ class SettingsDiffer(ValueError):
     """A run cannot be resumed with other settings. `names` are those that differ."""
 
     def __init__(self, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-        self.names = sorted(
-            name for name in saved.keys() | given.keys() if saved.get(name) != given.get(name)
-        )
+        self.names = sorted(name for name in saved.keys() | given.keys() if saved.get(name) != given.get(name))
         differences = (f"{name} was {saved.get(name)!r}, is {given.get(name)!r}" for name in self.names)
         super().__init__("the run was started with other settings: " + "; ".join(differences))
 
@@ -317,7 +316,8 @@ class _Run:
             self.log_every, self.before, self.sums, self.since_look = 1, None, None, 0
             for images, labels in self.batches():
                 self.one_step(images, labels)
-        raise TrainingDiverged(self.step + 1, loss, first_nonfinite(self.model, x) or "none but the loss")
+        layer = first_nonfinite(self.model, x) or "none but the loss"
+        raise TrainingDiverged(self.step + 1, loss, layer, self.history)
 
     def finish_epoch(self) -> None:
         """Test, note the epoch's row, write checkpoint and history, and start the sums anew."""
@@ -325,7 +325,7 @@ class _Run:
         test_loss, test_accuracy = evaluate(self.model, x, y, device=self.device)
         if not math.isfinite(test_loss):
             layer = first_nonfinite(self.model, to_device(x[: self.batch_size], self.device))
-            raise TrainingDiverged(self.step, test_loss, layer or "none but the loss")
+            raise TrainingDiverged(self.step, test_loss, layer or "none but the loss", self.history)
         row = {
             "epoch": self.epoch + 1,
             "step": self.step,
@@ -358,20 +358,14 @@ class _Run:
     def arrays(self) -> dict[str, np.ndarray]:
         """Copies of weights and momentum, on the host."""
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        return {
-            f"{part}/{name}": np.array(to_numpy(array))
-            for part in parts
-            for name, array in parts[part].items()
-        }
+        return {f"{part}/{name}": np.array(to_numpy(array)) for part in parts for name, array in parts[part].items()}
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray], generators: Mapping[str, Any]) -> None:
         """The reverse of `arrays` and `generator_states`, in place."""
         for part, owner in (("model", self.model), ("optimizer", self.optimizer)):
             prefix = f"{part}/"
             found = {
-                n.removeprefix(prefix): to_device(a, self.device)
-                for n, a in arrays.items()
-                if n.startswith(prefix)
+                n.removeprefix(prefix): to_device(a, self.device) for n, a in arrays.items() if n.startswith(prefix)
             }
             owner.load_state_dict(found)
         for name, generator in self.generators():
@@ -417,9 +411,7 @@ class _Run:
     def settings(self) -> dict[str, Any]:
         """All that decides the result, as JSON gives it back: equal settings, equal bits."""
         own = {name: getattr(self, name) for name in ("epochs", "batch_size", "seed", "frozen", "log_every")}
-        described = {
-            name: _describe(getattr(self, name)) for name in ("schedule", "optimizer", "augmentation")
-        }
+        described = {name: _describe(getattr(self, name)) for name in ("schedule", "optimizer", "augmentation")}
         labels = np.ascontiguousarray(self.data.y_train)
         data = {"images": [len(labels), len(self.data.y_test)], "labels_crc32": zlib.crc32(labels.data)}
         weights = {"parameters": sum(parameter.value.size for parameter in self.model.parameters())}
@@ -465,9 +457,7 @@ def _describe(value: Any) -> str | None:
     """A setting as text that is the same in every process: no memory addresses."""
     if isinstance(value, SGD):
         skipped = ("parameters", "lr")  # the schedule says the rate
-        plain = {
-            k: v for k, v in vars(value).items() if isinstance(v, bool | int | float) and k not in skipped
-        }
+        plain = {k: v for k, v in vars(value).items() if isinstance(v, bool | int | float) and k not in skipped}
         return f"SGD({', '.join(f'{name}={plain[name]}' for name in sorted(plain))})"
     if value is None or is_dataclass(value):
         return value and repr(value)
