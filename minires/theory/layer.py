@@ -221,7 +221,8 @@ def activation_kernel(activation: Activation, q: np.ndarray, covariance: np.ndar
     of the expansion is less than the last term over (1 - c), c the correlation.
     """
     scale = np.sqrt(q)
-    cosine = np.clip(covariance / np.multiply.outer(scale, scale), -1.0, 1.0)
+    norm = np.multiply.outer(scale, scale)
+    cosine = np.clip(covariance / np.where(norm > 0, norm, 1.0), -1.0, 1.0)  # a signal of zeros stays one
     if activation.homogeneous:
         b = activation.slope
         angle = np.sqrt(1 - cosine**2) + cosine * (math.pi - np.arccos(cosine))

@@ -128,7 +128,7 @@ def arc_cosine(q: Floats, c: Floats) -> Floats:
     2009)."""
     scale = np.sqrt(q)
     norm = np.multiply.outer(scale, scale)
-    cosine = np.clip(c / norm, -1.0, 1.0)
+    cosine = np.clip(c / np.where(norm > 0, norm, 1.0), -1.0, 1.0)
     return norm * (np.sqrt(1 - cosine**2) + cosine * (math.pi - np.arccos(cosine))) / (2 * math.pi)
 
 

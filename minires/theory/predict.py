@@ -39,18 +39,12 @@ FLOOR = 0.03
 """Bias that mean field is allowed in any case (3x3 convolutions with BatchNorm: 0 to 2.5 % were measured)."""
 SMALL_MAP_FLOOR = 0.04  # from where a map has fewer than 16 positions
 WEIGHT_FLOOR = 0.06  # of weight gradients
-AGREEING_WEIGHT_FLOOR = (
-    0.18  # behind global average pooling: 0.83 to 0.97 of the law were measured in the last stage
-)
+AGREEING_WEIGHT_FLOOR = 0.18  # behind global average pooling: 0.83 to 0.97 of the law were measured in the last stage
 LARGEST_GRID = 4096
 
 
 def predict(
-    model: nn.Layer,
-    x: Sequence[int] | np.ndarray,
-    *,
-    weight: Initializer = HeNormal(),
-    bias: Initializer = Zeros(),
+    model: nn.Layer, x: Sequence[int] | np.ndarray, *, weight: Initializer = HeNormal(), bias: Initializer = Zeros()
 ) -> SignalReport:
     """The laws of every layer of ``model``, which is not run.
 
@@ -104,8 +98,8 @@ def _grid(model: nn.Layer, weight: Initializer) -> Grid | None:
             step = step if layer.last_norm() else step * variance
             variance += step
             smallest = min(smallest, max(step, 1e-3))
-    grid = grid_for(variance, smallest)
-    return grid if grid.n <= LARGEST_GRID else None
+    grids = (grid_for(variance, smallest, cells) for cells in (20, 8, 3))
+    return next((grid for grid in grids if grid.n <= LARGEST_GRID), None)
 
 
 def _branch_gain(block: ResidualBlock, weight: Initializer) -> float:
@@ -134,13 +128,9 @@ class _Record:
     def row(self) -> Row:
         s = self.state
         spread = math.sqrt(s.relvar)
-        forward = Quantity(
-            float(s.signal.q.mean()), spread, s.grade, _allowed(s.grade, s.allowance, s.positions)
-        )
+        forward = Quantity(float(s.signal.q.mean()), spread, s.grade, _allowed(s.grade, s.allowance, s.positions))
         grade = rules.worse(s.grade, "MF")
-        variance = Quantity(
-            s.batch_variance(self.batch), spread, grade, _allowed(grade, s.allowance, s.positions)
-        )
+        variance = Quantity(s.batch_variance(self.batch), spread, grade, _allowed(grade, s.allowance, s.positions))
         shape = (self.batch, *s.shape)
         quantities = forward, variance, self.gradient_in, self.gradient_out, self.weight_gradient
         return Row(self.path, self.kind, shape, *quantities, note=self.note)
@@ -253,9 +243,7 @@ class _Walk:
 
         return state, backward
 
-    def _gate_of_stream(
-        self, gate: nn.ReLU, path: str, total: State, stream: Stream
-    ) -> tuple[State, Backward]:
+    def _gate_of_stream(self, gate: nn.ReLU, path: str, total: State, stream: Stream) -> tuple[State, Backward]:
         """The ReLU after the sum: max(0, h + g), whose law is the stream's."""
         signal = stream.signal
         after = total.after(
@@ -329,7 +317,7 @@ def _weight_quantity(before: Gradient, g: Gradient, state: State) -> Quantity:
     grade = rules.worse(g.grade, state.grade)
     floor = WEIGHT_FLOOR if g.spread_out else AGREEING_WEIGHT_FLOOR
     allowed = _allowed(grade, g.allowance + state.allowance, state.positions, floor)
-    return Quantity(before.weight, math.sqrt(g.relvar + state.relvar), grade, allowed)
+    return Quantity(before.weight, math.sqrt(before.weight_relvar), grade, allowed)
 
 
 # ---- residual sums
@@ -348,18 +336,21 @@ def _sum(branch: State, short: State | None, step: Signal) -> State:
         groups=tuple((w, part + step) for w, part in short.groups),
         grade=rules.worse(branch.grade, short.grade),
         allowance=max(branch.allowance, short.allowance),
-        relvar=share**2 * branch.relvar + (1 - share) ** 2 * short.relvar,
+        relvar=_common_relvar(share, branch.relvar, short.relvar),
     )
 
 
-def _stepped(
-    block: ResidualBlock, state: State, branch: State, step: Signal, setting: Setting
-) -> Stream | None:
+def _common_relvar(share: float, a: float, b: float) -> float:
+    """Of a sum whose terms both come from the same signal: their deviations go together."""
+    return (share * math.sqrt(a) + (1 - share) * math.sqrt(b)) ** 2
+
+
+def _stepped(block: ResidualBlock, state: State, branch: State, step: Signal, setting: Setting) -> Stream | None:
     """The stream after the block, where the sum of the skip path and a Gaussian step goes through a ReLU."""
     gate = getattr(block, block.after_sum)
     walks = isinstance(block.shortcut, nn.Identity | Subsample) and type(gate) is nn.ReLU
-    before = stream_of(state, setting)
-    if not walks or before is None or branch.form != "gaussian":
+    before = stream_of(state, setting) if walks and branch.form == "gaussian" else None
+    if before is None or not before.grid.resolves(step.q):
         return None
     stride, share = 1, 1.0
     if isinstance(block.shortcut, Subsample):
@@ -371,7 +362,8 @@ def stream_of(state: State, setting: Setting) -> Stream | None:
     """The stream at a state: that of the blocks before, or a first one that starts at a ReLU."""
     if state.stream is not None or setting.grid is None:
         return state.stream
-    return Stream.started(setting.grid, state.source) if state.form == "rectified" else None
+    followed = state.form == "rectified" and setting.grid.resolves(state.source.q)
+    return Stream.started(setting.grid, state.source) if followed else None
 
 
 def _energy_by_group(at_sum: Gradient, stream: Stream, before: Stream, short: State) -> np.ndarray:
@@ -406,5 +398,5 @@ def _meet(a: Gradient, b: Gradient) -> Gradient:
         spread_out=a.spread_out and b.spread_out,
         grade=rules.worse(a.grade, b.grade),
         allowance=max(a.allowance, b.allowance),
-        relvar=share**2 * a.relvar + (1 - share) ** 2 * b.relvar,
+        relvar=_common_relvar(share, a.relvar, b.relvar),
     )

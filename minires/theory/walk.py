@@ -78,6 +78,11 @@ class Grid:
     def _cells(self, spectrum: NDArray[np.complex128]) -> Floats:
         return np.fft.irfft(spectrum, 2 * self.n)[..., : self.n]
 
+    def resolves(self, q: ArrayLike) -> bool:
+        """Whether steps of these variances are neither finer than the cells nor wider than the grid; 0 is no step."""
+        q = np.asarray(q)
+        return bool(np.all((q == 0) | ((q > 2 * self.dx**2) & (q < (self.top / 4) ** 2))))
+
     def start(self, shape: tuple[int, ...] = ()) -> Walk:
         """All the mass at zero."""
         return Walk(np.ones(shape), np.zeros((*shape, self.n)))
@@ -148,24 +153,17 @@ class Grid:
         return (walk.mass * f.cells).sum(-1)
 
 
-def grid_for(variance: float, smallest_step: float = 1.0) -> Grid:
-    """A grid for a walk whose steps sum up to `variance`: to 6 standard deviations and 3 steps, dx 1/20 of a
-    step's.
+def grid_for(variance: float, smallest_step: float = 1.0, cells: int = 20) -> Grid:
+    """A grid for a walk whose steps sum up to `variance`: to 6 standard deviations and 3 steps, dx 1/cells of a step's.
 
-    Finer grids change no law by more than 1 in 1,000.
+    With 20 cells no law changes by more than 1 in 1,000 on a finer grid; with 3 by 3 in 1,000.
     """
     step = math.sqrt(smallest_step)
     top = 6 * math.sqrt(variance) + 3 * step
-    return Grid(_fast_length(math.ceil(20 * top / step)), top)
+    return Grid(_fast_length(math.ceil(cells * top / step)), top)
 
 
 def _fast_length(n: int) -> int:
-    """The next length with factors 2, 3 and 5 only, which the FFT likes."""
-    while True:
-        rest = n
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return n
-        n += 1
+    """A length of at least n that the FFT likes: 2^k times 1, 9/8, 5/4, 3/2 or 27/16."""
+    power = 2 ** max(math.ceil(math.log2(n)) - 1, 4)
+    return next(int(power * f) for f in (1, 1.125, 1.25, 1.5, 1.6875, 2) if power * f >= n)

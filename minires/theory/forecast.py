@@ -1,0 +1,101 @@
+"""What will become of a network's signal, in one phrase: "steady", "dies by layer 6", "gradient explodes by layer 2".
+
+`predict` gives every layer's law; here its rows are read as a user reads a plot. Stations are the activations and
+linear layers, counted from 1 at the input. The forward signal is compared with the input's rms of 1, the gradient with
+what arrives at the last station, since its scale is the loss's own.
+
+The weights are taken as they are in the model, one variance for all weights of one shape. Two starts have no random
+law: weights that are all alike leave all units of a layer alike for ever, which is the forecast; weights that were
+trained are treated as if drawn at random with the same variance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from minires import nn
+from minires.backend import to_numpy
+from minires.init.distributions import Initializer
+from minires.theory.predict import predict
+from minires.theory.report import Row
+
+FADED, FLOODED = 1e-3, 1e3
+"""A signal has died (exploded) where its rms is so many times what it was at the start of its way."""
+
+ALIKE = "all units stay alike"
+
+
+class Forecast(NamedTuple):
+    """verdict: a phrase. activations, gradients: (path, rms) in forward order.
+
+    Gradients are dL/d(output) of a mean softmax cross-entropy whose logits are small, with a batch of the forecast's N.
+    nan: no law.
+    """
+
+    verdict: str
+    activations: list[tuple[str, float]]
+    gradients: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class _AsDrawn(Initializer):
+    """The law that a model's weights seem to obey: their mean square, by shape."""
+
+    mean_squares: tuple[tuple[tuple[int, ...], float], ...]
+
+    def variance(self, shape: Sequence[int]) -> float:
+        return dict(self.mean_squares)[tuple(shape)]
+
+    def kurtosis(self, shape: Sequence[int]) -> float:
+        return 3.0
+
+
+def forecast(model: nn.Layer, input_shape: Sequence[int]) -> Forecast:
+    """The signal of ``model`` on white noise of ``input_shape`` (N, C, H, W) or (N, features), without running it."""
+    weights: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for parameter in model.parameters():
+        if parameter.value.ndim >= 2:
+            weights.setdefault(tuple(parameter.value.shape), []).append(to_numpy(parameter.value))
+    if any(values[0].flat[0] != 0 and all(np.ptp(v) == 0 for v in values) for values in weights.values()):
+        return Forecast(ALIKE, [], [])
+    law = _AsDrawn(tuple((shape, float(np.mean(np.square(v, dtype=float)))) for shape, v in weights.items()))
+    with np.errstate(all="ignore"):  # signals that explode do so here as well
+        rows = [row for row in predict(model, input_shape, weight=law) if row.kind in ("ReLU", "Linear")]
+    unit = _softmax_gradient(rows[-1]) if rows else 1.0
+    activations = [(row.path, _root(row.forward.mean)) for row in rows]
+    gradients = [(row.path, unit * _root(row.gradient_out.mean)) for row in rows]
+    return Forecast(_verdict(activations, gradients), activations, gradients)
+
+
+def departure(values: Iterable[float], start: float) -> tuple[str, int] | None:
+    """("dies" or "explodes", station from 0) of a signal, or None if it arrives nearly as it set out."""
+    for station, value in enumerate(values):
+        if value <= FADED * start:
+            return "dies", station
+        if value >= FLOODED * start:
+            return "explodes", station
+    return None
+
+
+def _verdict(activations: list[tuple[str, float]], gradients: list[tuple[str, float]]) -> str:
+    if found := departure((rms for _, rms in activations), 1.0):
+        return f"{found[0]} by layer {found[1] + 1}"
+    backward = [rms for _, rms in reversed(gradients)]
+    if backward and (found := departure(backward, backward[0])):
+        return f"gradient {found[0]} by layer {len(backward) - found[1]}"
+    return "steady"
+
+
+def _softmax_gradient(last: Row) -> float:
+    """rms of dL/dlogits at logits of zero: N sum_k dlogits^2 = (1 - 1/K)/N for each of N samples' means."""
+    samples, classes = last.shape[0], last.shape[-1]
+    return math.sqrt((1 - 1 / classes) / classes) / samples
+
+
+def _root(mean_square: float) -> float:
+    return math.sqrt(mean_square) if mean_square >= 0 else math.nan
