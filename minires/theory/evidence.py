@@ -145,9 +145,7 @@ def position_section() -> Iterator[Table]:
 
 def _one_network(case: Case, layout: list[Block], law: position.PositionLaw, seed: int) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    model = nn.resnet(
-        blocks=case.blocks, width=case.width, shortcut=case.shortcut, in_channels=INPUT_CHANNELS, rng=rng
-    )
+    model = nn.resnet(blocks=case.blocks, width=case.width, shortcut=case.shortcut, in_channels=INPUT_CHANNELS, rng=rng)
     x = _white(INPUT_CHANNELS, case.size, case.samples, rng)
     upstream = rng.standard_normal((case.samples, *law.shapes[-1])).astype(np.float32)
     return stream_gradients(model, x, upstream)
@@ -249,9 +247,7 @@ def forward_section() -> Iterator[Table]:
             values.append([[np.mean(a**2), a.var(axis=(0, 2, 3)).mean(), np.mean(a > 0)] for a in h])
         found = Sample.of(values)
         columns = "l", "second moment: measured/law", "variance", "share above 0", "verdict"
-        title = (
-            f"width {width}, {size}x{size}, {samples} samples, {networks} networks (seeds 0..{networks - 1})"
-        )
+        title = f"width {width}, {size}x{size}, {samples} samples, {networks} networks (seeds 0..{networks - 1})"
         table = Table(title, *columns)
         expected = np.stack([law.second_moment, law.variance, law.positive], axis=1)
         agrees = found.agrees(expected, 0.02)
@@ -280,12 +276,7 @@ def conditional_section(data: Path | None) -> Iterator[Table]:
 
 
 def _conditional_table(
-    width: int,
-    networks: int,
-    shortcut: str,
-    images: tuple[np.ndarray, np.ndarray] | None,
-    inputs: str,
-    upstream: str,
+    width: int, networks: int, shortcut: str, images: tuple[np.ndarray, np.ndarray] | None, inputs: str, upstream: str
 ) -> Table:
     samples = 32
     values, growths = [], []
@@ -351,14 +342,10 @@ SECTIONS: dict[str, tuple[str, Callable[[Path | None], Iterator[Table]]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the sections, writes a table each; exit code 1 if a row departs from its law."""
-    parser = argparse.ArgumentParser(
-        prog="python -m minires.theory.evidence", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m minires.theory.evidence", description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("tests/theory/evidence"), metavar="FOLDER")
-    parser.add_argument(
-        "--data", type=Path, default=None, metavar="FOLDER", help="CIFAR-10 in its binary version"
-    )
+    parser.add_argument("--data", type=Path, default=None, metavar="FOLDER", help="CIFAR-10 in its binary version")
     args = parser.parse_args(arguments)
     args.out.mkdir(parents=True, exist_ok=True)
     failed = 0
@@ -368,11 +355,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tables = list(section(args.data))
         failed += sum(table.failed for table in tables)
         minutes = (time.perf_counter() - started) / 60
+        command = f"python -m minires.theory.evidence --only {name}" + (" --data FOLDER" if args.data else "")
         head = [
             f"# {title}",
             "",
-            f"`python -m minires.theory.evidence --only {name}`, {datetime.now(UTC):%Y-%m-%d}, {minutes:.1f} minutes, "
-            f"NumPy {np.__version__}.",
+            f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {minutes:.1f} minutes, NumPy {np.__version__}.",
             f"A row agrees if |measured/law - 1| is at most the allowance + t standard errors, t of R - 1 degrees of "
             f"freedom at a false alarm of {FALSE_ALARM:g}.",
         ]
