@@ -39,9 +39,7 @@ def complex_gradient(f: Callable, arrays: Sequence[np.ndarray], index: int, dy: 
     return gradient
 
 
-def _moved(
-    arrays: Sequence[np.ndarray], index: int, entry: tuple[int, ...], step: complex
-) -> list[np.ndarray]:
+def _moved(arrays: Sequence[np.ndarray], index: int, entry: tuple[int, ...], step: complex) -> list[np.ndarray]:
     moved = list(arrays)
     moved[index] = arrays[index].copy()
     moved[index][entry] += step

@@ -28,12 +28,7 @@ LAWS = [  # initializer, variance, kurtosis, bound in standard deviations
     (init.HeUniform(slope=math.sqrt(5)), 1 / (3 * FAN_IN), UNIFORM, math.sqrt(3)),  # PyTorch's default
     (init.VarianceScaling(3.0, "fan_avg", "normal"), 6 / (FAN_IN + FAN_OUT), NORMAL, math.inf),
     (init.VarianceScaling(1.5, "fan_out", "uniform"), 1.5 / FAN_OUT, UNIFORM, math.sqrt(3)),
-    (
-        init.VarianceScaling(2.0, "fan_in", "truncated_normal"),
-        2 / FAN_IN,
-        TRUNCATED,
-        2 / math.sqrt(TRUNCATED_VARIANCE),
-    ),
+    (init.VarianceScaling(2.0, "fan_in", "truncated_normal"), 2 / FAN_IN, TRUNCATED, 2 / math.sqrt(TRUNCATED_VARIANCE)),
 ]
 CHECKS = 3 * len(LAWS)
 every_law = pytest.mark.parametrize(
@@ -73,8 +68,7 @@ def test_samples_obey_the_law(initializer, variance, kurtosis, bound):
     "wrong",
     [
         init.HeNormal(mode="fan_out").sample(SHAPE, 1, np.float64),  # fans exchanged
-        np.random.default_rng(1).uniform(-1, 1, SHAPE)
-        * math.sqrt(6 / FAN_IN),  # uniform where normal is meant
+        np.random.default_rng(1).uniform(-1, 1, SHAPE) * math.sqrt(6 / FAN_IN),  # uniform where normal is meant
         init.HeNormal().sample(SHAPE, 1, np.float64) * 1.04,  # 8 % more variance: relsd 0.74 % x (5.5 + 3)
     ],
 )
@@ -118,9 +112,7 @@ def test_fans(shape, expected):
     assert init.fans(shape) == expected
 
 
-@pytest.mark.parametrize(
-    "initializer", [law[0] for law in LAWS] + [init.Constant(0.1), init.Orthogonal()], ids=str
-)
+@pytest.mark.parametrize("initializer", [law[0] for law in LAWS] + [init.Constant(0.1), init.Orthogonal()], ids=str)
 def test_same_seed_same_numbers(initializer):
     """A seed is its generator; and the dtype rounds the same numbers, it does not draw others."""
     shape = (5, 4, 3, 3)

@@ -66,9 +66,7 @@ def test_zero_gamma_makes_every_identity_block_the_identity(block):
     before = {p.name: p.value for p in model.parameters()}
     init.zero_gamma(model)
     for residual in branches(model)[1:]:
-        x = np.abs(np.random.default_rng(0).standard_normal((4, residual.conv1.in_channels, 5, 6))).astype(
-            "float32"
-        )
+        x = np.abs(np.random.default_rng(0).standard_normal((4, residual.conv1.in_channels, 5, 6))).astype("float32")
         assert np.array_equal(residual.forward(x), x)
     changed = [p.name for p in model.parameters() if not np.array_equal(p.value, before[p.name])]
     last = "bn3" if block is nn.Bottleneck else "bn2"

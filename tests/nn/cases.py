@@ -81,12 +81,7 @@ LAYERS = [
     Case(
         "Sequential",
         lambda: nn.Sequential(
-            nn.Conv2d(3, 4, 3, bias=False),
-            nn.BatchNorm2d(4),
-            nn.Tanh(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(8, 3),
+            nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3)
         ),
     ),
 ]

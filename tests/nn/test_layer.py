@@ -249,15 +249,7 @@ def test_a_loss_goes_back_once(loss):
 
 def test_print_shows_layers_output_shapes_and_parameters():
     text = str(nn.resnet20())
-    for expected in (
-        "layer1.0.conv1",
-        "Conv2d(3, 16, 3x3",
-        "16 x 32 x 32",
-        "64 x 8 x 8",
-        "432",
-        "650",
-        "269,722",
-    ):
+    for expected in ("layer1.0.conv1", "Conv2d(3, 16, 3x3", "16 x 32 x 32", "64 x 8 x 8", "432", "650", "269,722"):
         assert expected in text, expected
     assert max(map(len, text.splitlines())) <= 110
 

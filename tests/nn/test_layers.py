@@ -38,9 +38,7 @@ def test_evaluation_uses_the_running_statistics_and_leaves_them():
     before = layer.state_dict()
     y = layer.eval().forward(X[:1, :, :1, :1])
     column = (slice(None), None, None)
-    expected = (X[:1, :, :1, :1] - before["running_mean"][column]) / np.sqrt(before["running_var"] + 1e-5)[
-        column
-    ]
+    expected = (X[:1, :, :1, :1] - before["running_mean"][column]) / np.sqrt(before["running_var"] + 1e-5)[column]
     np.testing.assert_allclose(y, expected, rtol=1e-13)
     assert all(np.array_equal(layer.state_dict()[name], before[name]) for name in before)
 
@@ -85,10 +83,7 @@ def test_flatten_keeps_the_order_of_the_shape():
 
 @pytest.mark.parametrize(
     ("make", "expected"),
-    [
-        (lambda rng: nn.Conv2d(3, 4, 3, rng=rng), (4, 3, 3, 3)),
-        (lambda rng: nn.Linear(5, 4, rng=rng), (4, 5)),
-    ],
+    [(lambda rng: nn.Conv2d(3, 4, 3, rng=rng), (4, 3, 3, 3)), (lambda rng: nn.Linear(5, 4, rng=rng), (4, 5))],
 )
 def test_weights_follow_their_initializer(make, expected):
     """He's law by default, from the seed; another initializer where one is given; biases start at 0."""
@@ -106,12 +101,7 @@ def test_weights_follow_their_initializer(make, expected):
 
 def test_conv2d_takes_settings_as_pairs_or_numbers():
     layer = nn.Conv2d(3, 4, (3, 2), stride=2, padding=(1, 0), dilation=1)
-    assert (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (
-        (3, 2),
-        (2, 2),
-        (1, 0),
-        (1, 1),
-    )
+    assert (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == ((3, 2), (2, 2), (1, 0), (1, 1))
 
 
 def test_wrong_settings_are_refused():

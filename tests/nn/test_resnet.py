@@ -75,9 +75,7 @@ def test_names_are_those_of_pytorchs_cifar_resnets():
 
 def test_the_seed_decides():
     first, again, other = nn.resnet(8, rng=1), nn.resnet(8, rng=1), nn.resnet(8, rng=2)
-    assert all(
-        np.array_equal(a.value, b.value) for a, b in zip(first.parameters(), again.parameters(), strict=True)
-    )
+    assert all(np.array_equal(a.value, b.value) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert not np.array_equal(first.conv1.weight.value, other.conv1.weight.value)
 
 

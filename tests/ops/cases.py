@@ -43,11 +43,7 @@ def _normal(*shapes):
 def _conv(name, x_shape, weight_shape, bias=True, **options):
     shapes = (x_shape, weight_shape) + (((weight_shape[0],),) if bias else ())
     return Case(
-        f"conv2d {name}",
-        partial(ops.conv2d_forward, **options),
-        ops.conv2d_backward,
-        _normal(*shapes),
-        len(shapes),
+        f"conv2d {name}", partial(ops.conv2d_forward, **options), ops.conv2d_backward, _normal(*shapes), len(shapes)
     )
 
 
@@ -57,9 +53,7 @@ def _batchnorm(name, shape, **options):
         x = 2.0 + 1.5 * rng.standard_normal(shape)
         return x, 1 + 0.5 * rng.standard_normal(channels), rng.standard_normal(channels)
 
-    return Case(
-        f"batchnorm {name}", partial(ops.batchnorm_forward, **options), ops.batchnorm_backward, draw, 3
-    )
+    return Case(f"batchnorm {name}", partial(ops.batchnorm_forward, **options), ops.batchnorm_backward, draw, 3)
 
 
 def _frozen_batchnorm(name, shape):
@@ -83,12 +77,7 @@ def _activation(name, shape=(4, 3, 5, 6), label="", **options):
 
 def _pool(kind, name, shape, kernel_size, **options):
     forward, backward = getattr(ops, f"{kind}_pool2d_forward"), getattr(ops, f"{kind}_pool2d_backward")
-    return Case(
-        f"{kind}_pool2d {name}",
-        partial(forward, kernel_size=kernel_size, **options),
-        backward,
-        _normal(shape),
-    )
+    return Case(f"{kind}_pool2d {name}", partial(forward, kernel_size=kernel_size, **options), backward, _normal(shape))
 
 
 def _dropout(p):
@@ -117,9 +106,7 @@ CASES = [
     _conv("1x1 stride 2", (4, 3, 5, 6), (4, 3, 1, 1), stride=2),
     _conv("stride that does not divide", (4, 2, 8, 7), (3, 2, 3, 3), stride=(2, 3), padding=1),
     _conv("dilation", (4, 2, 8, 9), (3, 2, 3, 2), dilation=(2, 3), padding=(1, 2)),
-    _conv(
-        "kernel 2x3, all unequal", (5, 3, 7, 6), (2, 3, 2, 3), stride=(3, 2), padding=(2, 1), dilation=(1, 2)
-    ),
+    _conv("kernel 2x3, all unequal", (5, 3, 7, 6), (2, 3, 2, 3), stride=(3, 2), padding=(2, 1), dilation=(1, 2)),
     _conv("kernel 1x4, stride beyond the kernel", (4, 2, 5, 9), (3, 2, 1, 4), stride=(2, 5)),
     _conv("kernel as large as the padded input", (4, 3, 4, 3), (2, 3, 6, 5), padding=1),
     _conv("padding beyond the kernel", (4, 1, 3, 2), (2, 1, 2, 2), padding=3, stride=2),
@@ -144,12 +131,7 @@ CASES = [
     _pool("avg", "3 stride 2 padding 1", (4, 2, 7, 6), 3, stride=2, padding=1),
     _pool("avg", "2x3 overlapping, unequal", (4, 2, 6, 7), (2, 3), stride=(1, 2), padding=(1, 0)),
     _pool("avg", "stride beyond the window", (4, 2, 7, 8), 2, stride=3),
-    Case(
-        "global_avg_pool2d",
-        ops.global_avg_pool2d_forward,
-        ops.global_avg_pool2d_backward,
-        _normal((4, 3, 5, 6)),
-    ),
+    Case("global_avg_pool2d", ops.global_avg_pool2d_forward, ops.global_avg_pool2d_backward, _normal((4, 3, 5, 6))),
     _dropout(0.3),
     _dropout(0.0),
     _cross_entropy(6, 4, 3.0),

@@ -30,8 +30,6 @@ def poolings(draw):
     """(x's shape, kernel size, options): padding at most half the window, as PyTorch asks."""
     kernel = draw(pairs(1, 4))
     padding = tuple(draw(st.integers(0, k // 2)) for k in as_pair(kernel))
-    size = [
-        max(1, k - 2 * p) + draw(st.integers(0, 6)) for k, p in zip(as_pair(kernel), padding, strict=True)
-    ]
+    size = [max(1, k - 2 * p) + draw(st.integers(0, 6)) for k, p in zip(as_pair(kernel), padding, strict=True)]
     options = {"stride": draw(st.none() | pairs(1, 4)), "padding": padding}
     return (draw(st.integers(1, 4)), draw(st.integers(1, 4)), *size), kernel, options

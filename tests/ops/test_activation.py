@@ -37,9 +37,7 @@ def test_nan_and_infinity_stay_visible(name):
     """A NaN must not be turned into a number on its way: training has to see it."""
     y, _ = run(name, np.array([np.nan, 1.0]))
     assert np.isnan(y[0]) and np.isfinite(y[1])
-    expected = {"relu": (0, np.inf), "leaky_relu": (-np.inf, np.inf), "tanh": (-1, 1), "sigmoid": (0, 1)}[
-        name
-    ]
+    expected = {"relu": (0, np.inf), "leaky_relu": (-np.inf, np.inf), "tanh": (-1, 1), "sigmoid": (0, 1)}[name]
     assert tuple(run(name, np.array([-np.inf, np.inf]))[0]) == expected
 
 

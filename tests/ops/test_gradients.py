@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.numeric import (
-    CENTRAL_TOLERANCE,
-    COMPLEX_TOLERANCE,
-    central_gradient,
-    complex_gradient,
-    relative_error,
-)
+from tests.numeric import CENTRAL_TOLERANCE, COMPLEX_TOLERANCE, central_gradient, complex_gradient, relative_error
 from tests.ops.cases import CASES
 
 

@@ -45,9 +45,7 @@ def test_adding_a_constant_to_the_logits_changes_nothing():
 def test_the_upstream_scales_the_gradient():
     _, cache = ops.softmax_cross_entropy_forward(LOGITS, LABELS)
     one = ops.softmax_cross_entropy_backward(np.asarray(1.0), cache)
-    np.testing.assert_allclose(
-        ops.softmax_cross_entropy_backward(np.asarray(-2.5), cache), -2.5 * one, rtol=1e-15
-    )
+    np.testing.assert_allclose(ops.softmax_cross_entropy_backward(np.asarray(-2.5), cache), -2.5 * one, rtol=1e-15)
 
 
 def test_a_plain_number_is_a_good_upstream():

@@ -30,9 +30,7 @@ def set_gradients(found, seed):
 def test_sgd_is_its_formula(nesterov, decay, decay_all):
     """g = g + d w; v = mu v + g; w = w - lr v, or w - lr (g + mu v); with a rate that changes between steps."""
     found = parameters()
-    optimizer = optim.SGD(
-        found, lr=0.3, momentum=0.8, nesterov=nesterov, weight_decay=decay, decay_all=decay_all
-    )
+    optimizer = optim.SGD(found, lr=0.3, momentum=0.8, nesterov=nesterov, weight_decay=decay, decay_all=decay_all)
     weights = [p.value.copy() for p in found]
     velocities = [np.zeros_like(w) for w in weights]
     for step in range(5):

@@ -91,11 +91,7 @@ def test_clipping_differs_by_pytorchs_small_constant_alone():
     for p in found:
         p.grad = 1e5 * rng.standard_normal(p.value.shape)
         by_name[p.name].grad = torch.tensor(p.grad)
-    close(
-        optim.clip_grad_norm(found, 2.0),
-        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 2.0).numpy(),
-        "norm",
-    )
+    close(optim.clip_grad_norm(found, 2.0), torch.nn.utils.clip_grad_norm_(theirs.parameters(), 2.0).numpy(), "norm")
     for p in found:
         close(p.grad, by_name[p.name].grad.numpy(), p.name)
 

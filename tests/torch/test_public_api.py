@@ -64,10 +64,7 @@ def batchnorm(draw):
     c = draw(st.integers(1, 4))
     x = (draw(st.integers(4, 9)), c, *draw(st.sampled_from([(), (2, 3), (1, 4)])))
     return Call.make(
-        draw(seeds),
-        {"x": x, "weight": (c,), "bias": (c,)},
-        draw(dtypes),
-        {"eps": draw(st.sampled_from([1e-5, 0.1]))},
+        draw(seeds), {"x": x, "weight": (c,), "bias": (c,)}, draw(dtypes), {"eps": draw(st.sampled_from([1e-5, 0.1]))}
     )
 
 
@@ -128,34 +125,9 @@ OPS = {  # good calls, PyTorch's function
 # --- spoiling a call -------------------------------------------------------------------------------------------------
 
 NO_ARRAYS = [None, 1.5, "x", [[1.0, 2.0]], (), {}, object()]
-NO_SETTINGS = [
-    0,
-    -1,
-    1.5,
-    True,
-    None,
-    (1,),
-    (1, 2, 3),
-    "2",
-    [1, 2],
-    np.int64(2),
-    np.float32(0.5),
-    float("nan"),
-    (0, 1),
-]
+NO_SETTINGS = [0, -1, 1.5, True, None, (1,), (1, 2, 3), "2", [1, 2], np.int64(2), np.float32(0.5), float("nan"), (0, 1)]
 ODD_NUMBERS = [np.nan, np.inf, -np.inf, 1e30, -1e30, 1e-40, 0.0, -0.0]
-OTHER_DTYPES = [
-    "float16",
-    "int64",
-    "uint8",
-    "bool",
-    "complex64",
-    "complex128",
-    "float32",
-    "float64",
-    "object",
-    "U3",
-]
+OTHER_DTYPES = ["float16", "int64", "uint8", "bool", "complex64", "complex128", "float32", "float64", "object", "U3"]
 
 
 def same_with_odd_numbers(draw, name, array):
@@ -211,16 +183,7 @@ def spoiled(draw, calls):
             )
         elif how == "labels" and call.labels and isinstance(call.labels["labels"], np.ndarray):
             labels = call.labels["labels"]
-            odd = [
-                labels - 1,
-                labels + 1,
-                labels[:, None],
-                labels[:0],
-                labels * 1.0,
-                labels > 0,
-                labels.tolist(),
-                None,
-            ]
+            odd = [labels - 1, labels + 1, labels[:, None], labels[:0], labels * 1.0, labels > 0, labels.tolist(), None]
             call.labels["labels"], good = odd[draw(st.integers(0, len(odd) - 1))], False
     return call, good
 
@@ -326,11 +289,7 @@ def test_a_layer_of_any_settings_has_pytorchs_output_or_names_the_argument(name)
     @settings(max_examples=EXAMPLES)
     @given(st.lists(SETTINGS, min_size=len(arguments), max_size=len(arguments)), seeds)
     def check(values, seed):
-        x = (
-            np.random.default_rng(seed)
-            .standard_normal((4, 2) if name == "Linear" else (4, 2, 9, 8))
-            .astype("float32")
-        )
+        x = np.random.default_rng(seed).standard_normal((4, 2) if name == "Linear" else (4, 2, 9, 8)).astype("float32")
         try:
             layer = ours(*values)
             y = layer.forward(x)
@@ -341,9 +300,7 @@ def test_a_layer_of_any_settings_has_pytorchs_output_or_names_the_argument(name)
         event("computed")
         if name == "BatchNorm2d" and values[1] == 0:
             return  # PyTorch refuses an eps of 0, which several laws are stated for
-        plain = [
-            tuple(v) if isinstance(v, list) else v.item() if isinstance(v, np.generic) else v for v in values
-        ]
+        plain = [tuple(v) if isinstance(v, list) else v.item() if isinstance(v, np.generic) else v for v in values]
         twin = theirs(*plain)
         twin.load_state_dict({n: torch.tensor(a) for n, a in layer.state_dict().items()} | {
             n: a for n, a in twin.state_dict().items() if n.endswith("num_batches_tracked")
