@@ -93,7 +93,7 @@ def _plot(path: Path, seed: int) -> int:
     for curve in (double, single):
         best = int(curve.central.argmin())
         print(
-            f"{curve.dtype}: central difference, predicted best step {curve.best_step:.1e} and error {curve.floor:.1e}; "
+            f"{curve.dtype}: central difference, best step predicted {curve.best_step:.1e}, error {curve.floor:.1e}; "
             f"measured {curve.steps[best]:.1e} and {curve.central[best]:.1e}"
         )
     print(f"kinks: {int(kinks.counted.sum())} crossed, the law expects {kinks.expected.sum():.1f}")

@@ -1,4 +1,4 @@
-"""`check_op`: a pair of plain functions, held against numerical derivatives and, with `like`, against the op's definition."""
+"""`check_op`: a pair of plain functions, held against numerical derivatives and, with `like`, the op's definition."""
 
 from __future__ import annotations
 
@@ -101,9 +101,13 @@ class Call:
         self.options.pop("rng", None)
 
     def set_upstream(self, y: Array, dy: Array | float | None, seed: int) -> None:
-        """Random numbers, so that nothing cancels by symmetry; 1 for a loss, which is the end of the chain."""
+        """Random numbers, so that nothing cancels by symmetry; 1 for a loss, which is the end of the chain.
+
+        Their seed is made longer than any that inputs are drawn with: default_rng([0, 0]) repeats default_rng(0), and
+        a dy that equals x hides a gate taken from the wrong one of the two.
+        """
         if dy is None:
-            dy = np.random.default_rng([seed, 0]).standard_normal(y.shape) if y.ndim else 1.0
+            dy = np.random.default_rng([*b"upstream", seed]).standard_normal(y.shape) if y.ndim else 1.0
         self.dy = np.asarray(dy, dtype=np.float64)
         if self.dy.shape != y.shape:
             raise ValueError(f"dy has shape {self.dy.shape}; expected {y.shape}, the shape of forward's y")
@@ -167,6 +171,11 @@ def _report(call: Call, y: Array, gradients: list[Array | None], broken: list[st
     if call.like is not None and rows[0].verdict == "pass":
         report.identities = identities.adjoint(call.like, call.arrays, call.options, y, call.dy, gradients)
     _weaken(report, _blind_spots(call, y))
+    if plan.u > ROUNDOFF["float64"] and report.verdict != "fail":
+        report.diagnosis = (
+            f"forward computes in float32 although its inputs are {call.arrays[0].dtype}: look for astype, np.float32 "
+            "and arrays made without dtype=x.dtype"
+        )
     if report.verdict == "fail":
         _explain(report, _case(call, y, gradients, measured, report, broken))
     return report
@@ -217,17 +226,23 @@ def _blind_spots(call: Call, y: Array) -> dict[str, str]:
 
 
 def _too_few_for_batchnorm(call: Call) -> GradReport | None:
-    """BatchNorm over one or two values: xhat is 0, or +-1 whatever x is, so dx is 0 and any backward would do."""
     x = call.arrays[0]
     m = x.size // x.shape[1] if x.ndim > 1 else x.size
     if m > 2 or call.options.get("mean") is not None:
         return None
-    what = "xhat is 0 whatever x is" if m == 1 else "xhat is +1 and -1 whatever x is (up to eps)"
-    reason = f"{m} value{'s' * (m > 1)} per channel: {what}, so dx is zero and a backward that returns 0 would pass; use 4 or more"
-    rows = [
-        TensorReport(f"d{n}", a.shape, "vacuous", reason, "none") for n, a in zip(call.names, call.arrays, strict=True)
-    ]
-    return GradReport(call.title, rows)
+    return all_vacuous(call, few_values(m))
+
+
+def few_values(m: int) -> str:
+    """Why a batch normalization over m values, 1 or 2, cannot be checked."""
+    what = "1 value per channel: xhat is 0" if m == 1 else "2 values per channel: xhat is +1 and -1, up to eps,"
+    return f"{what} whatever x is, so dx is zero and a backward that returns 0 would pass; use 4 or more"
+
+
+def all_vacuous(call: Call, reason: str) -> GradReport:
+    """The report of a check that need not even be run."""
+    pairs = zip(call.names, call.arrays, strict=True)
+    return GradReport(call.title, [TensorReport(f"d{n}", a.shape, "vacuous", reason, "none") for n, a in pairs])
 
 
 def _not_finite(call: Call, y: Array) -> GradReport:
@@ -247,7 +262,8 @@ def _wrong_output_shape(call: Call, y: Array) -> GradReport:
     report = GradReport(call.title, [row], notes=call.notes)
     case = Case(call.names, call.arrays, call.dy, y, [], [], [], [], call.like, call.options, y_failing=True)
     _explain(report, case)
-    report.diagnosis = f"{row.reason}. {report.diagnosis}"
+    if report.fault is None:
+        report.diagnosis = f"forward: {row.reason}"
     return report
 
 

@@ -17,14 +17,14 @@ from minires.gradcheck import definitions
 Gradients = tuple[Array | None, ...]
 
 RULES = {
-    "dy changed": "backward changes dy in place: a shortcut may still need it. Make a new array, dx = dy * ..., not dy *= ...",
+    "dy changed": "backward changes dy in place: a shortcut may still need it. Write dx = dy * ..., not dy *= ...",
     "input changed": "forward changes its input in place: others may still need it. Make a new array, or copy first",
     "input changed by backward": "backward changes the inputs of forward in place. Make new arrays, or copy first",
     "cache changed": "a second backward with the same cache gives another result: backward changes what it is given",
     "cache of the last call": (
         "backward uses what the last forward call left behind (a global, an attribute), not the cache it is given"
     ),
-    "not linear in dy": "backward(-2 dy) is not -2 backward(dy): dy is used for more than a factor (a gate taken from dy?)",
+    "not linear in dy": "backward(-2 dy) is not -2 backward(dy): dy is more than a factor (a gate taken from dy?)",
     "dy ignored": "backward returns the same whatever dy is: the gradient from above has to be multiplied in",
     "not finite for large inputs": "forward is not finite for large inputs (1000 and the like): an exp overflows",
     "grad overwritten": (
@@ -109,7 +109,7 @@ def of_op(
 
 
 def _last_wins(tied: Array, options: dict) -> object:
-    """The cache of a max-pool in which the last of several largest pixels wins: it differs only where there are ties."""
+    """The cache of a max-pool in which the last of several largest pixels wins: another one only if there are ties."""
     grid = np.arange(tied[0, 0].size).reshape(tied.shape[2:])
     return definitions.run_forward("max_pool2d", (tied + 1e-6 * grid,), options)[1]
 

@@ -68,6 +68,8 @@ class _Tally:
     """Probes of one tensor, while they are collected."""
 
     labels: list[str] = field(default_factory=list)
+    lines: list[int | np.ndarray] = field(default_factory=list)
+    """What each probe moved: an entry by its flat index, or a direction."""
     claims: list[float] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
     crossed: list[bool] = field(default_factory=list)
@@ -76,7 +78,7 @@ class _Tally:
 
 
 class Examination:
-    """The check of one tensor at one point. `base` is the output and the switches there."""
+    """The check of one tensor at one point."""
 
     def __init__(self, value: Array, evaluate: Evaluate, dy: Array, plan: Plan) -> None:
         self.value, self.evaluate, self.dy, self.plan = value, evaluate, dy, plan
@@ -93,7 +95,7 @@ class Examination:
         step = self._step(entries)
         tally = _Tally()
         for index in entries:
-            self._probe(tally, self._unit(index), step, str(_position(index, self.value.shape)), gradient)
+            self._probe(tally, int(index), step, str(_position(index, self.value.shape)), gradient)
         for number in range(self.plan.directions if len(entries) < size else 0):
             direction = self.plan.rng.choice([-1.0, 1.0], size) / math.sqrt(size)
             self._probe(tally, direction, step, f"line {number + 1}", gradient)
@@ -105,34 +107,38 @@ class Examination:
         coarse = numerical.pilot_step(self.scale, self.plan.u)
         pilots = []
         for index in self.plan.rng.choice(entries, min(self.plan.pilots, len(entries)), replace=False):
-            pilots.append(self._measure(self._unit(index), coarse)[0])
+            pilots.append(self._measure(int(index), coarse)[0])
         return numerical.choose_step(pilots, self.scale, self.plan.u)
 
-    def _unit(self, index: int) -> np.ndarray:
-        direction = np.zeros(self.value.size)
-        direction[index] = 1.0
-        return direction
+    def _along(self, line: int | np.ndarray) -> np.ndarray:
+        """A direction in the tensor's shape; for an entry, the unit vector."""
+        if isinstance(line, np.ndarray):
+            return line.reshape(self.value.shape)
+        unit = np.zeros(self.value.size)
+        unit[line] = 1.0
+        return unit.reshape(self.value.shape)
 
-    def _measure(self, direction: np.ndarray, step: float) -> tuple[Probe, list[list[Switch] | None]]:
-        """The probe along `direction`, and the switches as they stood at the outermost points."""
-        line, seen = direction.reshape(self.value.shape), {}
+    def _measure(self, line: int | np.ndarray, step: float) -> tuple[Probe, list[list[Switch] | None]]:
+        """The probe along `line`, and the switches as they stood at the outermost points."""
+        direction, seen = self._along(line), {}
 
         def at(t: complex) -> Array:
-            y, seen[t] = self.evaluate(self.value + t * line)
+            y, seen[t] = self.evaluate(self.value + t * direction)
             return y
 
         if self.plan.method == "complex":
             probe = numerical.probe_complex(at, self.dy, self.scale)
             return probe, list(seen.values())
-        moving = np.abs(direction) > 0
-        reach = float(np.sqrt(np.sum(np.square(self.value.ravel()[moving]))))
+        reach = float(np.sqrt(np.sum(np.square(self.value[direction != 0]))))
         probe = numerical.probe_central(at, self.dy, self.y0, step, reach)
         return probe, [seen[2 * step], seen[-2 * step]]
 
-    def _probe(self, tally: _Tally, direction: np.ndarray, step: float, label: str, gradient: Array) -> None:
-        probe, sides = self._measure(direction, step)
+    def _probe(self, tally: _Tally, line: int | np.ndarray, step: float, label: str, gradient: Array) -> None:
+        probe, sides = self._measure(line, step)
         tally.labels.append(label)
-        tally.claims.append(float(np.sum(gradient.ravel() * direction)))
+        tally.lines.append(line)
+        flat = gradient.ravel()
+        tally.claims.append(float(np.sum(flat * line) if isinstance(line, np.ndarray) else flat[line]))
         tally.probes.append(probe)
         if self.switches is None or self.plan.method == "complex":
             tally.crossed.append(self.plan.method == "complex" and gates.touched(sides[0]))
@@ -140,7 +146,7 @@ class Examination:
         tally.expected += -math.expm1(-gates.expected_crossings(*sides))
         tally.crossed.append(gates.crossed(self.switches, *sides))
         if tally.crossed[-1]:
-            _, close = self._measure(direction, step * ON_SWITCH)
+            _, close = self._measure(line, step * ON_SWITCH)
             tally.on_switch += gates.crossed(self.switches, *close)
 
     def _judge(self, name: str, gradient: Array, tally: _Tally, entries: np.ndarray) -> tuple[TensorReport, Measured]:
@@ -153,9 +159,7 @@ class Examination:
             crossed = self._bent(tally, noise, entries)
         usable = ~crossed & np.isfinite(values)
         errors = np.abs(claims - values)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            excess = np.where(usable, errors / np.maximum(bounds, 1e-300), -1.0)
-        excess[np.isnan(excess)] = np.inf
+        excess = self._excess(errors, bounds, usable, tally)
         worst = int(np.argmax(excess))
         measured = Measured(entries, *(a[: len(entries)] for a in (values, bounds, usable)))
         verdict, reason = self._verdict(gradient, tally, values, bounds, usable, excess)
@@ -175,6 +179,26 @@ class Examination:
         )
         return report, measured
 
+    def _excess(self, errors: np.ndarray, bounds: np.ndarray, usable: np.ndarray, tally: _Tally) -> np.ndarray:
+        """Errors over bounds, -1 where a kink forbids it. A bound that is exceeded is looked at twice, and may grow."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            excess = np.where(usable, errors / np.maximum(bounds, 1e-300), -1.0)
+        excess[np.isnan(excess)] = np.inf
+        while self.plan.method == "central" and np.max(excess, initial=0.0) > 1:
+            worst = int(np.argmax(excess))
+            direction = self._along(tally.lines[worst])
+            probe = numerical.widened(
+                tally.probes[worst],
+                lambda t, direction=direction: self.evaluate(self.value + t * direction)[0],
+                self.dy,
+                self.y0,
+            )
+            bounds[worst] = max(bounds[worst], probe.bound(self.plan.u * probe.size))
+            excess[worst] = errors[worst] / bounds[worst] if bounds[worst] > 0 else np.inf
+            if excess[worst] > 1:
+                break
+        return excess
+
     def _noise(self, tally: _Tally) -> np.ndarray:
         """Error of one evaluation of f for each probe: u S, or what the fourth differences show if that is more."""
         noise = self.plan.u * np.array([p.size for p in tally.probes])
@@ -191,7 +215,7 @@ class Examination:
         for i, (probe, n) in enumerate(zip(tally.probes, noise, strict=True)):
             crossed[i] = probe.bend > 16 * n + probe.step * probe.truncation
         for i in np.flatnonzero(crossed[: len(entries)])[:20]:
-            close, _ = self._measure(self._unit(entries[i]), tally.probes[i].step * ON_SWITCH)
+            close, _ = self._measure(tally.lines[i], tally.probes[i].step * ON_SWITCH)
             tally.on_switch += close.bend > 16 * noise[i]
         return crossed
 

@@ -14,12 +14,12 @@ import numpy as np
 from minires import nn
 from minires.backend import Array
 from minires.gradcheck import identities
-from minires.gradcheck.check import Call, check_method, run
+from minires.gradcheck.check import Call, all_vacuous, check_method, few_values, run
 from minires.gradcheck.conduct import RULES
 from minires.gradcheck.gates import Switch, Watch
 from minires.gradcheck.identities import Pass, Recorder
 from minires.gradcheck.protocol import Subject, prepare_inputs
-from minires.gradcheck.report import GradReport, TensorReport
+from minires.gradcheck.report import GradReport
 
 LAYER_ENTRIES, BLOCK_ENTRIES, LAYER_DIRECTIONS = 200, 16, 4
 MODEL_ENTRIES, MODEL_DIRECTIONS = 3, 2
@@ -255,12 +255,7 @@ def _too_few(pair: LayerPair, x: Array, call: Call) -> GradReport | None:
     if not seen:
         return None
     path, m = seen[0]
-    reason = (
-        f"the batch normalization {path or 'itself'} has {m} value{'s' * (m > 1)} per channel: xhat hardly depends on x, "
-        "so gradients before it are zero and a backward that returns 0 would pass; use 4 samples or more"
-    )
-    pairs = zip(call.names, call.arrays, strict=True)
-    return GradReport(call.title, [TensorReport(f"d{n}", a.shape, "vacuous", reason, "none") for n, a in pairs])
+    return all_vacuous(call, f"batch normalization {path}".rstrip() + f" has {few_values(m)}")
 
 
 def _say_why_vacuous(report: GradReport, pair: LayerPair, passes: list[Pass], x: Array) -> None:

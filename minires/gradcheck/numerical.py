@@ -3,9 +3,9 @@
 f is the loss along a line: f(t) = loss(x + t * direction), and f'(0) = <gradient, direction>. u is the unit roundoff
 (2^-53 in float64), S the sum of the absolute values of the terms f adds up, so that f carries an error of about u S.
 
-    forward difference   (f(h) - f(0)) / h          error  |f''| h / 2    + 2 u S / h    best h ~ u^(1/2), error ~ u^(1/2)
-    central difference   (f(h) - f(-h)) / (2 h)     error  |f'''| h^2 / 6 +   u S / h    best h ~ u^(1/3), error ~ u^(2/3)
-    complex step         Im f(i h) / h              error  |f'''| h^2 / 6, no subtraction: h = 1e-30 leaves only u
+    forward difference   (f(h) - f(0)) / h        error  |f''| h / 2    + 2 u S / h   best h ~ u^(1/2), error ~ u^(1/2)
+    central difference   (f(h) - f(-h)) / (2 h)   error  |f'''| h^2 / 6 +   u S / h   best h ~ u^(1/3), error ~ u^(2/3)
+    complex step         Im f(i h) / h            error  |f'''| h^2 / 6, no subtraction: h = 1e-30 leaves only u
 
 The central difference at its best: h* = (3 u S / |f'''|)^(1/3), and the error there 1.04 (u S)^(2/3) |f'''|^(1/3).
 
@@ -14,8 +14,8 @@ D(2h) - D(h) is f''' h^2 / 2, three times the truncation error of D(h). Hence th
 
     |D(h) - f'|  <=  |D(2h) - D(h)| / 3  +  4 u S / h
 
-measured, not set by hand. A kink at the point (ReLU at 0) escapes it: D is then half of each side at every h. It shows in
-the fourth difference f(-2h) - 4 f(-h) + 6 f(0) - 4 f(h) + f(2h), which is h^4 f'''' for a smooth f (nothing beside
+measured, not set by hand. A kink at the point (ReLU at 0) escapes it: D is then half of each side at every h. It shows
+in the fourth difference f(-2h) - 4 f(-h) + 6 f(0) - 4 f(h) + f(2h), which is h^4 f'''' for a smooth f (nothing beside
 rounding) and of the order of h for a kink: `Probe.bend`.
 
 Sources: Press et al., Numerical Recipes, 5.7 (steps); Squire, Trapp 1998, SIAM Review 40 (complex step).
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -98,6 +98,17 @@ def probe_central(at: Callable[[float], Array], dy: Array, y0: Array, h: float, 
     size = _weigh(np.abs(dy), magnitude * moved) + abs(near) * reach
     bend = abs(_weigh(dy, (plus2 + minus2 - 2 * y0) - 4 * (plus + minus - 2 * y0)))
     return Probe(near, abs(far - near) / 3, size, bend, h)
+
+
+def widened(probe: Probe, at: Callable[[float], Array], dy: Array, y0: Array) -> Probe:
+    """The probe with S taken over all outputs that move for a step a thousand times larger.
+
+    An output that did not move may have been rounded back to where it was, a small change of a large number.
+    """
+    far = 1000 * probe.step
+    moved = (at(far) != y0) | (at(-far) != y0)
+    size = _weigh(np.abs(dy), np.maximum(np.abs(y0), math.sqrt(np.mean(np.square(y0)))) * moved)
+    return replace(probe, size=max(probe.size, size))
 
 
 def probe_complex(at: Callable[[complex], Array], dy: Array, scale: float, h: float = 1e-30) -> Probe:

@@ -161,5 +161,5 @@ def check_repeatable(subject: Subject, inputs: tuple[Array, ...], y: Array) -> N
     if again.shape != y.shape or not np.allclose(again, y, rtol=1e-9, atol=0, equal_nan=True):
         raise ValueError(
             "forward gave two different results for the same inputs: it draws random numbers, or keeps state. Give it "
-            "a generator with a fixed seed, as in forward=lambda x: dropout_forward(x, 0.5, rng=np.random.default_rng(0))"
+            "a generator of a fixed seed, as in forward=lambda x: dropout_forward(x, 0.5, rng=np.random.default_rng(0))"
         )

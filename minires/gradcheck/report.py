@@ -91,9 +91,16 @@ class GradReport:
     @property
     def reason(self) -> str:
         """Why the verdict is what it is: the reasons of the tensors that brought it about."""
-        reasons = [f"{t.name}: {t.reason}" for t in self.tensors if t.verdict == self.verdict]
         broken = [f"{i.name} does not hold" for i in self.identities if not i.holds]
-        return "; ".join(dict.fromkeys([*self.offences, *broken, *reasons]))
+        return "; ".join([*self.offences, *broken, *self._reasons(self.verdict)])
+
+    def _reasons(self, *verdicts: str) -> list[str]:
+        """What is said about the tensors of these verdicts, each reason once: "dx, dweight: ..."."""
+        names: dict[str, list[str]] = {}
+        for t in self.tensors:
+            if t.verdict in verdicts:
+                names.setdefault(t.reason, []).append(t.name)
+        return [f"{', '.join(who)}: {reason}" for reason, who in names.items()]
 
     def __getitem__(self, name: str) -> TensorReport:
         """The report of one tensor, by its name."""
@@ -112,7 +119,7 @@ class GradReport:
             lines.append(Text(f"identities: {kept} of {len(self.identities)} hold up to rounding"))
             broken = [i for i in self.identities if not i.holds]
             lines += [Text(f"  broken: {i.name}: {i.left:.9g} is not {i.right:.9g}") for i in broken[:5]]
-        lines += [Text(f"{t.name}: {t.reason}") for t in self.tensors if t.verdict not in ("pass", "fail")]
+        lines += [Text(reason) for reason in self._reasons("kink", "roundoff", "vacuous")]
         lines += [Text(f"broken rule: {sentence}", "bold red") for sentence in self.offences]
         lines += [Text(f"note: {sentence}") for sentence in self.notes]
         lines.append(Text(f"verdict: {self.verdict}", STYLE[self.verdict]))

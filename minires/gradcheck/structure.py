@@ -2,7 +2,7 @@
 
 Each hypothesis is a function of a `Comparison` that returns a sentence if it explains *every* entry, to within the
 bounds of the check, and None otherwise. They are tried in the order of `HYPOTHESES`; the first that fits is told. If
-none fits, `place` says where the error sits.
+none fits, `place` says where the error sits. An array of the wrong shape is left to `wrong_shape` alone.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class Comparison:
 
 def explain(c: Comparison) -> str | None:
     """The first hypothesis that fits, in words."""
+    if c.yours.shape != c.expected.shape:
+        return wrong_shape(c)
     for hypothesis in HYPOTHESES:
         if (sentence := hypothesis(c)) is not None:
             return sentence
@@ -73,22 +75,20 @@ def explain(c: Comparison) -> str | None:
 # --- shape, finiteness ---------------------------------------------------------------------------------------------
 
 
-def wrong_shape(c: Comparison) -> str | None:
-    """Transposed, not summed, or kept axes; the one hypothesis for arrays of another shape."""
+def wrong_shape(c: Comparison) -> str:
+    """Transposed, not summed, or kept axes."""
     yours, shape = c.yours, c.expected.shape
-    if yours.shape == shape:
-        return None
     start = f"{c.name} has shape {yours.shape} where {shape} is needed"
     bound = float(np.max(c.bound))
     for order in permutations(range(yours.ndim)):
         if yours.transpose(order).shape == shape and _close(yours.transpose(order), c.expected, bound):
             return f"{start}: it is transposed; the numbers are right"
+    if yours.size == c.expected.size and _close(yours.reshape(shape), c.expected, bound):
+        return f"{start}: the numbers are right, but axes of length 1 were kept; reshape it"
     for axes in _subsets(yours.ndim):
         summed = yours.sum(axis=axes)
         if summed.size == c.expected.size and _close(summed.reshape(shape), c.expected, bound * yours.size):
             return f"{start}: it was not summed over axis {_list(axes)}"
-    if yours.size == c.expected.size and _close(yours.reshape(shape), c.expected, bound):
-        return f"{start}: the numbers are right, but axes of length 1 were kept; reshape it"
     try:
         spread = np.broadcast_to(yours, shape)
     except ValueError:
@@ -113,6 +113,13 @@ def all_zero(c: Comparison) -> str | None:
     if np.any(c.yours):
         return None
     return f"{c.name} is all zeros: it is never computed, or computed into an array that is not returned"
+
+
+def whole_numbers(c: Comparison) -> str | None:
+    """Right numbers put into an array of integers, which cuts off their fractions."""
+    if c.yours.dtype.kind not in "iu" or not c.fits(np.trunc(c.expected)):
+        return None
+    return f"{c.name} holds whole numbers ({c.yours.dtype}): fractions were cut off; make it with dtype=dy.dtype"
 
 
 # --- factors -------------------------------------------------------------------------------------------------------
@@ -255,7 +262,7 @@ def missing_constant(c: Comparison) -> str | None:
 
 
 def missing_xhat(c: Comparison) -> str | None:
-    """The error is a + b x along some axes, x being the input: BatchNorm's variance path (the low-rank part of x-hat)."""
+    """The error is a + b x along some axes, x being the input: BatchNorm's variance path (low rank, x-hat)."""
     if c.x is None or c.x.shape != c.expected.shape:
         return None
     error, bound = c.yours - c.expected, float(np.max(c.bound))
@@ -285,9 +292,9 @@ def single_precision(c: Comparison) -> str | None:
 
 
 HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
-    wrong_shape,
     not_finite,
     all_zero,
+    whole_numbers,
     constant_factor,
     single_precision,
     transposed,
@@ -316,7 +323,7 @@ def place(c: Comparison) -> str:
     words = [_indices(noun, wrong, axis) for axis, noun in enumerate(c.axis_names)]
     told = [w for w in words if w]
     if (border := _border(wrong)) is not None:
-        told = [border, *(w for w in told if not w.startswith(("only in row", "only in column", "in every")))]
+        told = [border, *(w for w, axis in zip(words, range(wrong.ndim - 2), strict=False) if w)]
     if told:
         return ", ".join(told)
     first = tuple(int(i) for i in np.argwhere(wrong)[0]) if wrong.any() else ()
@@ -341,14 +348,14 @@ _ORDINAL = {2: "second", 3: "third"}
 
 
 def _border(wrong: Array) -> str | None:
+    """Whether the error keeps to the pixels at the four sides of an image, or keeps away from them."""
     if wrong.ndim < 3 or min(wrong.shape[-2:]) < 3:
         return None
-    inside = wrong[..., 1:-1, 1:-1]
-    if not inside.any():
-        return "only at border pixels"
-    border = np.ones(wrong.shape[-2:], dtype=bool)
-    border[1:-1, 1:-1] = False
-    return "only inside, not at border pixels" if not wrong[..., border].any() else None
+    seen = wrong.reshape(-1, *wrong.shape[-2:]).any(axis=0)
+    sides = [seen[0].any(), seen[-1].any(), seen[:, 0].any(), seen[:, -1].any()]
+    if not any(sides):
+        return "only inside, not at border pixels"
+    return "only at border pixels" if all(sides) and not seen[1:-1, 1:-1].any() else None
 
 
 # --- small helpers -------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def _places(dy: Array, weight: Array, s: dict) -> list[tuple[int, int, slice, sl
     ]
 
 
-def _dx(dy: Array, saved: Saved, *, overwrite: bool = False, shift: tuple[int, int] = (0, 0), **change: tuple):
+def _dx(dy: Array, saved: Saved, *, overwrite: bool = False, shift: tuple[int, int] = (0, 0), **change: tuple) -> Array:
     """dx, each output pixel sending its gradient back to its window; `change` overrides settings."""
     x, weight = saved.inputs[:2]
     s = _settings(saved.options) | change

@@ -1,0 +1,67 @@
+"""`minires gradcheck`: the list, a planted fault, the pictures. (The whole demo runs in the suite of evidence.)"""
+
+from __future__ import annotations
+
+import pytest
+
+from minires.cli import main
+from minires.commands import gradcheck as command
+from minires.gradcheck import CATALOGUE
+
+
+def test_list(capsys):
+    assert main(["gradcheck", "--list"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{len(CATALOGUE)} typical faults" in printed and "conv2d:dx-kernel-not-flipped" in printed
+
+
+def test_a_planted_fault_is_shown_to_be_caught(capsys):
+    assert main(["gradcheck", "--fault", "batchnorm:dx-mean-path-missing"]) == 1
+    printed = capsys.readouterr().out
+    assert "diagnosis: batchnorm:dx-mean-path-missing" in printed
+    assert "the fault was caught and named" in printed
+
+
+def test_an_unknown_fault_gets_a_suggestion(capsys):
+    assert main(["gradcheck", "--fault", "relu:gate-from-x"]) == 2
+    assert "did you mean relu:gate-from-dy" in capsys.readouterr().err
+
+
+def test_plot(tmp_path, capsys):
+    assert main(["gradcheck", "--plot", str(tmp_path / "v.png")]) == 0
+    assert (tmp_path / "v.png").read_bytes()[:4] == b"\x89PNG"
+    assert "predicted best step" in capsys.readouterr().out
+
+
+def test_the_demo_exits_with_1_if_anything_fails(monkeypatch, capsys):
+    from minires.gradcheck import check_op
+
+    def two_checks(seed):
+        x = [[1.0, 2.0, 3.0]] * 4
+        yield "right", lambda: check_op(lambda x: (x**2, x), lambda dy, x: 2 * x * dy, x_array(x))
+        yield "wrong", lambda: check_op(lambda x: (x**2, x), lambda dy, x: x * dy, x_array(x))
+
+    def x_array(x):
+        import numpy as np
+
+        return np.array(x)
+
+    monkeypatch.setattr(command, "_checks", two_checks)
+    assert main(["gradcheck"]) == 1
+    assert "1 of 2 pass" in capsys.readouterr().out
+    monkeypatch.setattr(command, "_checks", lambda seed: list(two_checks(seed))[:1])
+    assert main(["gradcheck"]) == 0
+
+
+@pytest.mark.parametrize("section", ["ops", "layers"])
+def test_the_demo_covers_everything(section):
+    from minires import nn
+    from minires.gradcheck.definitions import DEFINITIONS
+
+    names = [name for name, _ in command._checks(0)]
+    if section == "ops":
+        assert set(DEFINITIONS) <= set(names)
+    else:
+        layers = {n for n, found in vars(nn).items() if isinstance(found, type) and issubclass(found, nn.Layer)}
+        without_gradient = {"Layer", "ResidualBlock", "Subsample", "Identity", "Sequential", "ResNet"}
+        assert {n for n in layers - without_gradient if not any(n in name for name in names)} == set()
