@@ -80,10 +80,7 @@ class Minires(Engine):
         from minires import __version__
 
         found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-        blas = [
-            f"{pool['internal_api']} {pool['version']}, {pool.get('architecture', '?')} kernels"
-            for pool in found
-        ]
+        blas = [f"{pool['internal_api']} {pool['version']}, {pool.get('architecture', '?')} kernels" for pool in found]
         asked = [f"{name}={os.environ[name]}" for name in BLAS_SETTINGS if name in os.environ]
         facts = {"minires": __version__, "NumPy": np.__version__, "BLAS": "; ".join([*blas, *asked])}
         if self.xp is not np:
@@ -167,8 +164,10 @@ class Torch(Engine):
         super().__init__(device, threads)
         import torch
 
-        if device != "cpu" and not torch.cuda.is_available():
-            raise RuntimeError(f"this PyTorch ({torch.__version__}) finds no CUDA device")
+        if device != "cpu":
+            if not torch.cuda.is_available():
+                raise RuntimeError(f"this PyTorch ({torch.__version__}) finds no CUDA device")
+            torch.cuda.set_device(device)  # where events are recorded
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         self.torch, self.order = torch, torch.contiguous_format

@@ -77,12 +77,7 @@ def engines_for(device: str) -> list[str]:
 
 
 def measure(
-    cases: Sequence[Case],
-    *,
-    device: str,
-    threads: int,
-    effort: Effort,
-    report: Callable[[str, int, int], None],
+    cases: Sequence[Case], *, device: str, threads: int, effort: Effort, report: Callable[[str, int, int], None]
 ) -> Run:
     """Times every case with every engine, then memory. `report(what, done, of)` is told before each piece of work.
 

@@ -99,9 +99,7 @@ class _Share:
         self.flops = 0
 
     def add(self, product: Product) -> None:
-        a, b, out = (
-            o.on(block) for o, block in zip((product.a, product.b, product.out), self.blocks, strict=True)
-        )
+        a, b, out = (o.on(block) for o, block in zip((product.a, product.b, product.out), self.blocks, strict=True))
         self.products.append((a, b, out))
         self.flops += product.flops
 

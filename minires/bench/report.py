@@ -90,13 +90,9 @@ def _time_columns() -> list[Column]:
     ]
     for name, engine in ENGINES.items():
         if engine.slow:
-            columns.append(
-                (f"{_short(name)} ÷ minires", lambda r, name=name: _spread(r.ratio(name, "minires")))
-            )
+            columns.append((f"{_short(name)} ÷ minires", lambda r, name=name: _spread(r.ratio(name, "minires"))))
         elif name != "minires":
-            columns.append(
-                (f"minires ÷ {_short(name)}", lambda r, name=name: _spread(r.ratio("minires", name)))
-            )
+            columns.append((f"minires ÷ {_short(name)}", lambda r, name=name: _spread(r.ratio("minires", name))))
     return columns
 
 
@@ -118,13 +114,7 @@ def _short(name: str) -> str:
 
 
 def _ms(seconds: float) -> str:
-    return (
-        ABSENT
-        if math.isnan(seconds)
-        else f"{1000 * seconds:.3g}"
-        if seconds < 0.1
-        else f"{1000 * seconds:.0f}"
-    )
+    return ABSENT if math.isnan(seconds) else f"{1000 * seconds:.3g}" if seconds < 0.1 else f"{1000 * seconds:.0f}"
 
 
 def _spread(ratio: tuple[float, float, float]) -> str:
@@ -178,13 +168,7 @@ def as_json(run: Run, threads: int, device: str) -> str:
         | {"median_seconds": {name: result.median(name) for name in result.seconds}}
         for result in run.results
     ]
-    facts = {
-        "date": today(),
-        "machine": machine(),
-        "threads": threads,
-        "device": device,
-        "versions": run.facts,
-    }
+    facts = {"date": today(), "machine": machine(), "threads": threads, "device": device, "versions": run.facts}
     return json.dumps(facts | {"cases": cases, "notes": run.notes}, indent=1) + "\n"
 
 

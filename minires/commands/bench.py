@@ -9,14 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minires.commands import (
-    CommandError,
-    add_device_argument,
-    add_seed_argument,
-    console,
-    output_folder,
-    whole_number,
-)
+from minires.commands import CommandError, add_device_argument, add_seed_argument, console, output_folder, whole_number
 
 if TYPE_CHECKING:
     from minires.bench.report import Table
@@ -61,16 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="turns of each engine, fewer where they take long (default: 9); steps of a profile (default: 9)",
     )
+    parser.add_argument("--quick", action="store_true", help="resnet20 at batch 128 and the layers, few turns")
+    parser.add_argument("--profile", action="store_true", help="instead: time of each layer of a training step")
     parser.add_argument(
-        "--quick", action="store_true", help="resnet20 at batch 128 and the layers, few turns"
-    )
-    parser.add_argument(
-        "--profile", action="store_true", help="instead: time of each layer of a training step"
-    )
-    parser.add_argument(
-        "--epoch",
-        action="store_true",
-        help="instead: an epoch of resnet20 on 50,000 images, foretold and timed",
+        "--epoch", action="store_true", help="instead: an epoch of resnet20 on 50,000 images, foretold and timed"
     )
     parser.add_argument("--images", type=whole_number(1), metavar="N", help="with --epoch: so many images")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
@@ -95,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         threads = args.threads or num_threads()
     except ValueError as error:
         raise CommandError(str(error)) from None
-    os.environ["MINIRES_NUM_THREADS"] = str(threads)
+    os.environ["MINIRES_NUM_THREADS"] = str(threads)  # for --profile and --epoch, which run in this process
     if args.epoch:
         return _epoch(args, threads)
     if args.profile:
@@ -166,9 +153,7 @@ def _epoch(args: argparse.Namespace, threads: int) -> int:
 
     images, out = args.images or IMAGES, console()
     if images < AFTER * BATCH:
-        raise CommandError(
-            f"--images is {images}; the forecast takes {AFTER} steps of {BATCH}: {AFTER * BATCH}"
-        )
+        raise CommandError(f"--images is {images}; the forecast takes {AFTER} steps of {BATCH}: {AFTER * BATCH}")
     said: list[float] = []
     with _progress() as told:
 

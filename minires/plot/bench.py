@@ -78,6 +78,4 @@ def _label(ax: Axes, x: float, ends: list[tuple[float, str, str]]) -> None:
     step, lowest = LABEL_HEIGHT * ax.get_ylim()[1], -math.inf
     for y, text, color in sorted(ends):
         lowest = max(y, lowest + step)
-        ax.annotate(
-            text, (x, lowest), (7, 0), textcoords="offset points", va="center", color=color, fontsize=10
-        )
+        ax.annotate(text, (x, lowest), (7, 0), textcoords="offset points", va="center", color=color, fontsize=10)

@@ -27,6 +27,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(epoch, "fit", fit)
     monkeypatch.setattr(epoch.time, "perf_counter", lambda: now.time)
     monkeypatch.setattr(epoch, "BATCH", 4)
+    monkeypatch.setenv("MINIRES_NUM_THREADS", "2")  # the command sets it for its process
     return now
 
 

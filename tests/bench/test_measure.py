@@ -102,12 +102,7 @@ class _Stub:
 
 def test_engines_take_turns_and_one_that_fails_is_left_out():
     order = []
-    stubs = {
-        "minires": _Stub(0.5),
-        "torch": _Stub(0.04),
-        "dezero": _Stub(0.5, "prepare"),
-        "numpy-ml": _Stub(1, "run"),
-    }
+    stubs = {"minires": _Stub(0.5), "torch": _Stub(0.04), "dezero": _Stub(0.5, "prepare"), "numpy-ml": _Stub(1, "run")}
     for name, stub in stubs.items():
         stub.ask = lambda what, name=name, ask=stub.ask, **d: order.append((name, what)) or ask(what, **d)
     notes = []
