@@ -2,11 +2,15 @@
 
 import sys
 
-from minires import machine
+from minires.cli import main as run
+from minires.machine import keep_freed_memory
 
-machine.prepare()  # before anything loads NumPy
 
-from minires.cli import main  # noqa: E402
+def main() -> int:
+    """The command line in a process of its own."""
+    keep_freed_memory()
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

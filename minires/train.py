@@ -156,7 +156,7 @@ def evaluate(
     model.eval()
     sums = None
     for images, labels in batches(x, y, batch_size):
-        logits = model.forward(to_device(images, device))
+        logits = model.infer(to_device(images, device))
         labels = to_device(labels, device)
         found = _sums(logits, labels, SoftmaxCrossEntropy().forward(logits, labels))
         sums = found if sums is None else sums + found

@@ -1,6 +1,7 @@
-"""`minires.machine` speaks to OpenBLAS before NumPy is loaded, and never over the user's head."""
+"""`minires.machine` changes how the process keeps memory, and never over the user's head."""
 
-import os
+import platform
+import resource
 import subprocess
 import sys
 
@@ -9,39 +10,42 @@ import pytest
 from minires import machine
 
 SCRIPT = """
-import sys
-from minires import machine
-assert "numpy" not in sys.modules, "NumPy was loaded before its kernels could be chosen"
-machine.prepare()
-import os
-print(os.environ.get("OPENBLAS_CORETYPE", "unset"))
+import resource, sys
+import numpy as np
+from minires.machine import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+def step():
+    arrays = [np.ones(2**19, np.float32) for _ in range(16)]
+    arrays.clear()
+for _ in range(3):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
-
-def coretype(**environment: str) -> str:
-    env = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"} | environment
-    run = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, check=True)
-    return run.stdout.strip()
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
 
 
-def test_what_the_user_set_wins():
-    assert coretype(OPENBLAS_CORETYPE="Haswell") == "Haswell"
+def page_faults(how: str) -> int:
+    run = subprocess.run([sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, check=True)
+    return int(run.stdout)
 
 
-def test_kernels_are_named_only_where_they_apply():
-    expected = "SkylakeX" if sys.platform == "linux" and machine._is_amd_with_avx512() else "unset"
-    assert coretype() == expected
+@glibc
+def test_kept_memory_is_not_asked_for_again():
+    pages = 5 * 16 * 2**21 // resource.getpagesize()
+    assert page_faults("keep") < pages / 100, "freed arrays should be reused without new pages"
 
 
-@pytest.mark.parametrize(
-    ("vendor", "flags", "applies"),
-    [
-        ("AuthenticAMD", "avx2 avx512f avx512bw avx512dq avx512vl avx512cd", True),
-        ("AuthenticAMD", "avx2 avx512f", False),
-        ("GenuineIntel", "avx2 avx512f avx512bw avx512dq avx512vl avx512cd", False),
-    ],
-)
-def test_which_processors_they_are_named_for(monkeypatch, vendor, flags, applies):
-    cpu = f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\nbugs\t\t: none\n"
-    monkeypatch.setattr(machine.Path, "read_text", lambda self: cpu)
-    assert machine._is_amd_with_avx512() is applies
+@glibc
+def test_what_the_environment_says_wins(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "0")
+    assert machine.keep_freed_memory() is False
+
+
+def test_other_systems_are_left_alone(monkeypatch):
+    monkeypatch.setattr(machine.sys, "platform", "darwin")
+    assert machine.keep_freed_memory() is False

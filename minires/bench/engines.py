@@ -108,7 +108,7 @@ class Minires(Engine):
 
         x, _ = case.arrays()
         x, model = self.xp.asarray(x), nn.resnet(case.depth).to(self.device).eval()
-        return lambda: model.forward(x)
+        return lambda: model.infer(x)
 
     def layers(self, case: Case) -> Step:
         from minires import nn

@@ -20,7 +20,7 @@ from typing import Any
 from minires import machine
 
 if __name__ == "__main__":
-    machine.prepare()  # before anything loads NumPy, as `python -m minires` does; the same for every engine
+    machine.keep_freed_memory()  # as `python -m minires` does; the same for every engine
 
 from minires.bench.cases import Case
 from minires.bench.engines import ENGINES, Engine, Step

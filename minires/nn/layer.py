@@ -52,6 +52,7 @@ class Layer:
     """Names of attributes that hold arrays which are not learned, but saved: BatchNorm's running statistics."""
 
     _cache: tuple[Any] | None = None
+    _remembers = True
     _observer: Callable[[str, Array, Array], None] | None = None
     _shape: tuple[int, ...] | None = None
 
@@ -60,7 +61,7 @@ class Layer:
     def forward(self, x: Array) -> Array:
         """x -> y; keeps what backward will need."""
         y, cache = self._forward(x)
-        self._cache = (cache,)
+        self._cache = (cache,) if self._remembers else None
         self._shape = y.shape
         if self._observer:
             self._observer("forward", x, y)
@@ -81,6 +82,17 @@ class Layer:
         if self._observer:
             self._observer("backward", dy, dx)
         return dx
+
+    def infer(self, x: Array) -> Array:
+        """forward(x) when no backward will follow: nothing is kept, which saves memory and, with it, time."""
+        layers = [layer for _, layer in self.named_layers()]
+        for layer in layers:
+            layer._remembers = False
+        try:
+            return self.forward(x)
+        finally:
+            for layer in layers:
+                layer._remembers = True
 
     def _forward(self, x: Array) -> tuple[Array, Any]:
         raise NotImplementedError

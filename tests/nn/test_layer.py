@@ -258,3 +258,14 @@ def test_print_shows_layers_output_shapes_and_parameters():
 def test_everything_can_be_printed(case):
     layer = case.make()
     assert type(layer).__name__ in f"{layer!r} {layer}" or isinstance(layer, nn.ResNet)
+
+
+def test_infer_gives_what_forward_gives_and_keeps_nothing():
+    model = nn.resnet(8, width=4, rng=1).eval()
+    x = np.random.default_rng(0).standard_normal((4, 3, 9, 7)).astype(np.float32)
+    y = model.forward(x)
+    assert np.array_equal(model.infer(x), y)
+    with pytest.raises(ValueError, match="forward"):
+        model.backward(y)
+    model.forward(x)
+    model.backward(y)  # and the next forward remembers again
