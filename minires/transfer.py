@@ -46,6 +46,7 @@ def compare_starts(
     lr: float = 0.05,
     batch_size: int = 128,
     seed: int = 0,
+    augmentation: Augmentation | None = None,
     frozen: bool = False,
 ) -> dict[str, History]:
     """Train the network of `weights` on `data` from He's initialization and from these weights (but the head).
@@ -71,7 +72,7 @@ def compare_starts(
             optimizer=optim.SGD(parameters, lr, weight_decay=1e-4),
             schedule=optim.Cosine(lr, steps),
             seed=seed,
-            augmentation=Augmentation(pad=4, flip=True),
+            augmentation=augmentation,
             frozen=kept,
         )
     return found

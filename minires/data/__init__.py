@@ -2,7 +2,7 @@
 
 from .batches import Augmentation, batches, count_batches
 from .cifar import load_cifar10, load_cifar10_test
-from .datasets import NAMES, find, load, load_test, recognize
+from .datasets import NAMES, data_root, find, load, load_test, recognize
 from .digits import load_digits
 from .split import DataError, Split, hold_out, normalize
 
@@ -13,6 +13,7 @@ __all__ = [
     "Split",
     "batches",
     "count_batches",
+    "data_root",
     "find",
     "hold_out",
     "load",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from minires.plot.style import COLORS, QUIET, caption, end_label, new_figure
 from minires.train import History
@@ -25,7 +26,7 @@ def draw_history(history: History, name: str) -> Figure:
             _curve(accuracy, epochs, [100 * a for a in history.column(f"{part}_accuracy")], part, COLORS[i])
         final = history.epochs[-1]["test_accuracy"]
         caption(accuracy, f"accuracy: {final:.2%} of the test images at the end", x="epoch", y="accuracy (%)")
-    loss.set_yscale("log")
+    _log_loss(loss)
     caption(loss, "loss (gray: single steps)", x="epoch", y="cross-entropy (nats)")
     return fig
 
@@ -38,12 +39,20 @@ def draw_comparison(runs: Mapping[str, History], title: str) -> Figure:
         epochs = history.column("epoch")
         _curve(loss, epochs, history.column("test_loss"), name, color)
         _curve(accuracy, epochs, [100 * a for a in history.column("test_accuracy")], name, color)
-    loss.set_yscale("log")
+    _log_loss(loss)
     caption(loss, "loss on the test images", x="epoch", y="cross-entropy (nats)")
     caption(accuracy, "accuracy on the test images", x="epoch", y="accuracy (%)")
     return fig
 
 
+def _log_loss(ax: Axes) -> None:
+    """A logarithmic axis with plain numbers: 0.3 and not 3 x 10^-1."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+
+
 def _curve(ax: Axes, x: list[float], y: list[float], name: str, color: str) -> None:
     ax.plot(x, y, color=color, marker="o" if len(x) < 40 else "", markersize=3)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     end_label(ax, x, y, name, color)

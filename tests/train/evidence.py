@@ -44,11 +44,11 @@ def mnist():
 
 def finetune():
     from minires.checkpoint import read_weights
-    from minires.data import load
+    from minires.data import Augmentation, load
     from minires.transfer import compare_starts
 
     weights = read_weights(SHARED / "pretrained" / "resnet20-cifar10.safetensors")
-    runs = compare_starts(weights, load("cifar10", SHARED), epochs=3, lr=0.05, seed=0)
+    runs = compare_starts(weights, load("cifar10", SHARED), epochs=3, augmentation=Augmentation(4, flip=True))
     print(
         "| start | " + " | ".join(f"test accuracy after epoch {e}" for e in (1, 2, 3)) + " |\n| --- | --- | --- | --- |"
     )
