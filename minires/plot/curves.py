@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from minires.plot.style import COLORS, QUIET, caption, end_label, new_figure
 from minires.train import History
@@ -48,8 +48,9 @@ def draw_comparison(runs: Mapping[str, History], title: str) -> Figure:
 def _log_loss(ax: Axes) -> None:
     """A logarithmic axis with plain numbers: 0.3 and not 3 x 10^-1."""
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
-    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _curve(ax: Axes, x: list[float], y: list[float], name: str, color: str) -> None:
