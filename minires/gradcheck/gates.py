@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires import ops
-from minires.backend import Array
+from minires.backend import Array, to_numpy
 from minires.nn.layer import Layer
 from minires.nn.layers import LeakyReLU, MaxPool2d, ReLU
 
@@ -80,10 +80,10 @@ class Watch:
         if direction != "forward":
             return
         if isinstance(layer, ReLU | LeakyReLU):
-            self.switches.append(relu_switch(x.copy()))
+            self.switches.append(relu_switch(to_numpy(x).copy()))
         elif isinstance(layer, MaxPool2d):
             window = {"kernel_size": layer.kernel_size, "stride": layer.stride, "padding": layer.padding}
-            self.switches.append(max_pool_switch(x, window))
+            self.switches.append(max_pool_switch(to_numpy(x), window))
 
 
 def crossed(here: list[Switch], *sides: list[Switch]) -> bool:

@@ -8,11 +8,12 @@ something fails, for the search: which layer, checked by itself, is wrong?
 from __future__ import annotations
 
 import copy
+from types import ModuleType
 
 import numpy as np
 
 from minires import nn
-from minires.backend import Array
+from minires.backend import Array, array_namespace, to_device, to_numpy
 from minires.gradcheck import identities
 from minires.gradcheck.check import Call, all_vacuous, check_method, few_values, run
 from minires.gradcheck.conduct import RULES
@@ -43,11 +44,11 @@ def check_layer(
 ) -> GradReport:
     """Checks dx and every parameter's gradient of a layer or block, in the mode (train, eval) it is in.
 
-    x: (N, ...) as the layer takes it. The check runs on a float64 copy; the layer itself is left alone. A layer that
-    is one op of `minires.ops` is also compared with that op's definition and with the catalogue of faults.
+    x: (N, ...) as the layer takes it. The check runs on a float64 copy, on the layer's device; the layer itself is left
+    alone. A layer that is one op of `minires.ops` is also compared with that op's definition and with the catalogue of faults.
     """
     check_method(method)
-    pair = LayerPair(layer)
+    pair = LayerPair(layer, x)
     (x, *_), notes = prepare_inputs((x,))
     like, options = _op_of(layer)
     if max_entries is None:
@@ -73,22 +74,27 @@ def check_model(
     at `max_entries` entries and along `directions` random directions. The model itself is left alone.
     """
     check_method(method)
-    pair = LayerPair(model, loss or nn.SoftmaxCrossEntropy(), labels)
+    pair = LayerPair(model, x, loss or nn.SoftmaxCrossEntropy(), labels)
     (x, *_), notes = prepare_inputs((x,))
     title = f"gradient check: {type(model).__name__} with {type(pair.loss).__name__}"
     return _check(pair, x, None, notes, title, (method, max_entries, directions, seed), None, {})
 
 
 class LayerPair:
-    """A layer (and a loss) as forward and backward functions of x and all parameters."""
+    """A layer (and a loss) as forward and backward functions of x and all parameters.
 
-    def __init__(self, layer: nn.Layer, loss: object | None = None, labels: Array | None = None) -> None:
+    The functions take and return arrays of the host; the passes in between run where the layer's arrays are (or, if it
+    has none, where x is). What looks into the layer, identities and the search for a fault, uses a copy on the host.
+    """
+
+    def __init__(self, layer: nn.Layer, x: Array, loss: object | None = None, labels: Array | None = None) -> None:
         self.loss, self.labels = copy.deepcopy(loss), labels
+        self.xp = _library(layer, x)
         self.copies = {
             "float64": copy.deepcopy(layer).astype(np.float64),
             "complex128": copy.deepcopy(layer).astype(np.complex128),
         }
-        self.layer = self.copies["float64"]
+        self.layer = self.copies["float64"] if self.xp is np else copy.deepcopy(self.copies["float64"]).to("cpu")
         self.states = [(path, name, g.bit_generator.state) for path, name, g in _generators(layer)]
         leaves = [sub for _, sub in layer.named_layers() if not any(True for _ in sub.children())]
         self.transparent = all(isinstance(leaf, KNOWN_LEAVES) for leaf in leaves)
@@ -105,19 +111,18 @@ class LayerPair:
     def forward(self, x: Array, *values: Array) -> tuple[Array, nn.Layer]:
         layer = self.copies[x.dtype.name]
         for parameter, value in zip(layer.parameters(), values, strict=True):
-            parameter.value = value
+            parameter.value = to_device(value, self.xp)
         self._rewind(layer)
         self.watch.switches = []
         with self.watch.on(layer):
-            y = layer.forward(x)
-        return (y if self.loss is None else self.loss.forward(y, self.labels)), layer
+            y = layer.forward(to_device(x, self.xp))
+        return to_numpy(y if self.loss is None else self.loss.forward(y, self.labels)), layer
 
     def backward(self, dy: Array | float, layer: nn.Layer) -> tuple[Array, ...]:
         layer.zero_grad()
-        if self.loss is not None:
-            dy = self.loss.backward() * dy
+        dy = to_device(dy, self.xp) if self.loss is None else self.loss.backward() * dy
         dx = layer.backward(dy)
-        return (dx, *(p.grad for p in layer.parameters()))
+        return (to_numpy(dx), *(to_numpy(p.grad) for p in layer.parameters()))
 
     def switches(self) -> list[Switch] | None:
         """Those of the last forward call; None if a layer may hide some."""
@@ -145,7 +150,7 @@ class LayerPair:
         self._rewind(self.layer)
         y = self.layer.forward(x)
         if self.loss is not None:
-            self.loss.forward(y, self.labels)
+            self.loss.forward(y, to_numpy(self.labels))
             dy = self.loss.backward() * dy
         self.layer.backward(dy)
 
@@ -154,6 +159,12 @@ class LayerPair:
         states = {(path, name): state for path, name, state in self.states}
         for path, name, generator in _generators(layer):
             generator.bit_generator.state = states[path, name]
+
+
+def _library(layer: nn.Layer, x: Array) -> ModuleType:
+    """The array library of the layer's parameters and buffers; of x, if it has none."""
+    own = next(iter(layer.state_dict().values()), x)
+    return array_namespace(own) if hasattr(own, "dtype") else np
 
 
 def _generators(layer: nn.Layer) -> list[tuple[str, str, np.random.Generator]]:
@@ -172,7 +183,7 @@ def _op_of(layer: nn.Layer) -> tuple[str | None, dict]:
         return "conv2d", window("stride", "padding", "dilation")
     if isinstance(layer, nn.BatchNorm2d):
         statistics = {} if layer.training else {"mean": layer.running_mean, "var": layer.running_var}
-        return "batchnorm", {"eps": layer.eps} | {k: v.astype(np.float64) for k, v in statistics.items()}
+        return "batchnorm", {"eps": layer.eps} | {k: to_numpy(v).astype(np.float64) for k, v in statistics.items()}
     if isinstance(layer, nn.MaxPool2d):
         return "max_pool2d", window("kernel_size", "stride", "padding")
     if isinstance(layer, nn.AvgPool2d):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minires.backend import Array
+from minires.backend import Array, to_numpy
 
 
 def prepare_inputs(inputs: Array | Sequence[Array | None]) -> tuple[list[Array | None], list[str]]:
@@ -32,7 +32,7 @@ def prepare_inputs(inputs: Array | Sequence[Array | None]) -> tuple[list[Array |
         if given is None:
             prepared.append(None)
             continue
-        array = np.asarray(given)
+        array = to_numpy(given) if hasattr(given, "dtype") else np.asarray(given)
         if array.dtype.kind in "iub":
             raise TypeError(
                 f"{name} holds whole numbers ({array.dtype}), which have no small steps: convert it, as in "

@@ -30,7 +30,7 @@ def test_an_unknown_fault_gets_a_suggestion(capsys):
 def test_plot(tmp_path, capsys):
     assert main(["gradcheck", "--plot", str(tmp_path / "v.png")]) == 0
     assert (tmp_path / "v.png").read_bytes()[:4] == b"\x89PNG"
-    assert "predicted best step" in capsys.readouterr().out
+    assert "best step predicted" in capsys.readouterr().out
 
 
 def test_the_demo_exits_with_1_if_anything_fails(monkeypatch, capsys):
