@@ -45,7 +45,8 @@ def check_layer(
     """Checks dx and every parameter's gradient of a layer or block, in the mode (train, eval) it is in.
 
     x: (N, ...) as the layer takes it. The check runs on a float64 copy, on the layer's device; the layer itself is left
-    alone. A layer that is one op of `minires.ops` is also compared with that op's definition and with the catalogue of faults.
+    alone. A layer that is one op of `minires.ops` is also compared with that op's definition and with the catalogue of
+    faults.
     """
     check_method(method)
     pair = LayerPair(layer, x)
@@ -120,7 +121,10 @@ class LayerPair:
 
     def backward(self, dy: Array | float, layer: nn.Layer) -> tuple[Array, ...]:
         layer.zero_grad()
-        dy = to_device(dy, self.xp) if self.loss is None else self.loss.backward() * dy
+        if self.loss is not None:
+            dy = self.loss.backward() * dy
+        elif not isinstance(dy, float):
+            dy = to_device(dy, self.xp)
         dx = layer.backward(dy)
         return (to_numpy(dx), *(to_numpy(p.grad) for p in layer.parameters()))
 
