@@ -21,7 +21,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -140,8 +140,20 @@ def fit(
         optimizer = SGD([parameter for parameter in model.parameters() if not _is_in(parameter.name, frozen)])
     optimizer.velocities = [to_device(velocity, device) for velocity in optimizer.velocities]
     run = _Run(
-        *(model, data, optimizer, schedule or Constant(optimizer.lr), epochs, batch_size, seed, augmentation),
-        *(tuple(frozen), device, log_every, None if folder is None else Path(folder), config or {}, report),
+        model=model,
+        data=data,
+        optimizer=optimizer,
+        schedule=schedule or Constant(optimizer.lr),
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        augmentation=augmentation,
+        frozen=tuple(frozen),
+        device=device,
+        log_every=log_every,
+        folder=None if folder is None else Path(folder),
+        config=config or {},
+        report=report,
     )
     if run.folder is not None:
         run.open_folder(resume)
@@ -189,6 +201,10 @@ def _sums(logits: Array, labels: Array, loss: Array) -> Array:
 
 def _is_in(name: str, layers: Sequence[str]) -> bool:
     return any(name == layer or name.startswith(f"{layer}.") for layer in layers)
+
+
+PLACE = ("epoch", "batch", "images", "loss_sum", "correct", "seconds")
+"""Where a run is: attributes of `_Run` that a checkpoint holds as they are."""
 
 
 @dataclass
@@ -242,7 +258,8 @@ class _Run:
                 while self.epoch < self.epochs:
                     self.run_epoch(caught)
         except TrainingDiverged:
-            self.write_history()
+            with suppress(OSError):  # the exception has the history, too
+                self.write_history()
             raise
 
     def run_epoch(self, caught: list[int]) -> None:
@@ -294,7 +311,7 @@ class _Run:
     def remember(self) -> None:
         """Keep the weights of a moment when the loss was looked at, where the steps after it go unseen."""
         if self.log_every > 1:
-            self.before = self.batch, self.arrays(), self.generator_states()
+            self.before = self.batch, self.copies(), self.generator_states()
 
     def look_at_loss(self, x: Array, lr: float) -> None:
         """Fetch the sums, the one moment that waits for the device; note them, or raise TrainingDiverged."""
@@ -355,12 +372,16 @@ class _Run:
 
     # What a checkpoint holds
 
+    def copies(self) -> dict[str, Array]:
+        """Copies of weights and momentum, on the device: nothing waits for them."""
+        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {f"{part}/{name}": array for part in parts for name, array in parts[part].items()}
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Copies of weights and momentum, on the host."""
-        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        return {f"{part}/{name}": np.array(to_numpy(array)) for part in parts for name, array in parts[part].items()}
+        return {name: to_numpy(array) for name, array in self.copies().items()}
 
-    def set_arrays(self, arrays: Mapping[str, np.ndarray], generators: Mapping[str, Any]) -> None:
+    def set_arrays(self, arrays: Mapping[str, Array], generators: Mapping[str, Any]) -> None:
         """The reverse of `arrays` and `generator_states`, in place."""
         for part, owner in (("model", self.model), ("optimizer", self.optimizer)):
             prefix = f"{part}/"
@@ -381,8 +402,6 @@ class _Run:
     def generator_states(self) -> dict[str, Any]:
         return {name: generator.bit_generator.state for name, generator in self.generators()}
 
-    PLACE = ("epoch", "batch", "images", "loss_sum", "correct", "seconds")
-
     def save(self) -> None:
         """A checkpoint and history.json. What cannot be written is a warning: the weights are still in memory."""
         if self.folder is None:
@@ -395,17 +414,17 @@ class _Run:
 
     def write_checkpoint(self) -> Path:
         state = {
-            **{name: getattr(self, name) for name in self.PLACE},
+            **{name: getattr(self, name) for name in PLACE},
             "generators": self.generator_states(),
             "history": asdict(self.history),
             "config": self.settings(),
-            "versions": _versions(),
+            "versions": self.versions(),
         }
         return checkpoint.save_checkpoint(self.folder, self.step, self.arrays(), state)
 
     def write_history(self) -> None:
         if self.folder is not None:
-            content = {"config": self.settings(), "versions": _versions(), **asdict(self.history)}
+            content = {"config": self.settings(), "versions": self.versions(), **asdict(self.history)}
             atomic_write_text(self.folder / "history.json", json.dumps(content, indent=1, allow_nan=False))
 
     def settings(self) -> dict[str, Any]:
@@ -417,13 +436,27 @@ class _Run:
         weights = {"parameters": sum(parameter.value.size for parameter in self.model.parameters())}
         return json.loads(json.dumps({**own, **described, **data, **weights, **self.config}))
 
+    def versions(self) -> dict[str, str]:
+        """What else a run's last bits may depend on."""
+        return {
+            "minires": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "machine": platform.machine(),
+            "threads": str(num_threads()),
+            "device": str(self.device),
+        }
+
     # Starting, stopping, going on
 
     def open_folder(self, resume: bool) -> None:
         """Go on from the newest checkpoint, or write a first one: a folder that cannot be written shows now."""
         if resume:
-            _, arrays, state = checkpoint.load_checkpoint(self.folder)
-            self.restore(arrays, state)
+            path, arrays, state = checkpoint.load_checkpoint(self.folder)
+            try:
+                self.restore(arrays, state)
+            except (KeyError, TypeError) as error:
+                raise checkpoint.CheckpointError(f"{path}: is no checkpoint of a run ({error!r})") from error
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         if checkpoint.checkpoints(self.folder):
@@ -432,18 +465,18 @@ class _Run:
         self.write_history()
 
     def restore(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
-        """Take over a checkpoint. Raises SettingsDiffer, or CheckpointError where something is missing in it."""
+        """Take over a checkpoint. Raises SettingsDiffer; KeyError and the like where something is missing in it."""
         if state.get("config") != self.settings():
             raise SettingsDiffer(state.get("config", {}), self.settings())
-        if state["versions"] != _versions():
+        if state["versions"] != self.versions():
             warnings.warn(
-                f"the run was started with {state['versions']}, goes on with {_versions()}: "
+                f"the run was started with {state['versions']}, goes on with {self.versions()}: "
                 "it may end with other last bits",
                 stacklevel=2,
             )
         self.set_arrays(arrays, state["generators"])
         self.history = History(**state["history"])
-        for name in self.PLACE:
+        for name in PLACE:
             setattr(self, name, state[name])
 
     def stop(self, signum: int) -> NoReturn:
@@ -462,17 +495,6 @@ def _describe(value: Any) -> str | None:
     if value is None or is_dataclass(value):
         return value and repr(value)
     return getattr(value, "__qualname__", type(value).__qualname__)
-
-
-def _versions() -> dict[str, str]:
-    """What a run's last bits may depend on."""
-    return {
-        "minires": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-        "threads": str(num_threads()),
-    }
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from minires import nn, optim
-from minires.checkpoint import CheckpointError, checkpoints, save_checkpoint
+from minires.checkpoint import CheckpointError, checkpoints, read, save_checkpoint
 from minires.data import Augmentation, Split, load_digits
 from minires.train import SettingsDiffer, TrainingDiverged, TrainingInterrupted, evaluate, first_nonfinite, fit
 
@@ -116,6 +116,16 @@ def test_looking_at_the_loss_less_often_changes_no_weight():
     assert bits(one) == bits(five) and seen == [21, 6]
 
 
+def test_the_device_is_waited_for_once_a_look(monkeypatch):
+    """Whatever leaves the device passes `to_numpy`: the two sums at each look at the loss and at each test, no more."""
+    import minires.train as module
+
+    waits, real = [], module.to_numpy
+    monkeypatch.setattr(module, "to_numpy", lambda x: waits.append(np.shape(x)) or real(x))
+    history = train(small_model(), log_every=7, epochs=2)
+    assert len(history.steps) == 2 and waits == [(2,)] * 4
+
+
 @pytest.mark.parametrize("make", [small_model, dropping_model])
 @pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 1), (signal.SIGTERM, 10), (signal.SIGINT, 14)])
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, make, number, step):
@@ -163,10 +173,12 @@ def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(tmp_path):
         train(small_model(), tmp_path / "run", epochs=1)
     with pytest.raises(CheckpointError, match="no checkpoint"):
         train(small_model(), tmp_path / "empty", resume=True)
-    (tmp_path / "foreign").mkdir()
-    save_checkpoint(tmp_path / "foreign", 3, {}, {"mine": 1})
-    with pytest.raises((SettingsDiffer, CheckpointError)):
-        train(small_model(), tmp_path / "foreign", resume=True)
+    newest = checkpoints(tmp_path / "run")[0]
+    _, state = read(newest)
+    for wrong in ({"mine": 1}, {"config": state["config"]}, {**state, "history": 3}):
+        save_checkpoint(tmp_path / "run", 99, {}, wrong)
+        with pytest.raises((SettingsDiffer, CheckpointError, ValueError)):
+            train(small_model(), tmp_path / "run", epochs=1, resume=True)
 
 
 def test_history_is_valid_json_at_every_moment(tmp_path):
