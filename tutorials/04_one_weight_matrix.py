@@ -98,7 +98,7 @@ assert check_initializer(tails_cut, shape, he).verdict == "variance 0.774 of the
 # %% [markdown]
 # ## Zero, and every other constant: symmetry
 # With equal weights all units of a layer compute the same, so they receive the same gradient and stay equal for
-# ever. The layer has one unit, as far as anybody can tell. Randomness is there to break this symmetry, not to add noise.
+# ever. The layer has one unit, as far as anybody can tell. Randomness is there to break this symmetry.
 # %%
 net = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).astype(np.float64)
 init.initialize(net, weight=init.Constant(0.3))
