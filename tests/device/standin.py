@@ -280,6 +280,8 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"
     _symbol = getattr(operator, f"{_name}_" if _name in ("and", "or") else _name)
     _both = _binary(_symbol)
     for _prefix, _method in zip(("", "r", "i"), _both, strict=True):
+        if _prefix + _name == "imatmul":  # which CuPy has not
+            continue
         setattr(DeviceArray, f"__{_prefix}{_name}__", _method)
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(DeviceArray, f"__{_name}__", _binary(getattr(operator, _name))[0])
