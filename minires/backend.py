@@ -8,6 +8,7 @@ otherwise compute `cupy.sum(numpy_array)` on the host without a word.)
 
 from __future__ import annotations
 
+import re
 import sys
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -49,9 +50,7 @@ def _namespace_of(array: Array) -> ModuleType:
         return sys.modules["cupy"]
     if hasattr(array, "__array_namespace__"):
         return array.__array_namespace__()
-    raise TypeError(
-        f"expected a NumPy or CuPy array, got {type(array).__name__}: wrap it, as in np.asarray(x)"
-    )
+    raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}: wrap it, as in np.asarray(x)")
 
 
 def device_namespace(device: str | ModuleType) -> ModuleType:
@@ -63,14 +62,12 @@ def device_namespace(device: str | ModuleType) -> ModuleType:
         return device
     if device == "cpu":
         return np
-    if device.partition(":")[0] != "cuda":
+    if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d+)?", device):
         raise ValueError(f'device is {device!r}; expected "cpu", "cuda" or "cuda:1"')
     try:
         import cupy
     except ImportError as error:
-        raise RuntimeError(
-            'device "cuda" needs CuPy, which is not installed: pip install "minires[cuda13]"'
-        ) from error
+        raise RuntimeError('device "cuda" needs CuPy, which is not installed: pip install "minires[cuda13]"') from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:

@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        return _fail(name, str(error), 1)
+    except (OSError, MemoryError) as error:
+        return _fail(name, str(error) or "out of memory", 1)
     except KeyboardInterrupt:
         return _fail(name, "stopped", 130)
 

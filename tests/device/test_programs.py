@@ -48,6 +48,17 @@ def test_a_loss_that_is_not_finite_stops_a_run_there_too(digits):
         fit(broken, namespace, log_every=3)
 
 
+def test_out_of_memory_names_the_batch_size_and_what_to_try(digits, monkeypatch):
+    """CuPy's OutOfMemoryError is a MemoryError, as the stand-in's is here."""
+
+    def full(*args, **options):
+        raise MemoryError("out of memory allocating 2,147,483,648 bytes")
+
+    monkeypatch.setattr(namespace, "matmul", full)
+    with pytest.raises(MemoryError, match=rf"batch size is {BATCH}: try half of"):
+        fit(digits, namespace)
+
+
 def test_evaluate(digits):
     model = nn.resnet(8, width=4, in_channels=1)
     expected = train.evaluate(model, digits.x_test, digits.y_test)
