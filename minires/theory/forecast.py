@@ -22,10 +22,12 @@ from minires import nn
 from minires.backend import to_numpy
 from minires.init.distributions import Initializer
 from minires.theory.predict import predict
-from minires.theory.report import Row
+from minires.theory.report import Row, SignalReport
 
 FADED, FLOODED = 1e-3, 1e3
 """A signal has died (exploded) where its rms is so many times what it was at the start of its way."""
+
+STATIONS = ("ReLU", "LeakyReLU", "Tanh", "Sigmoid", "Linear")
 
 ALIKE = "all units stay alike"
 
@@ -65,11 +67,18 @@ def forecast(model: nn.Layer, input_shape: Sequence[int]) -> Forecast:
         return Forecast(ALIKE, [], [])
     law = _AsDrawn(tuple((shape, float(np.mean(np.square(v, dtype=float)))) for shape, v in weights.items()))
     with np.errstate(all="ignore"):  # signals that explode do so here as well
-        rows = [row for row in predict(model, input_shape, weight=law) if row.kind in ("ReLU", "Linear")]
+        return read(predict(model, input_shape, weight=law))
+
+
+def read(predicted: SignalReport) -> Forecast:
+    """The forecast that a prediction amounts to."""
+    rows = [row for row in predicted if row.kind in STATIONS]
+    lawless = [row.note for row in predicted if row.note and row.kind in ("Conv2d", "Linear")]
     unit = _softmax_gradient(rows[-1]) if rows else 1.0
     activations = [(row.path, _root(row.forward.mean)) for row in rows]
     gradients = [(row.path, unit * _root(row.gradient_out.mean)) for row in rows]
-    return Forecast(_verdict(activations, gradients), activations, gradients)
+    verdict = f"no forecast: {lawless[0]}" if lawless else _verdict(activations, gradients)
+    return Forecast(verdict, activations, gradients)
 
 
 def departure(values: Iterable[float], start: float) -> tuple[str, int] | None:

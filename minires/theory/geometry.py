@@ -160,6 +160,14 @@ class ConvGeometry(NamedTuple):
         k4 = _pair_axis(np.asarray(kernel).reshape(h, w, h, w), self.height, 0)
         return _pair_axis(k4, self.width, 1).reshape(ho * wo, ho * wo)
 
+    def pair_row_sums(self, kernel: np.ndarray) -> np.ndarray:
+        """(H*W, H*W) -> (Ho*Wo,): the row sums of `pair(kernel)`, without making it."""
+        rows, columns = _taps_as_matrices(self.height), _taps_as_matrices(self.width)
+        inside = np.einsum("tih,ujw->tuhw", rows, columns, optimize=True)  # pixels that each tap reads
+        sums = np.asarray(kernel) @ inside.reshape(self.taps, -1).T.astype(kernel.dtype)
+        by_tap = sums.astype(float).reshape(*self.image, len(rows), len(columns))
+        return np.einsum("tih,hwtu,ujw->ij", rows, by_tap, columns, optimize=True).ravel()
+
     def per_tap(self, q: np.ndarray, g: np.ndarray) -> np.ndarray:
         """(H, W), (Ho, Wo) -> (kh, kw): sum over outputs i of g(i) q(pixel of i by tap t): a weight gradient's law."""
         rows = _taps_as_matrices(self.height)
@@ -168,18 +176,20 @@ class ConvGeometry(NamedTuple):
 
 
 def _pair_axis(kernel: np.ndarray, axis: Axis, position: int) -> np.ndarray:
-    """Sum over the taps of one axis, on array axes ``position`` and ``position + 2``, by slices of a padded copy."""
-    last = int(axis.source[-1, -1])
-    before, after = axis.padding, max(0, last - axis.size + 1)
-    widths = [(before, after) if a in (position, position + 2) else (0, 0) for a in range(4)]
-    padded = np.pad(kernel, widths)
-    total = 0.0
+    """Sum over the taps of one axis, on array axes ``position`` and ``position + 2``; each tap's outputs in range."""
+    shape = list(kernel.shape)
+    shape[position] = shape[position + 2] = axis.outputs
+    total = np.zeros(shape, kernel.dtype)
     for t in range(axis.kernel):
-        start = t * axis.dilation
-        taken = slice(start, start + (axis.outputs - 1) * axis.stride + 1, axis.stride)
-        index = [slice(None)] * 4
-        index[position] = index[position + 2] = taken
-        total = total + padded[tuple(index)]
+        outputs = np.flatnonzero(axis.inside[:, t])
+        if not len(outputs):
+            continue
+        first, last = int(outputs[0]), int(outputs[-1])
+        read, written = [slice(None)] * 4, [slice(None)] * 4
+        source = slice(int(axis.source[first, t]), int(axis.source[last, t]) + 1, axis.stride)
+        read[position] = read[position + 2] = source
+        written[position] = written[position + 2] = slice(first, last + 1)
+        total[tuple(written)] += kernel[tuple(read)]
     return total
 
 

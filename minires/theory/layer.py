@@ -220,7 +220,7 @@ def activation_kernel(activation: Activation, q: np.ndarray, covariance: np.ndar
     Piecewise linear ones by the arc-cosine kernel, smooth ones by ``terms`` of the Hermite expansion; what is left out
     of the expansion is less than the last term over (1 - c), c the correlation.
     """
-    scale = np.sqrt(q)
+    scale = np.sqrt(q).astype(covariance.dtype)
     norm = np.multiply.outer(scale, scale)
     cosine = np.clip(covariance / np.where(norm > 0, norm, 1.0), -1.0, 1.0)  # a signal of zeros stays one
     if activation.homogeneous:

@@ -40,6 +40,7 @@ from minires.theory.walk import Floats
 
 _ALL_PAIRS = 64  # up to so many positions all eigenpairs, above the leading ones
 _LEADING = 32
+_DOUBLE = 256  # up to so many positions in double precision; above, single halves the memory and loses 1e-6
 _LOG_STEP = 0.1
 _LOG_T = np.arange(-23.0, 7.0, _LOG_STEP)  # t = e^s / E v: a trapezoid rule in s
 
@@ -54,12 +55,22 @@ class Signal(NamedTuple):
     def white_noise(cls, image: tuple[int, int], variance: float = 1.0) -> Signal:
         """Nothing common to different samples."""
         positions = image[0] * image[1]
-        return cls(np.full(positions, variance), np.zeros((positions, positions)))
+        dtype = np.float32 if positions > _DOUBLE else np.float64
+        return cls(np.full(positions, variance), np.zeros((positions, positions), dtype))
+
+    @property
+    def common(self) -> float:
+        """Mean of K over all pairs of positions: the square of a channel's average, averaged over channels."""
+        return float(self.kernel.mean(dtype=float))
 
     @property
     def variance(self) -> float:
         """Batch variance: E v of a BatchNorm here, without a convolution between."""
-        return float(self.q.mean() - self.kernel.mean())
+        return float(self.q.mean()) - self.common
+
+    def outline(self) -> Outline:
+        """The signal without K, which weighs 4 MB on a 32x32 map."""
+        return Outline(self.q, self.variance)
 
     def __add__(self, other: Signal) -> Signal:
         """Sum of independent zero-mean signals."""
@@ -67,11 +78,19 @@ class Signal(NamedTuple):
 
     def scaled(self, factor: float) -> Signal:
         """The signal times a constant whose square is `factor`."""
-        return Signal(self.q * factor, self.kernel * factor)
+        return self if factor == 1 else Signal(self.q * factor, self.kernel * float(factor))
 
     def subsampled(self, kept: np.ndarray) -> Signal:
         """The signal at the positions `kept` alone."""
         return Signal(self.q[kept], self.kernel[np.ix_(kept, kept)])
+
+
+class Outline(NamedTuple):
+    """What is kept of a signal for later: second moments and batch variance."""
+
+    q: Floats
+    variance: float
+    kernel: None = None
 
 
 class Normalized(NamedTuple):
@@ -91,7 +110,9 @@ class Normalized(NamedTuple):
 def conv(signal: Signal, geometry: ConvGeometry, gain: float = 2.0) -> Signal:
     """Output of a convolution with weights of variance gain/fan_in."""
     box = geometry.box(signal.q.reshape(geometry.image)).ravel()
-    return Signal(gain / geometry.taps * box, gain / geometry.taps * geometry.pair(signal.kernel))
+    kernel = geometry.pair(signal.kernel)
+    kernel *= gain / geometry.taps
+    return Signal(gain / geometry.taps * box, kernel)
 
 
 def conv_backward(energy: Floats, geometry: ConvGeometry, gain: float = 2.0) -> Floats:
@@ -102,11 +123,11 @@ def conv_backward(energy: Floats, geometry: ConvGeometry, gain: float = 2.0) -> 
 
 def batchnorm(signal: Signal) -> Normalized:
     """BatchNorm of channels with Gaussian common maps."""
-    row = signal.kernel.mean(axis=1)
+    row = signal.kernel.mean(axis=1, dtype=float)
     center = float(row.mean())
     z = signal.q - 2 * row + center
-    c = signal.kernel - row[:, None]
-    c += center - row
+    c = signal.kernel - row[:, None].astype(signal.kernel.dtype)
+    c += (center - row).astype(c.dtype)
     v = float(z.mean())
     inverse_v, kernel = _random_scale(c, v)
     q = (z - np.diagonal(c)) * inverse_v + np.diagonal(kernel)
@@ -126,10 +147,19 @@ def relu(normalized: Normalized) -> Signal:
 def arc_cosine(q: Floats, c: Floats) -> Floats:
     """E relu(x) relu(y) of centered Gaussians, variances q(i), q(i') and covariance c(i, i') (Cho and Saul
     2009)."""
-    scale = np.sqrt(q)
+    scale = np.sqrt(q).astype(c.dtype)
     norm = np.multiply.outer(scale, scale)
-    cosine = np.clip(c / np.where(norm > 0, norm, 1.0), -1.0, 1.0)
-    return norm * (np.sqrt(1 - cosine**2) + cosine * (math.pi - np.arccos(cosine))) / (2 * math.pi)
+    cosine = np.divide(c, norm, out=np.zeros_like(norm), where=norm > 0)
+    np.clip(cosine, -1.0, 1.0, out=cosine)
+    sine = np.square(cosine)
+    np.sqrt(np.subtract(1, sine, out=sine), out=sine)
+    angle = np.arccos(cosine)
+    np.subtract(math.pi, angle, out=angle)
+    angle *= cosine
+    angle += sine
+    angle *= norm
+    angle /= 2 * math.pi
+    return angle
 
 
 def _random_scale(c: Floats, v: float) -> tuple[float, Floats]:
@@ -143,7 +173,9 @@ def _random_scale(c: Floats, v: float) -> tuple[float, Floats]:
     weight = _LOG_STEP * t * np.exp(-t * certain - 0.5 * np.log(spread).sum(axis=1))
     inverse_v = float(weight.sum())
     shares = eigenvalues * (weight @ (1 / spread)) - eigenvalues * inverse_v  # what C E[1/v] does not have
-    return inverse_v, inverse_v * c + (vectors * (len(c) * shares)) @ vectors.T
+    kernel = (vectors * (len(c) * shares).astype(c.dtype)) @ vectors.T
+    kernel += inverse_v * c
+    return inverse_v, kernel
 
 
 def _eigenpairs(c: Floats) -> tuple[Floats, Floats]:
@@ -157,9 +189,9 @@ def _eigenpairs(c: Floats) -> tuple[Floats, Floats]:
     if positions <= _ALL_PAIRS:
         eigenvalues, vectors = np.linalg.eigh(c / positions)
     else:
-        start = np.random.default_rng(0).standard_normal((positions, _LEADING))
+        start = np.random.default_rng(0).standard_normal((positions, _LEADING)).astype(c.dtype)
         basis, _ = np.linalg.qr(c @ start)
         image = c @ basis
         eigenvalues, turn = np.linalg.eigh(basis.T @ image / positions)
         vectors = basis @ turn
-    return np.clip(eigenvalues, 0.0, None), vectors
+    return np.clip(eigenvalues.astype(float), 0.0, None), vectors

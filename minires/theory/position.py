@@ -47,6 +47,7 @@ G+(i) qs^(i).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -153,7 +154,7 @@ def _report(
 ) -> PositionLaw:
     channels = [blocks[0].block.in_channels, *(b.block.out_channels for b in blocks)]
     totals = np.array([c * g.sum() for c, g in zip(channels, gradient_maps, strict=True)])
-    signals = [stream.signal for stream in streams]
+    signals = [*(block.arriving for block in blocks), streams[-1].signal]
     return PositionLaw(
         shapes=tuple((c, *size) for c, size in zip(channels, sizes, strict=True)),
         q=tuple(s.q.reshape(size) for s, size in zip(signals, sizes, strict=True)),
@@ -177,10 +178,8 @@ class _Classes(NamedTuple):
     def of(cls, *keys: np.ndarray) -> _Classes:
         """Positions are alike where all keys (P,) agree: integers exactly, others to five digits of their
         mean."""
-        rounded = [key if key.dtype.kind == "i" else np.round(1e5 * key / (key.mean() or 1)) for key in keys]
-        _, member, index = np.unique(
-            np.stack(rounded, axis=1), axis=0, return_index=True, return_inverse=True
-        )
+        rounded = [key if key.dtype.kind == "i" else np.round(1e4 * key / (key.mean() or 1)) for key in keys]
+        _, member, index = np.unique(np.stack(rounded, axis=1), axis=0, return_index=True, return_inverse=True)
         return cls(index.ravel(), member)
 
 
@@ -233,11 +232,15 @@ class Stream:
             populations.append(_start(self.grid, 1 - share, step.q))
         return Stream(self.grid, populations, [*kernels, step.kernel])
 
-    @cached_property
+    @property
+    def q(self) -> Floats:
+        """Second moment, pooled over channels."""
+        return sum(p.weight * self.grid.moment(p.walk, 2)[p.classes.index] for p in self.populations)
+
+    @property
     def signal(self) -> Signal:
-        """Second moment and cross-sample kernel, pooled over channels."""
-        q = sum(p.weight * self.grid.moment(p.walk, 2)[p.classes.index] for p in self.populations)
-        return Signal(q, self._kernel())
+        """Second moment and cross-sample kernel, pooled over channels; computed anew each time, for it is large."""
+        return Signal(self.q, self._kernel())
 
     def _kernel(self) -> Floats:
         coefficients = np.zeros(len(self.kernels))
@@ -247,11 +250,11 @@ class Stream:
                 total += p.weight * maps.arc_cosine(p.fresh, self.kernels[-1])
                 continue
             mean = self.grid.moment(p.walk, 1)[p.classes.index]
-            total += p.weight * np.multiply.outer(mean, mean)
+            total += np.multiply.outer(*2 * [(math.sqrt(p.weight) * mean).astype(total.dtype)])
             coefficients[-len(p.survivors) :] += p.weight * p.survivors.sum(axis=-1) ** 2
         for coefficient, kernel in zip(coefficients, self.kernels, strict=True):
             if coefficient:
-                total += coefficient * kernel
+                total += float(coefficient) * kernel
         return total
 
     def positive(self) -> float:
@@ -299,6 +302,7 @@ class BlockSignal:
         self.second = ConvGeometry.of(self.first.outputs, k, 1, p)
         self.shortcut = ConvGeometry.of(image, 1, block.stride)
         signal = stream.signal
+        self.arriving = signal.outline()
         first = maps.conv_batchnorm(signal, self.first)
         second = maps.conv_batchnorm(maps.relu(first), self.second)
         projection = maps.conv_batchnorm(signal, self.shortcut) if self.restarts else None
@@ -441,9 +445,7 @@ def _expect_before(block: BlockSignal, number: int, function: _Field) -> Floats:
     if block.restarts or number >= len(before):
         return function.values.zero[function.classes.index]
     classes = before[number].classes
-    return function.expect(
-        classes._replace(index=classes.index[block.kept]), before[number].walk, gated=False
-    )
+    return function.expect(classes._replace(index=classes.index[block.kept]), before[number].walk, gated=False)
 
 
 class ChainLaw(NamedTuple):

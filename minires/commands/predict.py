@@ -1,0 +1,146 @@
+"""`minires predict`: what an initializer does to a network, foretold layer by layer without running it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minires.commands import CommandError, add_seed_argument, console, initializer, whole_number
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from minires.nn import ResNet
+    from minires.theory.compare import ComparisonReport
+
+HELP = "foretell a network's signal, layer by layer, without running it"
+
+BATCH = 32
+"""Images in the batch: BatchNorm's laws and every spread depend on it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--model, --init, --input, --shortcut, --batchnorm, --measure, --plot, --seed."""
+    parser.add_argument(
+        "--model", default="resnet20", metavar="NAME", help="resnetN or plainN, N = 6n + 2 (default: resnet20)"
+    )
+    parser.add_argument(
+        "--init",
+        type=named_initializer,
+        nargs="+",
+        default=[named_initializer("he_normal")],
+        metavar="NAME",
+        help="initializers, e.g. he_normal xavier_uniform normal:0.01 (default: he_normal)",
+    )
+    parser.add_argument(
+        "--input",
+        type=image_shape,
+        default=(3, 32, 32),
+        metavar="CxHxW",
+        help="size of an image; its values are white noise (default: 3x32x32)",
+    )
+    parser.add_argument(
+        "--shortcut",
+        choices=("A", "B"),
+        default="A",
+        help="where the shape changes: A subsamples and pads, B projects (default: A)",
+    )
+    parser.add_argument(
+        "--batchnorm",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="BatchNorm after each convolution (default: yes)",
+    )
+    parser.add_argument(
+        "--measure", type=whole_number(1), metavar="R", help="run R networks as well and lay the two side by side"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the signal by layer into this PNG file")
+    add_seed_argument(parser)
+
+
+def named_initializer(text: str) -> tuple[str, object]:
+    """An argparse type: an initializer and what the user called it."""
+    return text, initializer(text)
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """An argparse type: "3x32x32" -> (3, 32, 32)."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no image size; expected channels x height x width as in 3x32x32")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: foretold, and measured within the laws where it was measured; 1: some layer departs from its law."""
+    from minires.theory import compare, measure, predict
+    from minires.theory.forecast import read
+
+    model, shape, screen = build(args), (BATCH, *args.input), console()
+    signals, departed = {}, 0
+    for name, law in args.init:
+        predicted = predict(model, shape, weight=law)
+        measured = None
+        if args.measure:
+            measured = measure(model, shape, seeds=args.measure, weight=law, rng=args.seed)
+            report = compare(predicted, measured)
+            departed += not report.ok
+        signals[name] = (predicted, measured)
+        screen.print(side_by_side(report, name) if measured else predicted.table())
+        if measured:
+            screen.print(f"{name}, measured: {report.verdict}", highlight=False)
+        screen.print(f"{name}, predicted: {read(predicted).verdict}", style="bold", highlight=False)
+    if args.plot:
+        _draw(args, signals)
+        screen.print(f"figure: {args.plot}", highlight=False)
+    return 1 if departed else 0
+
+
+COLUMNS = {"forward": "forward E y²", "gradient_out": "gradient E dy²", "weight_gradient": "E dW²"}
+
+
+def side_by_side(report: ComparisonReport, name: str) -> Table:
+    """Law and measured/law of the quantities that a reader asks for first; `str(report)` has them all."""
+    from rich.table import Table
+
+    table = Table(title=f"{name}, {report.networks} networks: law, measured/law", title_justify="left")
+    for title in ("layer", "kind"):
+        table.add_column(title, no_wrap=True)
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    found = {(c.path, c.quantity): c for c in report.comparisons}
+    for row, _ in report.rows:
+        numbers = [found.get((row.path, quantity)) for quantity in COLUMNS]
+        cells = [f"{c.predicted:.4g}, {1 + c.deviation:.3f}{'' if c.ok else ' !'}" if c else "-" for c in numbers]
+        table.add_row(row.path, row.kind, *cells, row.note or report.row_verdict(row.path))
+    return table
+
+
+def build(args: argparse.Namespace) -> ResNet:
+    """The network of the options; CommandError for a name or an image that makes none."""
+    from minires import nn
+    from minires.recipes import depth_of
+
+    try:
+        model = nn.resnet(
+            depth_of(args.model),
+            shortcut=args.shortcut if args.model.startswith("resnet") else None,
+            batchnorm=args.batchnorm,
+            in_channels=args.input[0],
+        )
+        model.output_shape((BATCH, *args.input))
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    return model
+
+
+def _draw(args: argparse.Namespace, signals: dict[str, tuple]) -> None:
+    from minires.plot.signal import Signal, draw_signals
+    from minires.plot.style import save
+
+    network = args.model + ("" if args.batchnorm else " without BatchNorm")
+    title = f"{network}: what the theory foretells" + (" and what comes" if args.measure else "")
+    save(draw_signals({name: Signal(*pair) for name, pair in signals.items()}, title), args.plot)

@@ -1,0 +1,126 @@
+"""Signals by layer: what the laws foretell as a line with a band, what was measured as points on top of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from minires.init import Initializer
+from minires.plot.style import COLORS, INK, QUIET, caption, new_figure
+from minires.theory.forecast import STATIONS
+from minires.theory.report import Quantity, Row, SignalReport
+from minires.theory.weights import family
+
+LAW, POINT = COLORS[0], COLORS[1]
+
+
+class Signal(NamedTuple):
+    """A prediction, a measurement, or both, of one model and start."""
+
+    predicted: SignalReport | None
+    measured: SignalReport | None = None
+
+
+def draw_signals(signals: Mapping[str, Signal], title: str, stations: Sequence[str] = STATIONS) -> Figure:
+    """A column for each named signal: rms of the activations above, of the gradients below, by layer, logarithmic.
+
+    stations: kinds of layers that are drawn. The band is where one network may lie: the law's own allowance and two
+    standard deviations. Small dots are single networks, large ones their mean (the root of the mean square).
+    """
+    width = min(4.2 + 3.8 * len(signals), 16)
+    fig, axes = new_figure(2, len(signals), size=(width, 6.4), title=title, sharex="col", sharey="row")
+    for column, (name, signal) in zip(axes.T, signals.items(), strict=True):
+        report = signal.predicted or signal.measured
+        paths = [row.path for row in report if row.kind in stations]
+        for ax, quantity in zip(column, ("forward", "gradient_out"), strict=True):
+            if signal.predicted is not None:
+                _line(ax, _rows(signal.predicted, paths), quantity)
+            if signal.measured is not None:
+                _points(ax, signal.measured, paths, quantity)
+            ax.set_yscale("log")
+        caption(column[0], name)
+        column[1].set_xlabel("layer", fontsize=11, color=INK)
+        column[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0, 0].set_ylabel("rms of the activations", fontsize=11, color=INK)
+    axes[1, 0].set_ylabel("rms of the gradients", fontsize=11, color=INK)
+    for row in axes:
+        _at_least_a_decade(row[0])
+    _legend(axes[0, -1], list(signals.values()))
+    return fig
+
+
+def _rows(report: SignalReport, paths: Sequence[str]) -> list[Row]:
+    wanted = set(paths)
+    return [row for row in report if row.path in wanted]
+
+
+def _line(ax: Axes, rows: Sequence[Row], quantity: str) -> None:
+    values: list[Quantity] = [getattr(row, quantity) for row in rows]
+    x = np.arange(1, len(rows) + 1)
+    mean = np.array([v.mean for v in values])
+    spread = np.nan_to_num([v.allowance + 2 * v.spread for v in values])
+    low, high = mean / (1 + spread), mean * (1 + spread)
+    ax.fill_between(x, _root(low), _root(high), color=LAW, alpha=0.18, linewidth=0)
+    ax.plot(x, _root(mean), color=LAW, linewidth=1.8)
+
+
+def _points(ax: Axes, report: SignalReport, paths: Sequence[str], quantity: str) -> None:
+    for number, path in enumerate(paths, 1):
+        each = _root(report.samples[path, quantity])
+        ax.plot(np.full(len(each), number), each, ".", color=POINT, markersize=2.5, alpha=0.35)
+    mean = [np.mean(report.samples[path, quantity]) for path in paths]
+    ax.plot(np.arange(1, len(paths) + 1), _root(mean), "o", color=POINT, markersize=4.5)
+
+
+def _root(mean_square: Any) -> np.ndarray:
+    """rms; what is 0 cannot be drawn on a logarithmic axis and is left out."""
+    values = np.asarray(mean_square, dtype=float)
+    return np.sqrt(np.where(values > 0, values, np.nan))
+
+
+def _at_least_a_decade(ax: Axes) -> None:
+    """Steady signals look steady: the axis spans a factor of 30 at least."""
+    low, high = ax.get_ylim()
+    middle = math.sqrt(low * high)
+    if high < 30 * low:
+        ax.set_ylim(middle / math.sqrt(30), middle * math.sqrt(30))
+
+
+def _legend(ax: Axes, signals: Sequence[Signal]) -> None:
+    """Two words above the right end, in the colors of what they name."""
+    words = [("theory", LAW)] if any(s.predicted for s in signals) else []
+    measured = [s.measured for s in signals if s.measured]
+    if measured:
+        count = measured[0].networks
+        words.append(("measured" if count == 1 else f"measured on {count} networks", POINT))
+    for line, (word, color) in enumerate(reversed(words)):
+        place = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "bottom"}
+        ax.annotate(word, (1, 1), (0, 5 + 15 * line), color=color, fontsize=11, **place)
+
+
+def draw_weights(laws: Mapping[str, tuple[Initializer, np.ndarray]], title: str) -> Figure:
+    """Histograms of samples against the density of the law they should come from; {name: (initializer, sample)}.
+
+    Laws whose entries are not independent (orthogonal) or not random show the histogram alone.
+    """
+    fig, axes = new_figure(1, len(laws), size=(min(1.5 + 3.2 * len(laws), 16), 3.6), title=title)
+    for ax, (name, (law, sample)) in zip(axes[0], laws.items(), strict=True):
+        values = np.asarray(sample, dtype=float).ravel()
+        ax.hist(values, bins=60, density=True, color=POINT, alpha=0.35, linewidth=0)
+        known = family(law, sample.shape)
+        sd = math.sqrt(law.variance(sample.shape))
+        if known is not None:
+            x = np.linspace(values.min(), values.max(), 400)
+            x = np.concatenate([[x[0] - 1e-3 * sd], x, [x[-1] + 1e-3 * sd]])
+            ax.plot(x, known.density(x, sd), color=LAW, linewidth=1.8)
+        caption(ax, f"{name}, {known.name if known else 'no density'}", x="weight")
+        ax.set_yticks([])
+        ax.axvline(0, color=QUIET, linewidth=0.8)
+    axes[0, 0].set_ylabel("density", fontsize=11, color=INK)
+    return fig

@@ -1,0 +1,75 @@
+"""`minires predict`: a table at once, a measurement beside it, a picture, and sentences for what makes no sense."""
+
+import re
+
+import numpy as np
+import pytest
+
+from minires import cli, init
+from minires.theory import predict
+
+
+def run(capsys, *arguments):
+    code = cli.main(["predict", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_a_prediction_alone(capsys):
+    code, out, _ = run(capsys, "--model", "resnet8", "--input", "1x8x8")
+    assert code == 0
+    assert "layer3.0.conv2" in out and "BatchNorm2d" in out
+    assert "he_normal, predicted: steady" in out
+
+
+def test_several_initializers_measured_and_drawn(capsys, tmp_path):
+    from matplotlib.image import imread
+
+    picture = tmp_path / "signal.png"
+    options = ("--model", "plain14", "--no-batchnorm", "--input", "1x8x8", "--measure", "3", "--plot", str(picture))
+    code, out, _ = run(capsys, *options, "--init", "he_normal", "normal:0.01")
+    assert code == 0
+    assert "he_normal, predicted: steady" in out
+    assert re.search(r"normal:0.01, predicted: dies by layer \d", out)
+    assert out.count("obey their laws (3 networks)") == 2
+    assert np.ptp(imread(picture)[..., :3]) > 0.5
+
+
+def test_a_departure_is_an_exit_code(capsys, monkeypatch):
+    """Laws of another initializer than the one that is measured."""
+    monkeypatch.setattr("minires.theory.predict", lambda model, x, weight: predict(model, x, weight=init.LeCunNormal()))
+    options = ("--model", "plain8", "--no-batchnorm", "--input", "1x8x8", "--measure", "16")
+    code, out, _ = run(capsys, *options)
+    assert code == 1
+    assert "is the first layer that departs" in out and "departs" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(("--model", "resnet21"), "expected resnetN or plainN"), (("--model", "vgg"), "expected resnetN or plainN")],
+)
+def test_a_model_that_there_is_not(capsys, arguments, sentence):
+    code, _, error = run(capsys, *arguments)
+    assert code == 2
+    assert sentence in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--input", "3x32"), "channels x height x width"),
+        (("--input", "0x8x8"), "channels x height x width"),
+        (("--init", "magic"), "no initializer"),
+        (("--measure", "0"), "at least 1"),
+    ],
+)
+def test_options_that_make_no_sense(capsys, arguments, sentence):
+    with pytest.raises(SystemExit) as stop:
+        run(capsys, *arguments)
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_constant_weights_have_no_forecast(capsys):
+    _, out, _ = run(capsys, "--model", "plain8", "--input", "1x8x8", "--init", "constant:0.1")
+    assert "no forecast: Constant weights are not random" in out
