@@ -35,9 +35,7 @@ def add_seed_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """--device NAME: where the arrays live. An unusable device ends the command before it starts."""
-    parser.add_argument(
-        "--device", type=device, default="cpu", help='"cpu", "cuda" or "cuda:1" (default: cpu)'
-    )
+    parser.add_argument("--device", type=device, default="cpu", help='"cpu", "cuda" or "cuda:1" (default: cpu)')
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -126,8 +124,8 @@ def output_folder(path: Path) -> Path:
 
 
 def console() -> Console:
-    """rich's console on stdout: the terminal's width, or 128 columns into a file or pipe, so that no table is cut."""
+    """rich's console on stdout: the terminal's width, or 140 columns into a file or pipe, so that no table is cut."""
     from rich.console import Console
 
     found = Console()
-    return found if found.is_terminal else Console(width=max(found.width, 128))
+    return found if found.is_terminal else Console(width=max(found.width, 140))

@@ -55,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="initializers to compare, e.g. he_normal normal:0.01 (its std) pretrained (weights that the command "
         f"trains first, on images that the others do not see); default: {' '.join(DEFAULT_STARTS)}",
     )
-    parser.add_argument(
-        "--depth", type=depth, default=20, metavar="N", help="weighted layers, 6n + 2 (default: 20)"
-    )
+    parser.add_argument("--depth", type=depth, default=20, metavar="N", help="weighted layers, 6n + 2 (default: 20)")
     parser.add_argument(
         "--epochs", type=whole_number(1), default=10, metavar="N", help="passes over the images (default: 10)"
     )
@@ -82,18 +80,14 @@ def start(text: str) -> tuple[str, Initializer | None]:
     try:
         return text, initializer(text)
     except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(
-            str(error).replace("there are ", f"there are {PRETRAINED}, ")
-        ) from None
+        raise argparse.ArgumentTypeError(str(error).replace("there are ", f"there are {PRETRAINED}, ")) from None
 
 
 def depth(text: str) -> int:
     """An argparse type: a depth that whole blocks make."""
     value = whole_number(8)(text)
     if (value - 2) % 6:
-        raise argparse.ArgumentTypeError(
-            f"{value} is no depth of these networks; expected 8, 14, 20, 26, ... (6n + 2)"
-        )
+        raise argparse.ArgumentTypeError(f"{value} is no depth of these networks; expected 8, 14, 20, 26, ... (6n + 2)")
     return value
 
 
@@ -211,7 +205,7 @@ def _cells(run: Run) -> list[str]:
     return [
         f"{list(run.signal.activations.values())[-1]:.2g}",
         f"{gradients[0] / gradients[-1]:.2g}",
-        "",
+        run.foreseen.verdict,
         str(run.signal),
         f"{run.losses[-1]:.3g}",
         "" if run.diverged else f"{run.accuracy:.1%}",
@@ -226,10 +220,7 @@ def to_csv(runs: Sequence[Run]) -> str:
     writer.writerow(["network", "initializer", "signal", "outcome", "quantity", "place", "layer", "value"])
     for run in runs:
         about = [run.case.network, run.case.name, str(run.signal), run.outcome]
-        for quantity, values in (
-            ("activation_rms", run.signal.activations),
-            ("gradient_rms", run.signal.gradients),
-        ):
+        for quantity, values in (("activation_rms", run.signal.activations), ("gradient_rms", run.signal.gradients)):
             for place, (layer, value) in enumerate(values.items(), 1):
                 writer.writerow([*about, quantity, place, layer, repr(value)])
         for epoch, loss in enumerate(run.losses):

@@ -7,7 +7,8 @@ the curves, are the legend.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from minires.comparison import CHANCE, NETWORKS, Run
+from minires.comparison import CHANCE, NETWORKS, Run, finite
 from minires.plot.style import COLORS, INK, QUIET, new_figure
 
 BLUE, RED, GREEN, PINK, ORANGE, SKY, GRAY = COLORS
@@ -57,12 +58,7 @@ def draw(runs: Sequence[Run]) -> Figure:
         ax.set_ylabel(what, fontsize=14, color=INK)
     _direct_labels(axes[0, 0], [run for run in runs if run.case.network == "plain"], looks)
     axes[2, 0].text(
-        0.98,
-        CHANCE + 0.06,
-        "log(10): a guess",
-        transform=axes[2, 0].get_yaxis_transform(),
-        ha="right",
-        fontsize=11,
+        0.98, CHANCE + 0.06, "log(10): a guess", transform=axes[2, 0].get_yaxis_transform(), ha="right", fontsize=11
     )
     _accuracies(axes[:, -1], runs, looks)
     return fig
@@ -107,13 +103,14 @@ def _looks(names: Sequence[str]) -> dict[str, Look]:
 
 
 def _signal_panel(ax: Axes, runs: Sequence[Run], what: str, looks: Mapping[str, Look]) -> None:
-    """rms against the layer, logarithmic: dots as measured, lines as foreseen (through the dots where nothing was)."""
+    """rms against the layer, logarithmic: dots as measured, lines as foreseen; no line where there is no law."""
     for run in runs:
         color, style = looks[run.case.name]
-        measured = _clipped(getattr(run.signal, what))
+        measured = _clipped(finite(getattr(run.signal, what).values()))
         layers = np.arange(1, len(measured) + 1)
-        ax.plot(layers, measured, color=color, linestyle=style, linewidth=1.6)
-        ax.plot(layers, measured, ".", color=color, markersize=5)
+        ax.plot(layers, measured, ".", color=color, markersize=6)
+        foreseen = [rms for _, rms in getattr(run.foreseen, what)]
+        ax.plot(layers, _clipped(foreseen or [math.nan] * len(layers)), color=color, linestyle=style, linewidth=1.6)
     ax.set_yscale("log")
     ax.set_ylim(FLOOR / 5, CEILING * 5)
     ax.set_yticks([FLOOR, 1e-6, 1e-3, 1, 1e3, 1e6, CEILING])
@@ -122,8 +119,8 @@ def _signal_panel(ax: Axes, runs: Sequence[Run], what: str, looks: Mapping[str, 
     ax.set_xlabel("layer", fontsize=12, color=INK)
 
 
-def _clipped(values: Mapping[str, float]) -> np.ndarray:
-    return np.nan_to_num(np.clip(list(values.values()), FLOOR, CEILING), nan=CEILING)
+def _clipped(values: Iterable[float]) -> np.ndarray:
+    return np.clip(list(values), FLOOR, CEILING)
 
 
 def _loss_panel(ax: Axes, runs: Sequence[Run], looks: Mapping[str, Look]) -> None:
@@ -141,14 +138,14 @@ def _direct_labels(ax: Axes, runs: Sequence[Run], looks: Mapping[str, Look]) -> 
     ends: dict[str, tuple[float, str]] = {}
     for run in runs:
         family = {"he": "He", "xavier": "Xavier"}.get(run.case.name.partition("_")[0], display(run.case.name))
-        ends.setdefault(family, (np.log10(_clipped(run.signal.activations)[-1]), looks[run.case.name][0]))
+        ends.setdefault(
+            family, (np.log10(_clipped(finite(run.signal.activations.values()))[-1]), looks[run.case.name][0])
+        )
     layers = len(runs[0].signal.activations)
     lowest = -np.inf
     for family, (height, color) in sorted(ends.items(), key=lambda item: item[1][0]):
         lowest = max(height, lowest + 1.15)
-        ax.annotate(
-            family, (layers + 0.6, 10**lowest), color=color, va="center", fontsize=11, annotation_clip=False
-        )
+        ax.annotate(family, (layers + 0.6, 10**lowest), color=color, va="center", fontsize=11, annotation_clip=False)
     ax.set_xticks([tick for tick in ax.get_xticks() if 0 < tick <= layers])
     ax.set_xlim(None, layers * 1.55)
 
@@ -170,7 +167,9 @@ def _accuracies(panels: Sequence[Axes], runs: Sequence[Run], looks: Mapping[str,
     for run in runs:
         _accuracy(ax, columns[run.case.network], rows[run.case.name], run)
     ax.set_xlim(-3.5, len(columns) - 0.4)
-    ax.set_ylim(max(len(rows), 8) - 0.4, -1.5)
+    note = "in the upper panels:\ndots are measured, lines foreseen by the theory"
+    ax.text(-3.4, len(rows) - 0.2, note, va="top", fontsize=12, color=INK)
+    ax.set_ylim(max(len(rows), 8) + 0.5, -1.5)
     ax.axis("off")
     ax.set_title("accuracy on held-out digits", fontsize=14, color=INK, loc="right")
 

@@ -10,6 +10,7 @@ import pytest
 
 from minires import cli, init, nn
 from minires.comparison import CHANCE, NETWORKS, Case, Run, Signal, build, halves, measure, rms, run_case
+from minires.theory.forecast import Forecast
 
 SMALL = ["compare", "--depth", "8", "--epochs", "1"]
 
@@ -38,18 +39,20 @@ def test_a_signal_says_where_it_dies_or_explodes(activations, gradients, expecte
 
 
 @pytest.mark.parametrize(
-    ("losses", "diverged", "expected"),
+    ("losses", "diverged", "accuracy", "expected"),
     [
-        ((2.3, 1.5, 0.2), False, "learned"),
-        ((2.3, 2.2, 1.8), False, "learns slowly"),
-        ((2.3, 2.31, 2.3), False, "never left log(10)"),
-        ((900.0, 2.31, 2.3), False, "never left log(10)"),
-        ((2.3, 1e6), False, "diverged"),
-        ((2.3, 1.0), True, "diverged"),
+        ((2.3, 1.5, 0.2), False, 0.9, "learned"),
+        ((2.3, 2.2, 1.8), False, 0.2, "learns slowly"),
+        ((9.0, 4.0, 3.0), False, 0.4, "learns slowly"),
+        ((2.3, 2.31, 2.3), False, 0.1, "never left log(10)"),
+        ((900.0, 2.31, 2.3), False, 0.1, "never left log(10)"),
+        ((2.3, 1e6), False, 0.1, "diverged"),
+        ((2.3, 1.0), True, math.nan, "diverged"),
     ],
 )
-def test_a_run_says_how_training_went(losses, diverged, expected):
-    run = Run(Case("plain", "x", init.Zeros()), signal([1.0], [1.0]), losses, diverged, 0.5)
+def test_a_run_says_how_training_went(losses, diverged, accuracy, expected):
+    foreseen = Forecast("steady", [], [])
+    run = Run(Case("plain", "x", init.Zeros()), signal([1.0], [1.0]), foreseen, losses, diverged, accuracy)
     assert run.outcome == expected
 
 
@@ -110,9 +113,7 @@ def test_small_comparison_from_end_to_end(tmp_path, capsys, monkeypatch):
     assert next(row["layer"] for row in he if row["quantity"] == "activation_rms") == "relu"
     assert sum(row["quantity"] == "gradient_rms" for row in he) == 8
     assert [row["place"] for row in he if row["quantity"] == "loss"] == ["0", "1"]
-    accuracy = {
-        (r["network"], r["initializer"]): float(r["value"]) for r in rows if r["quantity"] == "accuracy"
-    }
+    accuracy = {(r["network"], r["initializer"]): float(r["value"]) for r in rows if r["quantity"] == "accuracy"}
     assert accuracy["residual + BatchNorm", "pretrained"] > 0.5
     assert math.isnan(accuracy["plain", "normal:1"])
 
