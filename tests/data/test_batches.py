@@ -54,6 +54,17 @@ def test_a_crop_is_a_window_of_the_padded_image():
     assert len(set.union(*seen)) > 15  # of 25 places; 50 draws miss 25 * (24/25)**50 = 3.2 of them on average
 
 
+def test_every_batch_and_epoch_is_augmented_anew():
+    x = np.broadcast_to(np.random.default_rng(0).standard_normal((1, 6, 6)), (80, 1, 6, 6))
+    moves = Augmentation(pad=2, flip=True)
+    seen = [
+        images
+        for epoch in (0, 1)
+        for images, _ in batches(x, np.zeros(80), 40, seed=0, epoch=epoch, augmentation=moves)
+    ]
+    assert not any(np.array_equal(seen[i], seen[j]) for i in range(4) for j in range(i))
+
+
 def test_flip_mirrors_about_half():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1000, 1, 2, 3)).astype(np.float32)

@@ -40,9 +40,7 @@ def server(tmp_path):
     folder = tmp_path / "server"
     folder.mkdir()
     Handler.asked = []
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Handler, directory=folder)
-    ) as found:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as found:
         found.folder, found.url = folder, f"http://127.0.0.1:{found.server_port}/"
         thread = threading.Thread(target=found.serve_forever, args=(0.02,))
         thread.start()
@@ -117,9 +115,7 @@ def tar_of(names):
 
 def test_cifar_is_unpacked_by_name_and_nothing_else_is(server, tmp_path):
     inside = [f"cifar-10-batches-bin/{name}" for name in (*TRAIN_FILES, TEST_FILE)]
-    source = serve(
-        server, {"cifar.tar.gz": tar_of([*inside, "../../outside", "cifar-10-batches-bin/readme.html"])}
-    )
+    source = serve(server, {"cifar.tar.gz": tar_of([*inside, "../../outside", "cifar-10-batches-bin/readme.html"])})
     folder = download("cifar10", tmp_path / "data", source)
     assert sorted(path.name for path in folder.iterdir()) == sorted([*TRAIN_FILES, TEST_FILE])
     assert not list(tmp_path.rglob("outside"))
@@ -133,8 +129,4 @@ def test_an_archive_that_lacks_a_file(server, tmp_path):
 
 
 def test_sources_name_checksums():
-    assert all(
-        sum.partition(":")[0] == "md5" and len(sum) == 36
-        for s in SOURCES.values()
-        for sum in s.files.values()
-    )
+    assert all(sum.partition(":")[0] == "md5" and len(sum) == 36 for s in SOURCES.values() for sum in s.files.values())

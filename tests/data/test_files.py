@@ -158,10 +158,4 @@ def test_real_mnist():
 def test_real_cifar():
     split = load("cifar10", SHARED)
     assert [len(part) for part in split] == [5085, 5085, 1017, 1017]
-    assert read_cifar_file(SHARED / "cifar-10-batches-bin" / "test_batch.bin")[1][:5].tolist() == [
-        3,
-        8,
-        8,
-        0,
-        6,
-    ]
+    assert read_cifar_file(SHARED / "cifar-10-batches-bin" / "test_batch.bin")[1][:5].tolist() == [3, 8, 8, 0, 6]

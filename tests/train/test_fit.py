@@ -78,17 +78,19 @@ def test_it_learns_and_says_how():
 
 
 def test_the_first_steps_are_plain_gradient_descent():
-    """Two steps of fit against the same two steps written out."""
+    """Two epochs of fit against the same four steps written out."""
     from minires.data import batches
 
-    data, model, twin = small_data(64), small_model(), small_model()
-    history = fit(model, data, epochs=1, batch_size=32, optimizer=optim.SGD(model.parameters(), 0.05), seed=9)
+    data, model, twin, moves = small_data(64), small_model(), small_model(), Augmentation(pad=1)
+    optimizer = optim.SGD(model.parameters(), 0.05)
+    history = fit(model, data, epochs=2, batch_size=32, optimizer=optimizer, seed=9, augmentation=moves)
     optimizer, loss, losses = optim.SGD(twin.parameters(), 0.05), nn.SoftmaxCrossEntropy(), []
-    for x, y in batches(data.x_train, data.y_train, 32, seed=9):
-        losses.append(float(loss.forward(twin.forward(x), y)))
-        twin.zero_grad()
-        twin.backward(loss.backward())
-        optimizer.step()
+    for epoch in (0, 1):
+        for x, y in batches(data.x_train, data.y_train, 32, seed=9, epoch=epoch, augmentation=moves):
+            losses.append(float(loss.forward(twin.forward(x), y)))
+            twin.zero_grad()
+            twin.backward(loss.backward())
+            optimizer.step()
     assert bits(model) == bits(twin)
     assert [row["loss"] for row in history.steps] == losses
 
