@@ -104,14 +104,6 @@ def test_a_reader_that_leaves_is_no_error():
     assert done.stderr == ""
 
 
-def test_importing_minires_loads_neither_matplotlib_nor_rich():
-    code = (
-        "import minires, sys; print([n for n in ('matplotlib', 'rich', 'cupy', 'scipy') if n in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stdout == "[]\n", done.stderr
-
-
 def test_info_names_versions_and_threads(capsys, monkeypatch):
     monkeypatch.setenv("MINIRES_NUM_THREADS", "3")
     assert cli.main(["info"]) == 0
