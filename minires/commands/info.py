@@ -33,11 +33,7 @@ def facts() -> list[tuple[str, str]]:
     """(what, value) for every line of the report."""
     import minires
 
-    rows = [
-        ("minires", minires.__version__),
-        ("Python", platform.python_version()),
-        ("system", platform.platform()),
-    ]
+    rows = [("minires", minires.__version__), ("Python", platform.python_version()), ("system", platform.platform())]
     rows += [(name, _version(name)) for name in ("numpy", "matplotlib", "rich", "threadpoolctl")]
     rows += [("BLAS", _blas()), ("threads", _threads()), ("GPU", _gpu())]
     rows += [(name, _version(name, extra)) for name, extra in EXTRAS.items()]

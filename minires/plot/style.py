@@ -30,12 +30,7 @@ QUIET = "#8A8A8A"
 
 
 def new_figure(
-    rows: int = 1,
-    cols: int = 1,
-    *,
-    size: tuple[float, float] = (8, 4.5),
-    title: str | None = None,
-    **grid: object,
+    rows: int = 1, cols: int = 1, *, size: tuple[float, float] = (8, 4.5), title: str | None = None, **grid: object
 ) -> tuple[Figure, np.ndarray]:
     """A figure of `size` inches with rows x cols quiet axes: (figure, array of axes of shape (rows, cols)).
 
