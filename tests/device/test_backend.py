@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from minires.backend import array_namespace, device_namespace, to_device, to_numpy
-from tests.device.standin import DeviceArray, namespace
+from minires.standin import DeviceArray, device
 from tests.refusals import refused
 
 X = np.arange(6.0).reshape(2, 3)
 
 
 def test_arrays_know_their_library():
-    there = to_device(X, namespace)
+    there = to_device(X, device)
     assert array_namespace(X, None, X[0, 0]) is np
-    assert array_namespace(there, there) is namespace
+    assert array_namespace(there, there) is device
     with pytest.raises(TypeError, match="one library"):
         array_namespace(X, there)
     with pytest.raises(TypeError, match="list"):
@@ -24,9 +24,9 @@ def test_arrays_know_their_library():
 
 
 def test_there_and_back():
-    there = to_device(X, namespace)
+    there = to_device(X, device)
     assert isinstance(there, DeviceArray) and np.array_equal(to_numpy(there), X)
-    assert to_device(there, namespace) is there and to_device(X, "cpu") is X and to_numpy(X) is X
+    assert to_device(there, device) is there and to_device(X, "cpu") is X and to_numpy(X) is X
     assert np.array_equal(to_device(there, "cpu"), X)
 
 

@@ -11,7 +11,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.device import standin
+from minires import standin
 from tests.device.calls import Use, library_uses, method_uses, sources
 
 USES = [use for source, where in sources() for use in library_uses(source, where)]
@@ -57,7 +57,7 @@ def test_the_package_is_searched_at_all():
 def test_the_stand_in_has_all_that_is_used():
     """So that no part of the engine goes untested on it. (`cuda` is CuPy's own, and only asked for a device.)"""
     uses = [use for use in USES if not use.name.startswith("cuda") and "__" not in use.name]
-    assert objections(standin.namespace, uses) == []
+    assert objections(standin.device, uses) == []
 
 
 # --- CuPy itself -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pytest
 
 from minires import init, nn, ops, optim
 from minires.backend import to_device, to_numpy
-from tests.device.standin import DeviceArray, namespace, waits
+from minires.standin import DeviceArray, device, waits
 from tests.nn.cases import CASES
 
 TOLERANCE = 1e-11
@@ -19,12 +19,12 @@ def close(got, expected, what=""):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_layer_computes_the_same_there_and_does_not_wait(case):
-    here, there, x = case.layer(), case.layer().to(namespace), case.input()
+    here, there, x = case.layer(), case.layer().to(device), case.input()
     y = here.forward(x)
     dy = np.random.default_rng(1).standard_normal(y.shape)
     dx = here.backward(dy)
 
-    x_there, dy_there = to_device(x, namespace), to_device(dy, namespace)
+    x_there, dy_there = to_device(x, device), to_device(dy, device)
     before = waits.count
     y_there = there.forward(x_there)
     dx_there = there.backward(dy_there)
@@ -40,15 +40,15 @@ def test_a_layer_computes_the_same_there_and_does_not_wait(case):
 @pytest.mark.parametrize("case", [c for c in CASES if c.layer().parameters()], ids=lambda case: case.name)
 def test_an_array_of_the_other_side_is_refused_at_the_door(case):
     with pytest.raises(TypeError, match="one library"):
-        case.layer().to(namespace).forward(case.input())
+        case.layer().to(device).forward(case.input())
     with pytest.raises(TypeError, match="one library"):
-        case.layer().forward(to_device(case.input(), namespace))
+        case.layer().forward(to_device(case.input(), device))
 
 
 def test_there_and_back_changes_nothing():
     model = nn.resnet(8, width=4, shortcut="B")
     before = model.state_dict()
-    assert model.to(namespace) is model
+    assert model.to(device) is model
     assert all(isinstance(array, DeviceArray) for array in model.state_dict().values())
     model.to("cpu")
     after = model.state_dict()
@@ -56,7 +56,7 @@ def test_there_and_back_changes_nothing():
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit():
-    here, there = nn.resnet(8, width=4), nn.resnet(8, width=4).to(namespace)
+    here, there = nn.resnet(8, width=4), nn.resnet(8, width=4).to(device)
     for model in (here, there):
         init.initialize(model, init.Orthogonal(), rng=3)
     for a, b in zip(here.parameters(), there.parameters(), strict=True):
@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit():
 
 
 def test_state_moves_between_the_sides():
-    here, there = nn.resnet(8, width=4, rng=1), nn.resnet(8, width=4, rng=2).to(namespace)
+    here, there = nn.resnet(8, width=4, rng=1), nn.resnet(8, width=4, rng=2).to(device)
     there.load_state_dict(here.state_dict())
     close(there.conv1.weight.value, here.conv1.weight.value)
     nn.resnet(8, width=4).load_state_dict(there.state_dict())
@@ -95,9 +95,9 @@ def train(model, x, labels, step=train_step):
 def compare_training(step=train_step, make=lambda: nn.resnet(8, width=4, shortcut="B").astype("float64")):
     """Three steps on both sides: the same losses and weights, and no wait."""
     x, labels = data()
-    here, there = make(), make().to(namespace)
+    here, there = make(), make().to(device)
     expected = train(here, x, labels)
-    x_there, labels_there = to_device(x, namespace), to_device(labels, namespace)
+    x_there, labels_there = to_device(x, device), to_device(labels, device)
     before = waits.count
     losses = train(there, x_there, labels_there, step)
     assert waits.count == before, f"{waits.count - before} waits for the device in three steps"

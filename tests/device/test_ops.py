@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from minires.backend import to_device, to_numpy
-from tests.device.standin import DeviceArray, namespace, waits
+from minires.standin import DeviceArray, device, waits
 from tests.ops.cases import CASES
 
 TOLERANCE = 1e-13
 
 
 def on_device(arrays):
-    return [to_device(array, namespace) for array in arrays]
+    return [to_device(array, device) for array in arrays]
 
 
 def assert_same(got, expected):
@@ -28,7 +28,7 @@ def check(case, dtype="float64"):
     dy = np.asarray(np.random.default_rng(1).standard_normal(np.shape(y))).astype(dtype)
     expected = case.gradients(dy, cache)
 
-    moved, moved_dy = on_device(inputs), to_device(dy, namespace)
+    moved, moved_dy = on_device(inputs), to_device(dy, device)
     before = waits.count
     y_there, cache = case.forward(*moved)
     gradients = case.gradients(moved_dy, cache)
@@ -51,7 +51,7 @@ def test_the_device_has_the_hosts_numbers_and_is_not_waited_for(case, dtype):
 def test_arrays_of_host_and_device_do_not_mix(case):
     inputs = case.inputs()
     for index in range(1, case.differentiable):
-        mixed = [*inputs[:index], to_device(inputs[index], namespace), *inputs[index + 1 :]]
+        mixed = [*inputs[:index], to_device(inputs[index], device), *inputs[index + 1 :]]
         with pytest.raises(TypeError, match="one library"):
             case.forward(*mixed)
     y, cache = case.forward(*on_device(inputs))

@@ -6,7 +6,7 @@ import pytest
 from minires import gradcheck, init, nn, ops, theory, train
 from minires.backend import to_device, to_numpy
 from minires.data import Split, load_digits
-from tests.device.standin import namespace, waits
+from minires.standin import device, waits
 from tests.nn.cases import BLOCKS, LAYERS, NETWORKS
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -28,7 +28,7 @@ def fit(digits, device, **options):
 
 def test_fit_trains_as_on_the_host(digits):
     here, expected = fit(digits, "cpu")
-    there, history = fit(digits, namespace)
+    there, history = fit(digits, device)
     np.testing.assert_allclose(history.column("train_loss"), expected.column("train_loss"), rtol=1e-4)
     for name, array in there.state_dict().items():
         np.testing.assert_allclose(to_numpy(array), here.state_dict()[name], rtol=0, atol=1e-3, err_msg=name)
@@ -38,14 +38,14 @@ def test_fit_trains_as_on_the_host(digits):
 def test_fit_waits_once_a_logged_step(digits, log_every):
     """And once an epoch for the test images."""
     before = waits.count
-    fit(digits, namespace, log_every=log_every)
+    fit(digits, device, log_every=log_every)
     assert waits.count - before <= STEPS // log_every + EPOCHS
 
 
 def test_a_loss_that_is_not_finite_stops_a_run_there_too(digits):
     with pytest.raises(train.TrainingDiverged, match=r"linear|conv|bn"):
         broken = Split(digits.x_train * np.float32(np.inf), digits.y_train, digits.x_test, digits.y_test)
-        fit(broken, namespace, log_every=3)
+        fit(broken, device, log_every=3)
 
 
 def test_out_of_memory_names_the_batch_size_and_what_to_try(digits, monkeypatch):
@@ -54,15 +54,15 @@ def test_out_of_memory_names_the_batch_size_and_what_to_try(digits, monkeypatch)
     def full(*args, **options):
         raise MemoryError("out of memory allocating 2,147,483,648 bytes")
 
-    monkeypatch.setattr(namespace, "matmul", full)
+    monkeypatch.setattr(device, "matmul", full)
     with pytest.raises(MemoryError, match=rf"batch size is {BATCH}: try half of"):
-        fit(digits, namespace)
+        fit(digits, device)
 
 
 def test_evaluate(digits):
     model = nn.resnet(8, width=4, in_channels=1)
     expected = train.evaluate(model, digits.x_test, digits.y_test)
-    there = train.evaluate(model.to(namespace), digits.x_test, digits.y_test, device=namespace)
+    there = train.evaluate(model.to(device), digits.x_test, digits.y_test, device=device)
     np.testing.assert_allclose(there, expected, rtol=1e-5)
 
 
@@ -73,14 +73,14 @@ def test_evaluate(digits):
     "case", [LAYERS[0], LAYERS[2], LAYERS[4], LAYERS[12], BLOCKS[4], BLOCKS[10]], ids=lambda c: c.name
 )
 def test_check_layer_checks_the_devices_passes(case):
-    report = gradcheck.check_layer(case.layer().to(namespace), to_device(case.input(), namespace))
+    report = gradcheck.check_layer(case.layer().to(device), to_device(case.input(), device))
     assert report.verdict == "pass", report
 
 
 def test_check_model_checks_the_devices_passes():
     case = NETWORKS[0]
-    x, labels = to_device(case.input(), namespace), to_device(np.array([0, 4, 2, 2]), namespace)
-    report = gradcheck.check_model(case.layer().to(namespace), x, labels)
+    x, labels = to_device(case.input(), device), to_device(np.array([0, 4, 2, 2]), device)
+    report = gradcheck.check_model(case.layer().to(device), x, labels)
     assert report.verdict == "pass", report
 
 
@@ -94,14 +94,14 @@ def test_a_fault_that_the_device_alone_has_is_found(monkeypatch):
     monkeypatch.setattr(nn.Tanh, "_backward", faulty)
     x = np.random.default_rng(0).standard_normal((4, 3))
     assert gradcheck.check_layer(nn.Tanh(), x).verdict == "pass"
-    assert gradcheck.check_layer(nn.Tanh(), to_device(x, namespace)).verdict == "fail"
+    assert gradcheck.check_layer(nn.Tanh(), to_device(x, device)).verdict == "fail"
 
 
 # --- measurements and procedures -------------------------------------------------------------------------------------
 
 
 def test_measure_gives_the_hosts_numbers():
-    here, there = nn.resnet(8, width=4).astype("float64"), nn.resnet(8, width=4).astype("float64").to(namespace)
+    here, there = nn.resnet(8, width=4).astype("float64"), nn.resnet(8, width=4).astype("float64").to(device)
     expected = theory.measure(here, (4, 3, 9, 7), seeds=2)
     measured = theory.measure(there, (4, 3, 9, 7), seeds=2)
     assert expected.samples and measured.samples.keys() == expected.samples.keys()
@@ -111,16 +111,16 @@ def test_measure_gives_the_hosts_numbers():
 
 def test_lsuv_gives_the_hosts_weights():
     x = np.random.default_rng(0).standard_normal((8, 3, 9, 9))
-    here, there = nn.resnet(8, width=4).astype("float64"), nn.resnet(8, width=4).astype("float64").to(namespace)
+    here, there = nn.resnet(8, width=4).astype("float64"), nn.resnet(8, width=4).astype("float64").to(device)
     init.lsuv(here, x)
-    init.lsuv(there, to_device(x, namespace))
+    init.lsuv(there, to_device(x, device))
     for a, b in zip(here.parameters(), there.parameters(), strict=True):
         np.testing.assert_allclose(to_numpy(b.value), a.value, rtol=1e-9, err_msg=a.name)
 
 
 @pytest.mark.parametrize("procedure", [init.zero_gamma, init.fixup])
 def test_procedures_on_models(procedure):
-    here, there = nn.resnet(8, width=4), nn.resnet(8, width=4).to(namespace)
+    here, there = nn.resnet(8, width=4), nn.resnet(8, width=4).to(device)
     for model in (here, there):
         procedure(model)
     for a, b in zip(here.parameters(), there.parameters(), strict=True):
