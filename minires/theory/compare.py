@@ -96,20 +96,20 @@ class ComparisonReport:
     def row_verdict(self, path: str) -> str:
         """agrees, departs, or no law."""
         found = [c for c in self.comparisons if c.path == path]
-        if not found:
+        if path in self.unlawful or not found:
             return "no law"
         return "agrees" if all(c.ok for c in found) else "departs"
 
     def table(self) -> Any:
-        """One line a row: measured over predicted for each quantity, with z in brackets where the law is exact."""
+        """One line a row: law and measured/law for each quantity, with z in brackets where the law is exact."""
         from rich.table import Table
 
         table = Table()
         table.add_column("layer")
         table.add_column("kind")
         for name in ("forward E y²", "batch variance", "E dx²", "E dy²", "E dW²"):
-            table.add_column(f"{name}: law, measured/law", justify="right", no_wrap=True)
-        table.add_column("verdict")
+            table.add_column(f"{name}\nlaw, ratio (z)", justify="right", no_wrap=True)
+        table.add_column("verdict", no_wrap=True)
         by_row = {(c.path, c.quantity): c for c in self.comparisons}
         for predicted, _ in self.rows:
             cells = [_cell(by_row.get((predicted.path, name))) for name in QUANTITIES]
@@ -135,30 +135,39 @@ def compare(predicted: SignalReport, measured: SignalReport) -> ComparisonReport
     Raises ValueError if the reports are not of one input shape, or not a prediction and a measurement.
     """
     if (predicted.origin, measured.origin) != ("predicted", "measured"):
-        raise ValueError(
-            f"expected a prediction and a measurement, got {predicted.origin} and {measured.origin}"
-        )
+        raise ValueError(f"expected a prediction and a measurement, got {predicted.origin} and {measured.origin}")
     if predicted.input_shape != measured.input_shape:
         raise ValueError(f"input shapes differ: {predicted.input_shape} and {measured.input_shape}")
     found = {row.path: row for row in measured}
     pairs = tuple((row, found[row.path]) for row in predicted if row.path in found)
     order = list(_order(pairs))
-    comparisons = tuple(
-        _comparison(row, name, _values(measured, row.path, name), len(order)) for row, name in order
-    )
-    lawful = {c.path for c in comparisons}
-    unlawful = tuple(row.path for row, _ in pairs if row.path not in lawful)
+    comparisons = tuple(_comparison(row, name, _values(measured, row.path, name), len(order)) for row, name in order)
+    unlawful = tuple(row.path for row, _ in pairs if row.note)
     return ComparisonReport(comparisons, pairs, unlawful, measured.networks)
 
 
 def _order(pairs: tuple[tuple[Row, Row], ...]) -> Iterator[tuple[Row, str]]:
-    """(predicted row, quantity) with a law and a measurement: forward upwards, then gradients downwards."""
-    for names, rows in ((FORWARD, pairs), (QUANTITIES[:1:-1], pairs[::-1])):
-        for predicted, measured in rows:
-            for name in names:
-                law: Quantity = getattr(predicted, name)
-                if law.grade and not math.isnan(law.mean) and not math.isnan(getattr(measured, name).mean):
-                    yield predicted, name
+    """(predicted row, quantity) with a law and a measurement, in the order of the two passes."""
+    found = {predicted.path: measured for predicted, measured in pairs}
+    rows = [predicted for predicted, _ in pairs]
+    passes = [(row, name) for row in rows for name in FORWARD], _backward_order(rows[::-1])
+    for row, name in (*passes[0], *passes[1]):
+        law: Quantity = getattr(row, name)
+        if law.grade and not math.isnan(law.mean) and not math.isnan(getattr(found[row.path], name).mean):
+            yield row, name
+
+
+def _backward_order(rows: list[Row]) -> Iterator[tuple[Row, str]]:
+    """Rows from the output down; a block's gradient at its input comes after the gradients of all it is made of."""
+    pending: list[Row] = []
+    for row in rows:
+        while pending and not row.path.startswith(pending[-1].path + "."):
+            yield pending.pop(), "gradient_in"
+        yield row, "gradient_out"
+        yield row, "weight_gradient"
+        pending.append(row)
+    while pending:
+        yield pending.pop(), "gradient_in"
 
 
 def _values(measured: SignalReport, path: str, name: str) -> np.ndarray:

@@ -98,7 +98,7 @@ def _grid(model: nn.Layer, weight: Initializer) -> Grid | None:
             step = step if layer.last_norm() else step * variance
             variance += step
             smallest = min(smallest, max(step, 1e-3))
-    grids = (grid_for(variance, smallest, cells) for cells in (20, 8, 3))
+    grids = (grid_for(variance, smallest, cells) for cells in (12, 6, 3))
     return next((grid for grid in grids if grid.n <= LARGEST_GRID), None)
 
 
@@ -127,10 +127,11 @@ class _Record:
 
     def row(self) -> Row:
         s = self.state
-        spread = math.sqrt(s.relvar)
+        spread, pairs = math.sqrt(s.relvar), s.channels * self.batch * s.positions
         forward = Quantity(float(s.signal.q.mean()), spread, s.grade, _allowed(s.grade, s.allowance, s.positions))
         grade = rules.worse(s.grade, "MF")
-        variance = Quantity(s.batch_variance(self.batch), spread, grade, _allowed(grade, s.allowance, s.positions))
+        around = math.sqrt(s.relvar + 2 / pairs)  # a variance is itself estimated from so many values
+        variance = Quantity(s.batch_variance(self.batch), around, grade, _allowed(grade, s.allowance, s.positions))
         shape = (self.batch, *s.shape)
         quantities = forward, variance, self.gradient_in, self.gradient_out, self.weight_gradient
         return Row(self.path, self.kind, shape, *quantities, note=self.note)
@@ -179,14 +180,15 @@ class _Walk:
         except NoLaw as reason:
             after, back = _unknown(layer, state, self.setting.batch)
             note = str(reason)
-        record = _Record(path, type(layer).__name__, after, self.setting.batch, note)
+        below, above = state.light, after.light
+        record = _Record(path, type(layer).__name__, above, self.setting.batch, note)
         self.records.append(record)
 
         def backward(g: Gradient) -> Gradient:
             before = replace(back(g), grade="") if note else back(g)
-            record.gradient_out = self._gradient(g, after)
-            record.gradient_in = self._gradient(before, state)
-            record.weight_gradient = _weight_quantity(before, g, state)
+            record.gradient_out = self._gradient(g, above)
+            record.gradient_in = self._gradient(before, below)
+            record.weight_gradient = _weight_quantity(before, g, below)
             return replace(before, weight=math.nan)
 
         return after, backward
@@ -205,16 +207,20 @@ class _Walk:
             gate = getattr(block, block.after_sum)
         stream = _stepped(block, state, branch, step, self.setting) if gate is not None else None
         if stream is not None:
+            chance = _alignment_relvar(block, state, step, stream)
+            total = replace(total, relvar=total.relvar + chance)
             after, gate_back = self._gate_of_stream(gate, gate_path, total, stream)
         elif gate is not None:
             after, gate_back = self._leaf(gate, gate_path, total)
         else:
             after, gate_back = total, lambda g: g
-        record = _Record(path, type(block).__name__, after, self.setting.batch)
+        above = after.light
+        state, total, short, step = state.light, total.light, short.light, step.outline()
+        record = _Record(path, type(block).__name__, above, self.setting.batch)
         self.records.append(record)
 
         def backward(g: Gradient) -> Gradient:
-            record.gradient_out = self._gradient(g, after)
+            record.gradient_out = self._gradient(g, above)
             at_sum = gate_back(g)
             through = branch_back(replace(at_sum, energy=total.pooled(at_sum.energy) * scale2, gamma=None))
             if short_back is None:
@@ -252,18 +258,19 @@ class _Walk:
             grade=rules.worse("MF", total.grade),
             allowance=total.allowance + rules.mean_field_cost(total, self.setting.batch),
         )
-        record = _Record(path, type(gate).__name__, after, self.setting.batch)
+        above, total = after.light, total.light
+        record = _Record(path, type(gate).__name__, above, self.setting.batch)
         self.records.append(record)
 
         def backward(g: Gradient) -> Gradient:
             gamma = g.gamma or Gamma.constant(stream.grid, g.energy)
             energy = gamma.energy(stream, gated=True)
-            record.gradient_out = self._gradient(g, after)
+            record.gradient_out = self._gradient(g, above)
             cost = rules.mean_field_cost(total, self.setting.batch)
             before = replace(
                 g, energy=energy, gamma=gamma, grade=rules.worse(g.grade, "MF"), allowance=g.allowance + cost
             )
-            record.gradient_in = self._gradient(replace(before, gamma=None), after)
+            record.gradient_in = self._gradient(replace(before, gamma=None), above)
             return before
 
         return after, backward
@@ -364,6 +371,17 @@ def stream_of(state: State, setting: Setting) -> Stream | None:
         return state.stream
     followed = state.form == "rectified" and setting.grid.resolves(state.source.q)
     return Stream.started(setting.grid, state.source) if followed else None
+
+
+def _alignment_relvar(block: ResidualBlock, state: State, step: Signal, stream: Stream) -> float:
+    """Spread of E h'^2 between networks, because a channel's branch and its own h correlate by chance.
+
+    Their correlation over the batch has mean 0 and variance 1/fan_in, and changes h'^2 by 2 E h g.
+    """
+    shape = block.branch_convolutions()[-1].weight.value.shape
+    square = max(float(stream.q.mean()) ** 2, 1e-300)
+    size = 4 * state.signal.variance * float(step.q.mean()) / square
+    return size / (init.fans(shape)[0] * shape[0])
 
 
 def _energy_by_group(at_sum: Gradient, stream: Stream, before: Stream, short: State) -> np.ndarray:

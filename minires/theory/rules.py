@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ class State:
     pointwise: the last convolution had a single tap, so that 1/C and 1/m corrections do not average out.
     groups: (share, signal) of channels that differ, since shortcut A gives some of them no past; () if all are alike.
     scale_noise: E[s/v] of a channel's scale v, random since it has few weights, s = E v; 1 but behind a convolution.
-    normalized: just out of a BatchNorm, so that the batch variance is exact, not short of the law's by 1/m.
+    normalized: out of a BatchNorm (and an activation), so that the batch variance is not short of the law's by 1/m.
     """
 
     shape: tuple[int, ...]
@@ -68,14 +69,7 @@ class State:
 
     def after(self, signal: Signal, **changes: Any) -> State:
         """The state behind a layer: what was special about the signal's form is over unless `changes` says so."""
-        plain = {
-            "form": "other",
-            "source": None,
-            "stream": None,
-            "groups": (),
-            "scale_noise": 1.0,
-            "normalized": False,
-        }
+        plain = {"form": "other", "source": None, "stream": None, "groups": (), "scale_noise": 1.0, "normalized": False}
         return replace(self, signal=signal, **{**plain, **changes})
 
     @property
@@ -103,6 +97,16 @@ class State:
         """Biased variance over (N, H, W) within a channel, N samples; same-sample pairs weigh 1/(N P)."""
         return self.signal.variance * (1 if self.normalized else 1 - 1 / (batch * self.positions))
 
+    @cached_property
+    def light(self) -> State:
+        """Without covariances, as the way back keeps it: those of a 32x32 map weigh 4 MB a layer."""
+        source = None if self.source is None else self.source.outline()
+        groups = tuple((share, part.outline()) for share, part in self.groups)
+        kept = replace(self, signal=self.signal.outline(), source=source, groups=groups)
+        kept.__dict__["correlation"] = self.correlation
+        return kept
+
+    @cached_property
     def correlation(self) -> Floats:
         """Correlation between samples for some positions, (p, p)."""
         picked = np.unique(np.linspace(0, self.positions - 1, min(_PAIRS, self.positions)).astype(int))
@@ -132,7 +136,8 @@ class Gradient:
     allowance: float = 0.0
     relvar: float = 0.0
     weight: float = math.nan
-    """Mean square of dL/dweight of the layer just passed."""
+    """Mean square of dL/dweight of the layer just passed, and its relative variance between networks."""
+    weight_relvar: float = math.nan
 
 
 class Setting(NamedTuple):
@@ -185,8 +190,7 @@ def _weight_law(layer: Any, law: Any, geometry: ConvGeometry) -> tuple[float, Co
     if not isinstance(law, init.DeltaOrthogonal) or geometry.taps == 1:
         return variance, geometry
     axes = [
-        Axis(a.size, 1, a.stride, a.padding - a.kernel // 2 * a.dilation)
-        for a in (geometry.height, geometry.width)
+        Axis(a.size, 1, a.stride, a.padding - a.kernel // 2 * a.dilation) for a in (geometry.height, geometry.width)
     ]
     if any(a.padding < 0 for a in axes) or (axes[0].outputs, axes[1].outputs) != geometry.outputs:
         raise NoLaw("a delta-orthogonal kernel that reads beyond the image")
@@ -211,17 +215,20 @@ def _affine(
     out = state.after(z, shape=shape, form="gaussian", pointwise=used.taps == 1, scale_noise=noise)
     own = _affine_relvar(out, setting, layer.weight.value.shape, fan_in)
     out = replace(out, relvar=state.relvar + own)
+    common = full.pair_row_sums(state.signal.kernel) / out.positions
+    below, above = state.light, out.light
 
     def backward(g: Gradient) -> Gradient:
         energy = maps.conv_backward(g.energy, used) * (variance * fan_out / 2 / g.scale_noise)
-        own = 2 / state.channels * (1 / fan_out + 1 / (setting.batch * out.positions))
+        own = 2 / below.channels * (1 / fan_out + 1 / (setting.batch * above.positions))
         return Gradient(
             energy,
             spread_out=g.spread_out,
             grade=g.grade,
             allowance=g.allowance,
             relvar=g.relvar + own,
-            weight=_weight_gradient(g, state, setting.batch, full),
+            weight=_weight_gradient(g, below, common, setting.batch, full),
+            weight_relvar=g.relvar + below.relvar + _weight_relvar(g, below, above, fan_in),
         )
 
     return out, backward
@@ -229,7 +236,7 @@ def _affine(
 
 def _affine_relvar(out: State, setting: Setting, shape: tuple[int, ...], fan_in: int) -> float:
     """2 |M|^2 / ((tr M)^2 C_out): pairs of samples share what K says, a sample shares everything with itself."""
-    squares, pairs = float((out.correlation() ** 2).mean()), setting.batch * out.positions
+    squares, pairs = float((out.correlation**2).mean()), setting.batch * out.positions
     by_chance = 1 / fan_in + 1 / pairs  # what the squared cosine of two unrelated patches is
     shared = squares + (1 - squares) * by_chance
     if isinstance(setting.weight, init.Orthogonal | init.DeltaOrthogonal):
@@ -250,13 +257,20 @@ def _scale_noise(law: Any, shape: tuple[int, ...], fan_in: int) -> float:
     return 1 / (1 - min((kurtosis - 1) / fan_in, 0.5))
 
 
-def _weight_gradient(g: Gradient, state: State, batch: int, geometry: ConvGeometry) -> float:
-    """N sum_i g(i) q(pixels of i), mean over taps; a gradient that sums to zero sees the centered input only."""
+def _weight_relvar(g: Gradient, state: State, out: State, fan_in: int) -> float:
+    """2 |M|^2/((tr M)^2 C_out), M of the inputs, which have a direction in common unless a BatchNorm follows."""
+    squares = float((state.correlation**2).mean()) * (1 - g.centered)
+    return 2 * (squares + (1 - squares) / fan_in) / out.channels
+
+
+def _weight_gradient(g: Gradient, state: State, common: Floats, batch: int, geometry: ConvGeometry) -> float:
+    """N sum_i g(i) q(pixels of i), mean over taps; a gradient that sums to zero sees the centered input only.
+
+    common: (P_out,), mean over the outputs i' of pair(K)(i, i'), the input that all samples share.
+    """
     seen = geometry.box(state.signal.q.reshape(state.image)).ravel()
     if g.centered:
-        kernel = geometry.pair(state.signal.kernel)
-        row = kernel.mean(axis=1)
-        seen = seen + g.centered * (float(row.mean()) - 2 * row)
+        seen = seen + g.centered * (float(common.mean()) - 2 * common)
     return batch * float(g.energy @ seen) / geometry.taps
 
 
@@ -279,14 +293,17 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         out,
         form="rectified" if kind.slope == 0 else "other",
         source=state.signal if kind.slope == 0 else None,
+        normalized=state.normalized,
         grade="EX" if exact else worse("MF", state.grade),
         allowance=state.allowance + cost,
         relvar=state.relvar * _slope2(kind, float(q.mean())) + odd,
     )
 
+    kept = state.light
+
     def backward(g: Gradient) -> Gradient:
         if g.gamma is not None:
-            energy = g.gamma.energy(Stream.started(setting.grid, state.signal), gated=True)
+            energy = g.gamma.energy(Stream.started(setting.grid, kept.signal), gated=True)
         elif g.on is not None and kind.slope == 0:
             energy = g.energy * g.on
         else:
@@ -298,9 +315,9 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
             gamma=None,
             on=None,
             centered=0.0,
-            grade=worse(g.grade, "EX" if still else "MF"),
+            grade=worse(g.grade, "EX" if still else "MF", "EX" if kind.homogeneous else kept.grade),
             allowance=g.allowance + (0.0 if still and exact else cost),
-            relvar=g.relvar + _gate_relvar(kind, state, setting.batch),
+            relvar=g.relvar + _gate_relvar(kind, kept, setting.batch),
         )
 
     return after, backward
@@ -325,7 +342,7 @@ def _odd_relvar(kind: one_layer.Activation, state: State, batch: int) -> float:
     ReLU: relu(z)^2 = z^2/2 + z|z|/2; the odd half gives (4/C) mean of J2(c) - 1/4 - c^2/2, J2 the arc-cosine kernel of
     order two. Leaky: times ((1 - slope^2)/(1 + slope^2))^2. Smooth ones: the even part, with c^2.
     """
-    c, pairs = state.correlation(), batch * state.positions
+    c, pairs = state.correlation, batch * state.positions
     if kind.homogeneous:
         angle = np.arccos(c)
         j2 = (3 * np.sin(angle) * c + (math.pi - angle) * (1 + 2 * c * c)) / (2 * math.pi)
@@ -346,7 +363,7 @@ def _gate_relvar(kind: one_layer.Activation, state: State, batch: int) -> float:
     if kind.slope is None:
         return 0.0
     pairs = batch * state.positions
-    both = 2 * (math.pi - np.arccos(state.correlation())) / math.pi - 1
+    both = 2 * (math.pi - np.arccos(state.correlation)) / math.pi - 1
     depth = ((1 - kind.slope**2) / (1 + kind.slope**2)) ** 2
     return depth * ((1 - 1 / pairs) * float(both.mean()) + 3 / pairs) / state.channels
 
@@ -361,7 +378,8 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     """
     m = setting.batch * state.positions
     gain2, shift = mean_square(layer.weight.value), mean_square(layer.bias.value)
-    q, kernel, factors = np.full(state.positions, shift), np.full((state.positions,) * 2, shift), []
+    kernel = np.full_like(state.signal.kernel, shift)
+    q, factors = np.full(state.positions, shift), []
     for share, part in state.parts:
         v = part.variance
         if v <= 0:  # a constant channel: BN puts out its bias and multiplies the gradient by 1/sqrt(eps)
@@ -371,18 +389,22 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
         q, kernel = q + share * gain2 * r * normal.q, kernel + share * gain2 * r * normal.kernel
         factors.append(gain2 * r * normal.inverse_v * state.scale_noise * max(m - 2, 0) / max(m - 3, 1))
     cost = mean_field_cost(state, setting.batch)
+    known = state.grade or ("MF" if state.form == "gaussian" else "")  # a random convolution mixes the unknown away
     after = state.after(
-        Signal(q, kernel), form="gaussian", grade="MF", allowance=cost, relvar=0.0, normalized=True
+        Signal(q, kernel), form="gaussian", grade=worse("MF", known), allowance=cost, relvar=0.0, normalized=True
     )
+
+    kept = state.light
 
     def backward(g: Gradient) -> Gradient:
         return replace(
             g,
-            energy=np.multiply.outer(factors, g.energy) if state.groups else g.energy * factors[0],
+            energy=np.multiply.outer(factors, g.energy) if kept.groups else g.energy * factors[0],
             centered=1.0,
-            scale_noise=state.scale_noise,
-            grade=worse(g.grade, "MF"),
+            scale_noise=kept.scale_noise,
+            grade=worse(g.grade, "MF", kept.grade),  # it divides by v, which must be known
             allowance=g.allowance + cost,
+            relvar=g.relvar + (kept.scale_noise - 1) / kept.channels,
             on=None,
         )
 
@@ -433,9 +455,7 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
 
 def _within_windows(reads: Floats, source: Signal) -> Floats:
     """Mean of K over the pairs of different pixels of each window, (P_out,); 0 for a single pixel."""
-    pairs = np.einsum("ij,jk,ik->i", reads, source.kernel, reads, optimize=True) - reads @ np.diag(
-        source.kernel
-    )
+    pairs = np.einsum("ij,jk,ik->i", reads, source.kernel, reads, optimize=True) - reads @ np.diag(source.kernel)
     count = reads.sum(axis=1)
     return pairs / np.maximum(count * (count - 1), 1)
 
@@ -452,9 +472,7 @@ def _pooled_moments(counts: Floats, common: Floats, rectified: bool) -> tuple[Fl
 def avg_pool(layer: nn.AvgPool2d, state: State, setting: Setting) -> tuple[State, Backward]:
     """Forward [MF]: pixels share K and are independent beyond it. Backward [EX]."""
     geometry = ConvGeometry.of(state.image, layer.kernel_size, layer.stride, layer.padding)
-    return _average(
-        state, np.kron(geometry.height.reads, geometry.width.reads) / geometry.taps, geometry.outputs
-    )
+    return _average(state, np.kron(geometry.height.reads, geometry.width.reads) / geometry.taps, geometry.outputs)
 
 
 def global_avg_pool(layer: nn.GlobalAvgPool2d, state: State, setting: Setting) -> tuple[State, Backward]:
