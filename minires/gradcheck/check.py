@@ -136,6 +136,7 @@ def run(call: Call, dy: Array | float | None, method: str, max_entries: int, dir
         definitions.check_options(like, call.arrays, call.options)
         if like == "batchnorm" and (few := _too_few_for_batchnorm(call)):
             return few
+        definitions.check_fit(like, call.arrays, call.options)
     y, _ = call.subject.forward(call.copies())
     if not np.all(np.isfinite(y)):
         return _not_finite(call, y)
@@ -159,17 +160,28 @@ def _report(call: Call, y: Array, gradients: list[Array | None], broken: list[st
     rows: list[TensorReport] = []
     if call.like is not None:
         rows.append(definitions.compare(call.like, y, call.arrays, call.options, plan.rng))
-    measured = []
+    measured, reach = [], None
     for i, name in enumerate(call.names):
         examination = Examination(call.arrays[i], call.evaluator(i), call.dy, plan)
         row, numbers = _examine_gradient(f"d{name}", gradients[i], examination)
         rows.append(row)
         measured.append(numbers)
+        if examination.reach is not None:
+            reach = reach or examination.reach
+            reach.join(examination.reach)
     if any(row.verdict == "fail" for row in rows):
         broken = [b for b in broken if b not in conduct.OF_RIGHT_GRADIENTS]
     report = GradReport(call.title, rows, notes=call.notes, offences=[RULES[b] for b in broken])
     if call.like is not None and rows[0].verdict == "pass":
         report.identities = identities.adjoint(call.like, call.arrays, call.options, y, call.dy, gradients)
+    if reach is not None and (reach.crossed or reach.expected >= 0.5):
+        left_out = sum(row.left_out for row in rows)
+        report.notes.append(
+            f"{left_out} steps left out at kinks: together they crossed {reach.crossed} different switches, the law "
+            f"expects {reach.expected:.2g}"
+        )
+    report.switches_crossed = 0 if reach is None else reach.crossed
+    report.switches_expected = 0.0 if reach is None else reach.expected
     _weaken(report, _blind_spots(call, y))
     if plan.u > ROUNDOFF["float64"] and report.verdict != "fail":
         report.diagnosis = (

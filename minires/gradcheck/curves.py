@@ -79,10 +79,10 @@ def kink_curve(seed: int = 0, weights: int = 40) -> KinkCurve:
     line[np.arange(weights), rng.integers(0, 27, weights)] = 1.0
     z, slope = _preactivation(x, weight), _preactivation(x, line.reshape(weight.shape))  # z is linear in the weight
     steps = np.logspace(-5, -1, 9)
-    sides = [(gates.relu_switch(z + h * slope), gates.relu_switch(z - h * slope)) for h in steps]
-    counted = [np.sum(plus.gate != minus.gate) for plus, minus in sides]
-    expected = [gates.expected_crossings([plus], [minus]) for plus, minus in sides]
-    return KinkCurve(steps, np.array(counted), np.array(expected))
+    reaches = [gates.Reach([gates.relu_switch(z)]) for _ in steps]
+    for h, reach in zip(steps, reaches, strict=True):
+        reach.add([gates.relu_switch(z + h * slope)], [gates.relu_switch(z - h * slope)])
+    return KinkCurve(steps, np.array([r.crossed for r in reaches]), np.array([r.expected for r in reaches]))
 
 
 def _preactivation(x: Array, weight: Array) -> Array:

@@ -90,6 +90,16 @@ def check_options(like: str, inputs: tuple[Array, ...], options: dict) -> None:
         )
 
 
+def check_fit(like: str, inputs: tuple[Array, ...], options: dict) -> None:
+    """ValueError if the op itself refuses these inputs, in its own words: another layout of a weight, most often."""
+    if like == "dropout":
+        return  # its mask is not known yet
+    try:
+        run_forward(like, inputs, options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'these inputs do not fit like="{like}": {error}') from error
+
+
 def _unravel(index: int, shape: tuple[int, ...]) -> Index:
     return tuple(int(i) for i in np.unravel_index(index, shape)) if shape else ()
 

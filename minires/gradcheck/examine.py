@@ -74,7 +74,6 @@ class _Tally:
     probes: list[Probe] = field(default_factory=list)
     crossed: list[bool] = field(default_factory=list)
     on_switch: int = 0
-    expected: float = 0.0
 
 
 class Examination:
@@ -83,6 +82,7 @@ class Examination:
     def __init__(self, value: Array, evaluate: Evaluate, dy: Array, plan: Plan) -> None:
         self.value, self.evaluate, self.dy, self.plan = value, evaluate, dy, plan
         self.y0, self.switches = evaluate(value)
+        self.reach = None if self.switches is None or plan.method == "complex" else gates.Reach(self.switches)
         self.scale = numerical.typical_size(value)
         self.total = float(np.sum(np.abs(dy) * np.maximum(np.abs(self.y0), _rms(self.y0))))
 
@@ -140,14 +140,14 @@ class Examination:
         flat = gradient.ravel()
         tally.claims.append(float(np.sum(flat * line) if isinstance(line, np.ndarray) else flat[line]))
         tally.probes.append(probe)
-        if self.switches is None or self.plan.method == "complex":
+        if self.reach is None:
             tally.crossed.append(self.plan.method == "complex" and gates.touched(sides[0]))
+            tally.on_switch += tally.crossed[-1]
             return
-        tally.expected += -math.expm1(-gates.expected_crossings(*sides))
-        tally.crossed.append(gates.crossed(self.switches, *sides))
+        tally.crossed.append(self.reach.add(*sides))
         if tally.crossed[-1]:
             _, close = self._measure(line, step * ON_SWITCH)
-            tally.on_switch += gates.crossed(self.switches, *close)
+            tally.on_switch += gates.Reach(self.switches).add(*close)
 
     def _judge(self, name: str, gradient: Array, tally: _Tally, entries: np.ndarray) -> tuple[TensorReport, Measured]:
         values = np.array([p.value for p in tally.probes])
@@ -175,7 +175,8 @@ class Examination:
             errors[worst],
             bounds[worst],
             int(np.sum(crossed)),
-            None if self.switches is None else tally.expected,
+            None if self.reach is None else self.reach.crossed,
+            None if self.reach is None else self.reach.expected,
         )
         return report, measured
 
@@ -246,7 +247,10 @@ class Examination:
                 f"entries of about {_rms(values[usable]):.1e}, but this step resolves {np.median(positive):.1e}: "
                 'scale the loss up, or use method="complex"'
             )
-        return "pass", "agrees within the estimated numerical error" + _left_out(crossings, tally)
+        left_out = f" ({crossings} left out at a kink" if crossings else ""
+        if crossings and self.reach is not None:
+            left_out += f": {self._crossed()}"
+        return "pass", "agrees within the estimated numerical error" + (left_out and left_out + ")")
 
     def _kink(self, tally: _Tally, crossings: int, probes: int) -> str | None:
         """Why the kinks spoil this check, or None if they are few enough."""
@@ -255,11 +259,15 @@ class Examination:
                 f"{tally.on_switch} of {probes} entries lie on a switch (a ReLU input of exactly 0, a tie in a "
                 "max-pool): there is no derivative there"
             )
-        if self.switches is None:
-            return f"{crossings} of {probes} steps crossed a kink" if crossings > probes / 2 else None
-        if crossings > gates.poisson_quantile(tally.expected) or crossings == probes:
-            return f"{crossings} of {probes} steps crossed a switch; the law expects {tally.expected:.2g}"
+        if crossings > probes / 2:
+            return f"{crossings} of {probes} steps crossed a kink: what is left says too little"
+        if self.reach is not None and self.reach.crossed > gates.poisson_quantile(self.reach.expected):
+            return f"the steps crossed {self._crossed()}"
         return None
+
+    def _crossed(self) -> str:
+        count = self.reach.crossed
+        return f"{count} switch{'es' * (count != 1)}, where the law expects {self.reach.expected:.2g}"
 
     def _coverage(self, entries: np.ndarray, tally: _Tally) -> str:
         """How much of the tensor was looked at: "all 60", or "40 of 2304 +2" (random directions)."""
@@ -275,10 +283,3 @@ def _rms(x: Array) -> float:
 
 def _position(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(index, shape)) if shape else ()
-
-
-def _left_out(crossings: int, tally: _Tally) -> str:
-    if not crossings:
-        return ""
-    law = f", the law expects {tally.expected:.2g}" if tally.expected else ""
-    return f" ({crossings} left out at a kink{law})"

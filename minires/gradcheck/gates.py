@@ -1,17 +1,16 @@
 """Kinks: where a step crosses the switch of a ReLU or a max-pool, finite differences mean nothing.
 
 A gate is the state of a switch: whether a ReLU's input is positive, which pixel won a pooling window. A finite
-difference is used only if every gate is the same on both sides; otherwise the entry is left out and counted, and the
-count is held against a law. Moving one number by +-2h moves the input z of a switch from z- to z+, and if z is
-normal with mean m and standard deviation s over its layer, the expected number of switches crossed is
+difference is used only if every gate is the same on both sides; otherwise the entry is left out, the switch counted,
+and the count held against a law. If all the steps of a check move the input z of a switch between z- and z+, and z is
+normal with mean m and standard deviation s over its channel, the expected number of switches crossed is
 
-    N = sum over switches of |z+ - z-| * phi(m/s) / s                    (4 h phi(0) / s for a ReLU applied to x itself)
+    N = sum over switches of (z+ - z-) * phi(m/s) / s                    (4 h phi(0) / s for a ReLU applied to x itself)
 
 For a max-pool with n pixels in a window the switch is where the two largest are equal; the density of their gap at 0 is
-n (n-1) times the integral of phi^2 Phi^(n-2), over s. Crossings are rare and independent, so their number is Poisson.
+n (n-1) times the integral of phi^2 Phi^(n-2), over s. Crossings are rare, so their number is Poisson. It is switches
+that are counted, not steps: one ReLU close to 0 is crossed by many steps, and those are one event.
 A point *on* a switch (an input of exactly 0) is no chance event: it crosses at every step, however small.
-
-Law: laws of a ReLU network's kinks, measured in tests/gradcheck/evidence.md.
 """
 
 from __future__ import annotations
@@ -86,28 +85,55 @@ class Watch:
             self.switches.append(max_pool_switch(to_numpy(x), window))
 
 
-def crossed(here: list[Switch], *sides: list[Switch]) -> bool:
-    """Whether any gate differs between the point and one of its sides."""
-    return any(np.any(a.gate != b.gate) for side in sides for a, b in zip(here, side, strict=True))
-
-
 def touched(switches: list[Switch] | None) -> bool:
     """Whether a complex step moves a ReLU input that is exactly 0 (a complex step crosses nothing else)."""
     return any(np.any((s.z.real == 0) & (s.z.imag != 0)) for s in switches or [])
 
 
-def expected_crossings(plus: list[Switch], minus: list[Switch]) -> float:
-    """N of the law above, from what the switches saw on both sides of a step.
+class Reach:
+    """How far the steps of a check move every switch, and which of them they cross."""
 
-    Mean and spread are taken channel by channel where a channel holds enough numbers to tell, else over the layer.
-    """
-    total = 0.0
-    for a, b in zip(plus, minus, strict=True):
-        axes = (0, 2, 3) if a.z.ndim == 4 and a.z.size >= MANY * a.z.shape[1] else None
-        mean, spread = a.z.mean(axis=axes, keepdims=True), a.z.std(axis=axes, keepdims=True)
-        at_zero = _gap_density(a.window) if a.window > 1 else _phi(mean / np.maximum(spread, 1e-300))
-        total += float(np.sum(np.abs(a.z - b.z) * at_zero / np.maximum(spread, 1e-300) * (spread > 0)))
-    return total
+    def __init__(self, base: list[Switch]) -> None:
+        self.base = base
+        self.low, self.high = [s.z.copy() for s in base], [s.z.copy() for s in base]
+        self.switched = [np.zeros(s.gate.shape, dtype=bool) for s in base]
+
+    def add(self, *sides: list[Switch]) -> bool:
+        """Takes in the switches as they stood at some points; whether any of them differs from the base."""
+        anything = False
+        for side in sides:
+            for i, (here, there) in enumerate(zip(self.base, side, strict=True)):
+                np.minimum(self.low[i], there.z, out=self.low[i])
+                np.maximum(self.high[i], there.z, out=self.high[i])
+                switched = here.gate != there.gate
+                self.switched[i] |= switched
+                anything = anything or bool(switched.any())
+        return anything
+
+    def join(self, other: Reach) -> None:
+        """Takes in the steps of another check from the same base."""
+        for i, (low, high, switched) in enumerate(zip(other.low, other.high, other.switched, strict=True)):
+            np.minimum(self.low[i], low, out=self.low[i])
+            np.maximum(self.high[i], high, out=self.high[i])
+            self.switched[i] |= switched
+
+    @property
+    def crossed(self) -> int:
+        """The number of switches crossed."""
+        return sum(int(switched.sum()) for switched in self.switched)
+
+    @property
+    def expected(self) -> float:
+        """N of the law. Mean and spread are taken channel by channel where a channel holds enough numbers to tell."""
+        total = 0.0
+        for switch, low, high in zip(self.base, self.low, self.high, strict=True):
+            z = switch.z
+            axes = (0, 2, 3) if z.ndim == 4 and z.size >= MANY * z.shape[1] else None
+            mean, spread = z.mean(axis=axes, keepdims=True), z.std(axis=axes, keepdims=True)
+            known = np.maximum(spread, 1e-300)
+            at_zero = _gap_density(switch.window) if switch.window > 1 else _phi(mean / known)
+            total += float(np.sum((high - low) * at_zero / known * (spread > 0)))
+        return total
 
 
 MANY = 16

@@ -241,7 +241,6 @@ def _check(
     passes = pair.record(x, call.dy)
     report.identities += [] if like else identities.of_passes([p for p in passes if p.is_leaf])
     _say_why_vacuous(report, pair, passes, x)
-    _count_kinks(report)
     if report.verdict == "fail":
         _find_layer(report, pair, passes, x, call.dy, settings)
     if not pair.accumulates(x, call.dy):
@@ -287,13 +286,6 @@ def _say_why_vacuous(report: GradReport, pair: LayerPair, passes: list[Pass], x:
             if row.name not in ("y", "dx") and row.verdict == "pass":
                 row.verdict = "vacuous"
                 row.reason = "a batch of 1: a sum or mean over the batch that is missing cannot show; use 4 or more"
-
-
-def _count_kinks(report: GradReport) -> None:
-    left_out = sum(row.left_out for row in report.tensors)
-    expected = sum(row.expected_left_out or 0.0 for row in report.tensors)
-    if left_out or expected >= 0.5:
-        report.notes.append(f"{left_out} steps crossed a switch and were left out; the law expects {expected:.1f}")
 
 
 def _find_layer(

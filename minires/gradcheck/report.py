@@ -44,8 +44,10 @@ class TensorReport:
     bound: float | None = None
     left_out: int = 0
     """Entries and directions not used, because the step crossed a kink."""
-    expected_left_out: float | None = None
-    """What the law of kinks expects; None where the switches cannot be seen."""
+    switches_crossed: int | None = None
+    """How many switches all steps together crossed; None where they cannot be seen."""
+    switches_expected: float | None = None
+    """What the law of kinks expects."""
 
 
 @dataclass
@@ -80,6 +82,9 @@ class GradReport:
     """Other faults of the catalogue that do the same on these inputs."""
     hint: str | None = None
     """Where to look, without the solution."""
+    switches_crossed: int = 0
+    """Different switches that the steps of all tensors crossed, and what the law of kinks expects of them."""
+    switches_expected: float = 0.0
 
     @property
     def verdict(self) -> str:

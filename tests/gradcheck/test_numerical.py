@@ -8,7 +8,7 @@ import pytest
 from minires import ops
 from minires.gradcheck import numerical
 from minires.gradcheck.curves import kink_curve, step_curve
-from minires.gradcheck.gates import expected_crossings, poisson_quantile, relu_switch
+from minires.gradcheck.gates import Reach, poisson_quantile, relu_switch
 from minires.gradcheck.numerical import ROUNDOFF, Probe
 
 
@@ -117,7 +117,7 @@ def test_float32_is_recognized_in_any_dtype(y, single):
 
 def test_kinks_follow_their_law():
     """Counts at each step against Poisson, false alarm 1e-6 in all; the counts of all steps share their network."""
-    curve = kink_curve(seed=1, weights=30)
+    curve = kink_curve(seed=1)
     small = curve.steps <= 1e-2
     for counted, expected in zip(curve.counted[small], curve.expected[small], strict=True):
         assert counted <= poisson_quantile(expected, 5e-7 / small.sum())
@@ -129,8 +129,22 @@ def test_expected_crossings_of_a_layer_of_normals():
     """4 h phi(0) / s for each ReLU when every input moves by 2h both ways, s estimated from 10^5 numbers."""
     z = 3 * np.random.default_rng(0).standard_normal(100_000)
     h = 1e-4
-    expected = expected_crossings([relu_switch(z + 2 * h)], [relu_switch(z - 2 * h)])
-    assert expected == pytest.approx(len(z) * 4 * h / np.sqrt(2 * np.pi) / 3, rel=5 / np.sqrt(len(z)))
+    reach = Reach([relu_switch(z)])
+    assert reach.add([relu_switch(z + 2 * h)], [relu_switch(z - 2 * h)])
+    law = len(z) * 4 * h / np.sqrt(2 * np.pi) / 3
+    assert reach.expected == pytest.approx(law, rel=5 / np.sqrt(len(z)))
+    assert poisson_quantile(law, 1 - 5e-7) <= reach.crossed <= poisson_quantile(law, 5e-7)
+
+
+def test_a_switch_that_many_steps_cross_is_counted_once():
+    z = np.array([1.0, 1e-9, -2.0])
+    reach = Reach([relu_switch(z)])
+    assert [reach.add([relu_switch(z - h)]) for h in (1e-8, 1e-7, 1e-6, 1e-10)] == [True, True, True, False]
+    other = Reach([relu_switch(z)])
+    other.add([relu_switch(z - 2)])
+    assert (reach.crossed, other.crossed) == (1, 2)
+    reach.join(other)
+    assert reach.crossed == 2
 
 
 @pytest.mark.parametrize("mean", [0.01, 1.0, 20.0, 3000.0])

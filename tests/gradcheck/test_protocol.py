@@ -88,6 +88,13 @@ def test_settings_that_do_not_fit():
         ValueError, r'like="softmax_cross_entropy" needs options=\{"labels"', inputs=(X,), like="softmax_cross_entropy"
     )
     raises(ValueError, "3 inputs for relu; expected x", like="relu")
+    raises(
+        ValueError,
+        'do not fit like="linear": weight has shape',
+        inputs=(X, W.T, B),
+        forward=lambda x, w, b: (x @ w + b, (x, w)),
+        like="linear",
+    )
     raises(ValueError, "method is 'exact'", method="exact")
     raises(ValueError, r"dy has shape \(3,\); expected \(4, 3\)", dy=np.ones(3))
 
