@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from minires.init import Initializer
 from minires.plot.style import COLORS, INK, QUIET, caption, new_figure
@@ -44,6 +44,7 @@ def draw_signals(signals: Mapping[str, Signal], title: str, stations: Sequence[s
             if signal.measured is not None:
                 _points(ax, signal.measured, paths, quantity)
             ax.set_yscale("log")
+            ax.yaxis.set_minor_formatter(NullFormatter())
         caption(column[0], name)
         column[1].set_xlabel("layer", fontsize=11, color=INK)
         column[1].xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -116,10 +117,10 @@ def draw_weights(laws: Mapping[str, tuple[Initializer, np.ndarray]], title: str)
         known = family(law, sample.shape)
         sd = math.sqrt(law.variance(sample.shape))
         if known is not None:
-            x = np.linspace(values.min(), values.max(), 400)
-            x = np.concatenate([[x[0] - 1e-3 * sd], x, [x[-1] + 1e-3 * sd]])
+            end = min(known.bound * sd, np.abs(values).max())
+            x = np.concatenate([[-1.001 * end], np.linspace(-end, end, 400), [1.001 * end]])
             ax.plot(x, known.density(x, sd), color=LAW, linewidth=1.8)
-        caption(ax, f"{name}, {known.name if known else 'no density'}", x="weight")
+        caption(ax, name, x="weight")
         ax.set_yticks([])
         ax.axvline(0, color=QUIET, linewidth=0.8)
     axes[0, 0].set_ylabel("density", fontsize=11, color=INK)
