@@ -89,6 +89,8 @@ def measure(
     with ExitStack() as stack:
         workers = {}
         for name in engines_for(device):
+            if not any(_takes_part(name, case, cases) for case in cases):
+                continue
             with _noted(name, run.notes):
                 workers[name] = stack.enter_context(open_worker(name, device, threads))
                 run.facts |= workers[name].facts
