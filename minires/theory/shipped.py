@@ -106,8 +106,7 @@ def torch_entries() -> Iterator[Entry]:
 
 
 def keras_entries() -> Iterator[Entry]:
-    """keras.initializers, with the NumPy backend unless another one is chosen."""
-    os.environ.setdefault("KERAS_BACKEND", "numpy")
+    """keras.initializers."""
     from keras import initializers as theirs
 
     def keras(kind: type, **options: Any) -> Sampler:
@@ -237,6 +236,7 @@ def judge(entry: Entry) -> str:
 
 def rows() -> Iterator[tuple[str, str, str, str]]:
     """(library and version, initializer, documented law, verdict)."""
+    os.environ.setdefault("KERAS_BACKEND", "numpy")  # Keras asks for TensorFlow otherwise
     for module, (distribution, entries) in LIBRARIES.items():
         try:
             importlib.import_module(module)
