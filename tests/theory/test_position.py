@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from minires import nn
+from minires import init, nn
 from minires.theory import lindley, maps, position
-from minires.theory.evidence import stream_gradients
+from minires.theory.evidence import blocks_of, stream_gradients
 from minires.theory.geometry import ConvGeometry
 from minires.theory.layout import Block, resnet_layout, stages
 from minires.theory.maps import Signal
@@ -113,12 +113,7 @@ def test_batch_variance_of_a_signal_is_its_second_moment_less_the_common_map():
         (resnet_layout(20, "B"), (32, 32), RESNET20_B, 1e-3),
         (resnet_layout(20, "A"), (32, 32), RESNET20_A, 1e-3),
         (deep_layout("B"), (16, 16), DEEP_B, 1e-3),
-        (
-            deep_layout("A"),
-            (16, 16),
-            DEEP_A,
-            5e-3,
-        ),  # S_s from the average walk; the specification's is per position
+        (deep_layout("A"), (16, 16), DEEP_A, 5e-3),  # S_s from the average walk; the specification's is per position
     ],
     ids=["resnet20-B", "resnet20-A", "16to2-B", "16to2-A"],
 )
@@ -138,9 +133,7 @@ def test_forward_moments_of_resnet20():
     v = [0.3415, 0.6973, 1.0571, 1.4189, 0.6831, 1.0014, 1.3482, 0.6846, 1.0059, 1.3559]
     np.testing.assert_allclose(law.variance, v, rtol=5e-4)
     one = lindley.basic_block_law(resnet_layout(20, "B"))
-    np.testing.assert_allclose(
-        law.second_moment, one.second_moment, rtol=2e-3
-    )  # BN hides the edges going forward
+    np.testing.assert_allclose(law.second_moment, one.second_moment, rtol=2e-3)  # BN hides the edges going forward
     np.testing.assert_allclose(law.positive, one.positive, rtol=2e-3)
 
 
@@ -154,9 +147,7 @@ def test_without_edges_it_is_the_edge_free_law(blocks):
         lindley.basic_block_law(layout, grid),
     )
     np.testing.assert_allclose(found.gradient, expected.gradient, rtol=2e-4)  # one takes E h from the grid,
-    np.testing.assert_allclose(
-        found.variance, expected.variance, rtol=2e-4
-    )  # the other from the arc-cosine kernel
+    np.testing.assert_allclose(found.variance, expected.variance, rtol=2e-4)  # the other from the arc-cosine kernel
 
 
 def test_without_padding_the_outputs_agree_at_all_positions():
@@ -203,22 +194,82 @@ def test_zero_gamma_makes_blocks_the_identity():
 # ---- real networks (large samples: python -m minires.theory.evidence)
 
 
-def test_real_networks_meet_the_law_and_fail_the_edge_free_one():
-    """Stages 16x16 to 2x2, eight networks of width 16, independent upstream: 4 % + Student's t at 1e-4."""
-    networks, law = 8, position.basic_block_law(deep_layout("B"), (16, 16))
-    growths = []
-    for seed in range(networks):
+@pytest.fixture(scope="module")
+def deep_networks():
+    """Stages 16x16 to 2x2, eight networks of width 16, independent upstream: gradients at streams and of weights."""
+    growths, weights = [], []
+    for seed in range(8):
         rng = np.random.default_rng(seed)
         model = nn.resnet(blocks=(2, 2, 2, 2), shortcut="B", rng=rng)
         x = rng.standard_normal((64, 3, 16, 16)).astype(np.float32)
         upstream = rng.standard_normal((64, 128, 2, 2)).astype(np.float32)
         totals = np.array([np.sum(np.square(g)) for g in stream_gradients(model, x, upstream)])
         growths.append(totals / totals[-1])
-    mean, se = np.mean(growths, axis=0), np.std(growths, axis=0, ddof=1) / math.sqrt(networks)
-    margin = 0.04 + t_threshold(networks, false_alarm=1e-4) * se / law.gradient
-    assert np.all(abs(mean / law.gradient - 1) <= margin)
-    edge_free = lindley.basic_block_law(deep_layout("B")).gradient
-    assert (
-        abs(mean[0] / edge_free[0] - 1)
-        > 0.04 + t_threshold(networks, false_alarm=1e-4) * se[0] / edge_free[0]
-    )
+        weights.append([[np.mean(np.square(w)) for w in weight_gradients(block)] for block in blocks_of(model)])
+    return np.array(growths), np.array(weights)
+
+
+def weight_gradients(block):
+    """dW of conv1, conv2 and the projection (0 where there is none)."""
+    projection = block.shortcut.layers[0].weight.grad if isinstance(block.shortcut, nn.Sequential) else np.zeros(1)
+    return block.conv1.weight.grad, block.conv2.weight.grad, projection
+
+
+def within(values, law, allowance):
+    """|mean/law - 1| <= allowance + t * s.e., Student's t at 1e-4."""
+    mean, se = values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values))
+    return abs(mean / law - 1) <= allowance + t_threshold(len(values), false_alarm=1e-4) * se / law
+
+
+def test_real_networks_meet_the_law_and_fail_the_edge_free_one(deep_networks):
+    growths, _ = deep_networks
+    assert np.all(within(growths, position.basic_block_law(deep_layout("B"), (16, 16)).gradient, 0.04))
+    assert not within(growths, lindley.basic_block_law(deep_layout("B")).gradient, 0.04)[0]
+
+
+def test_weight_gradients_of_real_networks(deep_networks):
+    """mean dW^2 of every convolution: 6 % + t * s.e."""
+    _, weights = deep_networks
+    law = position.basic_block_law(deep_layout("B"), (16, 16))
+    expected = 64 * np.array([[b.weight1, b.weight2, b.projection] for b in law.backward])
+    there = expected > 0
+    assert there.sum() == 8 + 8 + 3
+    assert np.all(within(weights[:, there], expected[there], 0.06))
+    assert not np.any(weights[:, ~there])
+
+
+@pytest.mark.parametrize("size", [4, 8])
+def test_real_preactivation_networks(size):
+    """Four blocks of width 32 behind a convolution."""
+    growths, law = [], position.preact_law(4, (size, size))
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        blocks = [nn.PreActBlock(32, 32) for _ in range(4)]
+        model = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1, bias=False), *blocks)
+        init.initialize(model, rng=rng)
+        x = rng.standard_normal((64, 32, size, size)).astype(np.float32)
+        gradients = stream_gradients(model, x, rng.standard_normal(x.shape).astype(np.float32))
+        totals = np.array([np.sum(np.square(g)) for g in gradients])
+        growths.append(totals / totals[-1])
+    assert np.all(within(np.array(growths), law.gradient, 0.04))
+
+
+@pytest.mark.parametrize("size", [2, 8])
+def test_real_plain_networks(size):
+    """Five layers conv-BN-ReLU of width 32: growth of the gradient from the first one's output up."""
+    law = position.plain_law([position.ConvLayer(32, 32)] * 5, (size, size))
+    growths = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        layers = []
+        for _ in range(5):
+            layers += [nn.Conv2d(32, 32, 3, padding=1, bias=False, rng=rng), nn.BatchNorm2d(32), nn.ReLU()]
+        h = rng.standard_normal((128, 32, size, size)).astype(np.float32)
+        for layer in layers:
+            h = layer.forward(h)
+        upstream = g = rng.standard_normal(h.shape).astype(np.float32)
+        for layer in reversed(layers[3:]):
+            g = layer.backward(g)
+        growths.append(np.sum(g**2) / np.sum(upstream**2))
+    assert within(np.array(growths), law.gradient[1], 0.04)
+    assert not within(np.array(growths), lindley.plain_gradient(4)[0], 0.04)  # without edges
