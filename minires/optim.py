@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from minires.backend import Array, array_namespace
+from minires.backend import Array, array_namespace, to_device
 from minires.checks import check_number
 from minires.nn.layer import Parameter
 
@@ -70,7 +70,7 @@ class SGD:
             if tuple(state[name].shape) != own.shape:
                 raise ValueError(f"state: {name} has shape {tuple(state[name].shape)}; expected {own.shape}")
         self.velocities = [
-            array_namespace(own).asarray(state[name]).astype(own.dtype)
+            to_device(state[name], array_namespace(own)).astype(own.dtype)
             for name, own in zip(names, self.velocities, strict=True)
         ]
 

@@ -69,6 +69,9 @@ def test_state_moves_between_the_sides():
     close(there.conv1.weight.value, here.conv1.weight.value)
     nn.resnet(8, width=4).load_state_dict(there.state_dict())
     init.from_pretrained(there, here.state_dict())
+    optimizers = [optim.SGD(model.parameters()) for model in (here, there)]
+    for one, other in (optimizers, optimizers[::-1]):
+        one.load_state_dict(other.state_dict())
 
 
 def data(n=8):
