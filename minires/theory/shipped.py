@@ -241,7 +241,8 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
         try:
             importlib.import_module(module)
         except Exception as error:  # not installed, or broken by a newer NumPy
-            yield module, "", "", f"not checked, cannot be imported: {type(error).__name__}: {error}".split("\n")[0]
+            reason = str(error).splitlines()[0].split(" (")[0]
+            yield module, "", "", f"not checked, cannot be imported: {type(error).__name__}: {reason}"
             continue
         version = f"{distribution} {metadata.version(distribution)}"
         for entry in entries():
