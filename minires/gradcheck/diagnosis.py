@@ -66,11 +66,20 @@ class Finding:
     fault: str | None = None
     alike: list[str] = field(default_factory=list)
     hint: str | None = None
+    complete: bool = True
+    """Whether all that fails is explained."""
 
 
 def diagnose(case: Case) -> Finding:
     """Names what is wrong with a check that failed."""
-    return _by_conduct(case) or _by_catalogue(case) or _by_structure(case)
+    by_structure = _by_structure(case)
+    return (
+        _by_conduct(case)
+        or _by_catalogue(case, _whole, _pair)
+        or (by_structure if by_structure.complete else None)
+        or _by_catalogue(case, _scaled)
+        or by_structure
+    )
 
 
 # --- conduct -------------------------------------------------------------------------------------------------------
@@ -110,21 +119,30 @@ class _Suspect:
     outputs: list[Array]
 
 
-def _by_catalogue(case: Case) -> Finding | None:
+def _by_catalogue(case: Case, *ways: Callable[[Case, list[Array], list[_Suspect]], Finding | None]) -> Finding | None:
     if case.like not in definitions.DEFINITIONS or not faults_of(case.like):
         return None
     right = _right_outputs(case)[: len(case.outputs)]
     suspects = [s for s in _suspects(case) if not all(map(_same, s.outputs, right))]
-    clean = [_matches(mine, ours, tol) for mine, ours, tol in zip(case.outputs, right, case.tolerances, strict=True)]
-    if all(clean):
+    return next((finding for way in ways if (finding := way(case, right, suspects)) is not None), None)
+
+
+def _clean(case: Case, right: list[Array]) -> list[bool]:
+    """Which outputs are as they should be."""
+    return [_matches(mine, ours, tol) for mine, ours, tol in zip(case.outputs, right, case.tolerances, strict=True)]
+
+
+def _whole(case: Case, right: list[Array], suspects: list[_Suspect]) -> Finding | None:
+    """A fault that explains everything: the same y and the same gradients."""
+    if all(_clean(case, right)):
         return None
     full = [s for s in suspects if all(_matches_all(case, s.outputs, range(len(case.outputs))))]
     if not full and case.y_failing and not any(case.failing):
         full = [s for s in suspects if _matches_all(case, s.outputs, [0])[0] and not _same(s.outputs[0], right[0])]
-    if full:
-        first, *others = (s.fault for s in full)
-        return Finding(_told(first), first.name, [f.name for f in others], first.hint)
-    return _scaled(case, right, suspects) or _pair(case, right, suspects, clean)
+    if not full:
+        return None
+    first, *others = (s.fault for s in full)
+    return Finding(_told(first), first.name, [f.name for f in others], first.hint)
 
 
 def _right_outputs(case: Case) -> list[Array]:
@@ -187,7 +205,7 @@ def _scaled(case: Case, right: list[Array], suspects: list[_Suspect]) -> Finding
                 tale = []
                 break
             comparison = _comparison(case, i - 1, theirs)
-            sentence = structure.constant_factor(comparison)
+            sentence = structure.constant_factor(comparison) if np.any(mine) else None
             if sentence is None:
                 tale = []
                 break
@@ -198,8 +216,9 @@ def _scaled(case: Case, right: list[Array], suspects: list[_Suspect]) -> Finding
     return None
 
 
-def _pair(case: Case, right: list[Array], suspects: list[_Suspect], clean: list[bool]) -> Finding | None:
+def _pair(case: Case, right: list[Array], suspects: list[_Suspect]) -> Finding | None:
     """Two faults at once: in different arrays, or both in one, so that their errors add up."""
+    clean = _clean(case, right)
     for a, b in combinations(suspects, 2):
         active = [False, False]
         for i, mine in enumerate(case.outputs):
@@ -233,37 +252,37 @@ def _told(fault: Fault) -> str:
 
 
 def _by_structure(case: Case) -> Finding:
-    sentences = []
+    sentences, complete = [], True
     if case.y_failing:
-        sentences.append(_forward_sentence(case))
+        expected = _right_outputs(case)[0]
+        bound = np.full(expected.shape, case.y_bound)
+        comparison = Comparison("y", case.y, expected, bound, _sizes(case))
+        sentences.append(f"forward: {structure.explain(comparison) or f'y is wrong {structure.place(comparison)}'}")
     for i, failing in enumerate(case.failing):
         if failing:
-            sentences.append(_gradient_sentence(case, i))
+            sentence, explained = _gradient_sentence(case, i)
+            sentences.append(sentence)
+            complete = complete and explained
     rules = [RULES[name] for name in case.broken if name in _EXPLAINED_BY_GRADIENT]
-    return Finding("; ".join([*rules, *sentences]) or "; ".join(RULES[name] for name in case.broken))
+    told = "; ".join([*rules, *sentences]) or "; ".join(RULES[name] for name in case.broken)
+    return Finding(told, complete=complete)
 
 
-def _forward_sentence(case: Case) -> str:
-    expected = _right_outputs(case)[0]
-    comparison = Comparison(
-        "y", case.y, expected, np.array(case.y_bound), _sizes(case), axes=structure.AXES.get(expected.ndim)
-    )
-    return "forward: " + (structure.explain(comparison) or f"y is wrong {structure.place(comparison)}")
-
-
-def _gradient_sentence(case: Case, i: int) -> str:
+def _gradient_sentence(case: Case, i: int) -> tuple[str, bool]:
+    """What is wrong with one gradient, and whether that explains all of it."""
     name, mine = f"d{case.names[i]}", case.gradients[i]
     if mine is None:
-        return f"{name} is missing: backward returned None for it"
+        return f"{name} is missing: backward returned None for it", True
     expected = _expected(case, i)
     if expected is None:
-        return _from_samples(case, i)
+        return _from_samples(case, i), False
     comparison = _comparison(case, i, expected)
     sentence = structure.explain(comparison)
     if sentence is not None:
-        return sentence
+        return sentence, True
     known = "neither the catalogue nor a structural hypothesis" if case.like else "no structural hypothesis"
-    return f"{name} is wrong {structure.place(comparison)}; {known} explains it (like= and options= help, if not given)"
+    advice = "" if case.like else " (like= and options=, if it is one of minires' ops, bring in the catalogue)"
+    return f"{name} is wrong {structure.place(comparison)}; {known} explains it{advice}", False
 
 
 def _expected(case: Case, i: int) -> Array | None:
