@@ -35,8 +35,9 @@ from minires.theory.report import NOTHING, Quantity, Row, SignalReport
 from minires.theory.rules import Backward, Gradient, NoLaw, Setting, State
 from minires.theory.walk import Grid, grid_for
 
-FLOOR = 0.03
+WHITE_FLOOR = 0.03
 """Bias that mean field is allowed in any case (3x3 convolutions with BatchNorm: 0 to 2.5 % were measured)."""
+BATCH_FLOOR = 0.15  # for an actual batch: images, whose pixels agree with their neighbours, were off by 7 to 14 %
 SMALL_MAP_FLOOR = 0.04  # from where a map has fewer than 16 positions
 WEIGHT_FLOOR = 0.06  # of weight gradients
 AGREEING_WEIGHT_FLOOR = 0.18  # behind global average pooling: 0.83 to 0.97 of the law were measured in the last stage
@@ -56,7 +57,8 @@ def predict(
     """
     shape, state = _input_state(x)
     model.output_shape(shape)  # complains, before anything is computed, if x does not fit
-    walk = _Walk(Setting(shape[0], weight, bias, _grid(model, weight)))
+    floor = BATCH_FLOOR if hasattr(x, "shape") else WHITE_FLOOR
+    walk = _Walk(Setting(shape[0], weight, bias, _grid(model, weight), floor))
     out, backward = walk.layer(model, "", state)
     backward(Gradient(np.ones(out.positions), relvar=2 / (shape[0] * math.prod(out.shape))))
     return SignalReport("predicted", tuple(record.row() for record in walk.records), shape)
@@ -119,25 +121,26 @@ class _Record:
     path: str
     kind: str
     state: State
-    batch: int
+    setting: Setting
     note: str = ""
     gradient_out: Quantity = NOTHING
     gradient_in: Quantity = NOTHING
     weight_gradient: Quantity = NOTHING
 
     def row(self) -> Row:
-        s = self.state
-        spread, pairs = math.sqrt(s.relvar), s.channels * self.batch * s.positions
-        forward = Quantity(float(s.signal.q.mean()), spread, s.grade, _allowed(s.grade, s.allowance, s.positions))
+        s, batch, floor = self.state, self.setting.batch, self.setting.floor
+        spread, pairs = math.sqrt(s.relvar), s.channels * batch * s.positions
+        allowed = _allowed(s.grade, s.allowance, s.positions, floor)
+        forward = Quantity(float(s.signal.q.mean()), spread, s.grade, allowed)
         grade = rules.worse(s.grade, "MF")
         around = math.sqrt(s.relvar + 2 / pairs)  # a variance is itself estimated from so many values
-        variance = Quantity(s.batch_variance(self.batch), around, grade, _allowed(grade, s.allowance, s.positions))
-        shape = (self.batch, *s.shape)
+        allowed = _allowed(grade, s.allowance, s.positions, floor)
+        variance = Quantity(s.batch_variance(batch), around, grade, allowed)
         quantities = forward, variance, self.gradient_in, self.gradient_out, self.weight_gradient
-        return Row(self.path, self.kind, shape, *quantities, note=self.note)
+        return Row(self.path, self.kind, (batch, *s.shape), *quantities, note=self.note)
 
 
-def _allowed(grade: str, allowance: float, positions: int, floor: float = FLOOR) -> float:
+def _allowed(grade: str, allowance: float, positions: int, floor: float) -> float:
     if grade != "MF":
         return 0.0
     return allowance + (max(floor, SMALL_MAP_FLOOR) if positions < 16 else floor)
@@ -170,7 +173,7 @@ class _Walk:
         return state, backward
 
     def _gradient(self, g: Gradient, state: State) -> Quantity:
-        allowed = _allowed(g.grade, g.allowance, state.positions)
+        allowed = _allowed(g.grade, g.allowance, state.positions, self.setting.floor)
         return Quantity(_energy(g, state, self.setting), math.sqrt(g.relvar), g.grade, allowed)
 
     def _leaf(self, layer: nn.Layer, path: str, state: State) -> tuple[State, Backward]:
@@ -181,14 +184,14 @@ class _Walk:
             after, back = _unknown(layer, state, self.setting.batch)
             note = str(reason)
         below, above = state.light, after.light
-        record = _Record(path, type(layer).__name__, above, self.setting.batch, note)
+        record = _Record(path, type(layer).__name__, above, self.setting, note)
         self.records.append(record)
 
         def backward(g: Gradient) -> Gradient:
             before = replace(back(g), grade="") if note else back(g)
             record.gradient_out = self._gradient(g, above)
             record.gradient_in = self._gradient(before, below)
-            record.weight_gradient = _weight_quantity(before, g, below)
+            record.weight_gradient = _weight_quantity(before, g, below, self.setting.floor)
             return replace(before, weight=math.nan)
 
         return after, backward
@@ -216,7 +219,7 @@ class _Walk:
             after, gate_back = total, lambda g: g
         above = after.light
         state, total, short, step = state.light, total.light, short.light, step.outline()
-        record = _Record(path, type(block).__name__, above, self.setting.batch)
+        record = _Record(path, type(block).__name__, above, self.setting)
         self.records.append(record)
 
         def backward(g: Gradient) -> Gradient:
@@ -259,7 +262,7 @@ class _Walk:
             allowance=total.allowance + rules.mean_field_cost(total, self.setting.batch),
         )
         above, total = after.light, total.light
-        record = _Record(path, type(gate).__name__, above, self.setting.batch)
+        record = _Record(path, type(gate).__name__, above, self.setting)
         self.records.append(record)
 
         def backward(g: Gradient) -> Gradient:
@@ -316,13 +319,13 @@ def _energy(g: Gradient, state: State, setting: Setting) -> float:
     return float((state.pooled(g.energy) if stream is None else g.gamma.energy(stream)).mean())
 
 
-def _weight_quantity(before: Gradient, g: Gradient, state: State) -> Quantity:
+def _weight_quantity(before: Gradient, g: Gradient, state: State, floor: float) -> Quantity:
     """Behind an average pooling the gradients of neighbouring pixels agree; where no BatchNorm takes away what their
     inputs have in common, their sum has no law here."""
     if math.isnan(before.weight) or not (g.spread_out or g.centered):
         return NOTHING
     grade = rules.worse(g.grade, state.grade)
-    floor = WEIGHT_FLOOR if g.spread_out else AGREEING_WEIGHT_FLOOR
+    floor = max(floor, WEIGHT_FLOOR if g.spread_out else AGREEING_WEIGHT_FLOOR)
     allowed = _allowed(grade, g.allowance + state.allowance, state.positions, floor)
     return Quantity(before.weight, math.sqrt(before.weight_relvar), grade, allowed)
 

@@ -141,12 +141,16 @@ class Gradient:
 
 
 class Setting(NamedTuple):
-    """What the rules need besides the layer. batch: N. weight, bias: initializers. grid: for streams, or None."""
+    """What the rules need besides the layer.
+
+    batch: N. weight, bias: initializers. grid: for streams, or None. floor: relative bias of mean field in any case.
+    """
 
     batch: int
     weight: Any
     bias: Any
     grid: Grid | None
+    floor: float
 
 
 class NoLaw(Exception):

@@ -239,3 +239,15 @@ def test_a_layer_without_a_law_is_listed_and_not_judged():
     assert report.row_verdict("1") == "no law"
     assert report.ok, str(report)
     assert "no law for Square" in str(report)
+
+
+def test_real_images_are_allowed_what_white_noise_is_not():
+    """Mean field counts on pixels that do not agree; an actual batch gets a wider, stated allowance."""
+    from minires.data import load_digits
+
+    x = load_digits().x_train[:16]
+    net = nn.resnet(8, shortcut="B", in_channels=1)
+    own, white = predict(net, x), predict(net, x.shape)
+    gradients = own["layer1.0"].gradient_in, white["layer1.0"].gradient_in
+    assert gradients[0].allowance - gradients[1].allowance == pytest.approx(0.12)
+    assert compare(own, measure(net, x, seeds=16)).ok
