@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minires import nn
-from minires.theory import lindley
+from minires.theory import lindley, position
 from minires.theory.layout import Block, resnet_layout, stages
 from minires.theory.stats import mean_z, t_threshold, z_threshold
 from minires.theory.walk import Grid, Observable
@@ -120,6 +120,14 @@ def test_option_a_without_stride_or_new_channels_is_the_identity():
     plain = lindley.basic_block_law(stages((16,), (4,)))
     a = lindley.basic_block_law([Block(16, 16, 1, "A")] * 4)
     np.testing.assert_array_equal(plain.gradient, a.gradient)
+
+
+def test_option_a_that_subsamples():
+    """Totals are those of the position-resolved law with 1x1 kernels, which has no edges either."""
+    layout = [Block(16, 16), Block(16, 32, 2, "A"), Block(32, 32)]
+    pointwise = [block._replace(kernel_size=1, padding=0) for block in layout]
+    found = position.basic_block_law(pointwise, (4, 4), stem=(1, 0))
+    np.testing.assert_allclose(lindley.basic_block_law(layout).gradient, found.gradient, rtol=GRID)
 
 
 def test_plain_and_preactivation_networks():
