@@ -14,18 +14,13 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 
 import minires
 from minires.commands import CommandError
 
-NAMES = (
-    *("train", "compare", "gradcheck", "predict", "bench", "step"),
-    *("course", "info", "data", "evaluate", "convert"),
-)
-COMMANDS = tuple(name for name in NAMES if find_spec(f"minires.commands.{name}"))
-"""In the order of --help."""
+COMMANDS = ("train", "compare", "gradcheck", "predict", "bench", "info", "data", "evaluate", "convert")
+"""In the order of --help: each is a file of `minires/commands`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
