@@ -12,7 +12,7 @@ from minires.gradcheck import conduct, definitions, gates, identities
 from minires.gradcheck.conduct import RULES
 from minires.gradcheck.diagnosis import Case, diagnose
 from minires.gradcheck.examine import Examination, Measured, Plan
-from minires.gradcheck.gates import Switch
+from minires.gradcheck.gates import Reach, Switch
 from minires.gradcheck.numerical import ROUNDOFF, is_single
 from minires.gradcheck.protocol import Subject, check_repeatable, input_names, prepare_inputs
 from minires.gradcheck.report import GradReport, TensorReport
@@ -174,14 +174,8 @@ def _report(call: Call, y: Array, gradients: list[Array | None], broken: list[st
     report = GradReport(call.title, rows, notes=call.notes, offences=[RULES[b] for b in broken])
     if call.like is not None and rows[0].verdict == "pass":
         report.identities = identities.adjoint(call.like, call.arrays, call.options, y, call.dy, gradients)
-    if reach is not None and (reach.crossed or reach.expected >= 0.5):
-        left_out = sum(row.left_out for row in rows)
-        report.notes.append(
-            f"{left_out} steps left out at kinks: together they crossed {reach.crossed} different switches, the law "
-            f"expects {reach.expected:.2g}"
-        )
-    report.switches_crossed = 0 if reach is None else reach.crossed
-    report.switches_expected = 0.0 if reach is None else reach.expected
+    if reach is not None:
+        _count_kinks(report, reach)
     _weaken(report, _blind_spots(call, y))
     if plan.u > ROUNDOFF["float64"] and report.verdict != "fail":
         report.diagnosis = (
@@ -191,6 +185,17 @@ def _report(call: Call, y: Array, gradients: list[Array | None], broken: list[st
     if report.verdict == "fail":
         _explain(report, _case(call, y, gradients, measured, report, broken))
     return report
+
+
+def _count_kinks(report: GradReport, reach: Reach) -> None:
+    """What the steps of all tensors together crossed, against the law."""
+    report.switches_crossed, report.switches_expected = reach.crossed, reach.expected
+    left_out = sum(row.left_out for row in report.tensors)
+    if left_out or reach.expected >= 0.5:
+        report.notes.append(
+            f"{left_out} steps left out at kinks: together they crossed {reach.crossed} different switches, the law "
+            f"expects {reach.expected:.2g}"
+        )
 
 
 def _examine_gradient(name: str, gradient: Array | None, examination: Examination) -> tuple[TensorReport, Measured]:

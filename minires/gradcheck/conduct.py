@@ -91,21 +91,36 @@ def of_op(
     dy: Array,
 ) -> list[str]:
     """Names of the rules broken that only hold for one op: no overflow, one winner of a tie."""
-    if like in ("softmax_cross_entropy", "tanh", "sigmoid"):
-        large = inputs[0] + 1000.0 if like == "softmax_cross_entropy" else 1000.0 * np.sign(inputs[0])
-        with np.errstate(all="ignore"):
-            y, cache = forward((large,))
-            finite = np.all(np.isfinite(y)) and np.all(np.isfinite(backward(dy.copy(), cache)[0]))
-        return [] if finite else ["not finite for large inputs"]
-    if like == "max_pool2d":
-        tied = np.round(inputs[0])
-        _, cache = forward((tied,))
-        _, own = definitions.run_forward(like, (tied,), options)
-        (mine,), expected = backward(dy.copy(), cache), definitions.run_backward(like, dy, own)[0]
-        clear = np.array_equal(*(definitions.run_backward(like, dy, c)[0] for c in (own, _last_wins(tied, options))))
-        right = mine is None or mine.shape != expected.shape or np.allclose(mine, expected, rtol=1e-9, atol=1e-12)
-        return [] if clear or right else ["ties"]
+    try:
+        if like in ("softmax_cross_entropy", "tanh", "sigmoid"):
+            return [] if _stays_finite(like, forward, backward, inputs[0], dy) else ["not finite for large inputs"]
+        if like == "max_pool2d":
+            return [] if _one_winner(forward, backward, np.round(inputs[0]), options, dy) else ["ties"]
+    except ValueError:
+        pass  # a function that does not take such inputs cannot be asked
     return []
+
+
+def _stays_finite(like: str, forward: Callable, backward: Callable, x: Array, dy: Array) -> bool:
+    large = x + 1000.0 if like == "softmax_cross_entropy" else 1000.0 * np.sign(x)
+    with np.errstate(all="ignore"):
+        y, cache = forward((large,))
+        (dx,) = backward(dy.copy(), cache)
+    return bool(np.all(np.isfinite(y)) and (dx is None or np.all(np.isfinite(dx))))
+
+
+def _one_winner(forward: Callable, backward: Callable, tied: Array, options: dict, dy: Array) -> bool:
+    """Whether the first of several largest pixels gets all of dy; True as well where `tied` has no ties to show it."""
+    _, cache = forward((tied,))
+    _, first = definitions.run_forward("max_pool2d", (tied,), options)
+    (mine,), expected = backward(dy.copy(), cache), definitions.run_backward("max_pool2d", dy, first)[0]
+    last = definitions.run_backward("max_pool2d", dy, _last_wins(tied, options))[0]
+    return (
+        np.array_equal(expected, last)
+        or mine is None
+        or mine.shape != expected.shape
+        or np.allclose(mine, expected, rtol=1e-9, atol=1e-12)
+    )
 
 
 def _last_wins(tied: Array, options: dict) -> object:
