@@ -130,8 +130,9 @@ def fit(
     own; all of them must be equal when the run is resumed.
 
     Raises TrainingDiverged; TrainingInterrupted after a signal (with a folder); SettingsDiffer and CheckpointError
-    on resuming; ValueError for settings out of range; OSError where the folder cannot be written at the start. A
-    checkpoint that cannot be written later is a warning, and training goes on: the weights are in memory.
+    on resuming; ValueError for settings out of range; MemoryError with the batch size and what to try; OSError where
+    the folder cannot be written at the start. A checkpoint that cannot be written later is a warning, and training
+    goes on: the weights are in memory.
     """
     if epochs < 0 or log_every < 1:
         raise ValueError(f"epochs is {epochs} and log_every {log_every}; expected at least 0 and at least 1")
@@ -261,6 +262,11 @@ class _Run:
             with suppress(OSError):  # the exception has the history, too
                 self.write_history()
             raise
+        except MemoryError as error:  # CuPy's is one, too
+            raise MemoryError(
+                f"out of memory at step {self.step + 1} ({error}); the batch size is {self.batch_size}: try half of "
+                "it, or a narrower or shallower network"
+            ) from error
 
     def run_epoch(self, caught: list[int]) -> None:
         """The rest of the present epoch, then its row of the history and a checkpoint."""
@@ -311,7 +317,7 @@ class _Run:
     def remember(self) -> None:
         """Keep the weights of a moment when the loss was looked at, where the steps after it go unseen."""
         if self.log_every > 1:
-            self.before = self.batch, self.copies(), self.generator_states()
+            self.before = self.batch, self.arrays(), self.generator_states()
 
     def look_at_loss(self, x: Array, lr: float) -> None:
         """Fetch the sums, the one moment that waits for the device; note them, or raise TrainingDiverged."""
@@ -372,14 +378,10 @@ class _Run:
 
     # What a checkpoint holds
 
-    def copies(self) -> dict[str, Array]:
+    def arrays(self) -> dict[str, Array]:
         """Copies of weights and momentum, on the device: nothing waits for them."""
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         return {f"{part}/{name}": array for part in parts for name, array in parts[part].items()}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Copies of weights and momentum, on the host."""
-        return {name: to_numpy(array) for name, array in self.copies().items()}
 
     def set_arrays(self, arrays: Mapping[str, Array], generators: Mapping[str, Any]) -> None:
         """The reverse of `arrays` and `generator_states`, in place."""
