@@ -72,14 +72,20 @@ class Finding:
 
 def diagnose(case: Case) -> Finding:
     """Names what is wrong with a check that failed."""
+    conduct = _by_conduct(case)
+    if conduct is not None and not case.y_failing and not any(case.failing):
+        return conduct
     by_structure = _by_structure(case)
-    return (
-        _by_conduct(case)
-        or _by_catalogue(case, _whole, _pair)
+    numbers = (
+        _by_catalogue(case, _whole, _pair)
         or (by_structure if by_structure.complete else None)
         or _by_catalogue(case, _scaled)
         or by_structure
     )
+    if conduct is not None:
+        numbers.sentence = f"{conduct.sentence.removesuffix('.')}. Besides, {numbers.sentence}"
+        numbers.fault = " + ".join(name for name in (conduct.fault, numbers.fault) if name) or None
+    return numbers
 
 
 # --- conduct -------------------------------------------------------------------------------------------------------
@@ -164,7 +170,8 @@ def _suspects(case: Case) -> list[_Suspect]:
                 gradients = fault.backward(case.dy.copy(), saved) if case.gradients else ()
         except (ValueError, IndexError, KeyError, TypeError):
             continue
-        found.append(_Suspect(fault, [np.asarray(y), *(np.asarray(g) for g in gradients)]))
+        if len(gradients) == len(case.gradients):  # not so for a fault of the bias where there is none
+            found.append(_Suspect(fault, [np.asarray(y), *(np.asarray(g) for g in gradients)]))
     return found
 
 
@@ -222,9 +229,9 @@ def _pair(case: Case, right: list[Array], suspects: list[_Suspect]) -> Finding |
     for a, b in combinations(suspects, 2):
         active = [False, False]
         for i, mine in enumerate(case.outputs):
-            mixed = _mixed(right[i], a.outputs[i], b.outputs[i])
             if clean[i]:
                 continue
+            mixed = _mixed(right[i], a.outputs[i], b.outputs[i])
             for which, theirs in ((0, a.outputs[i]), (1, b.outputs[i]), (2, mixed)):
                 if theirs is not None and _matches(mine, theirs, case.tolerances[i]):
                     active = [active[0] or which != 1, active[1] or which != 0]

@@ -118,3 +118,35 @@ def test_ten_right_functions_are_not_blamed(op):
             max_entries=30,
         )
         assert report.verdict in ("pass", "kink"), str(report)
+
+
+def test_a_fault_is_named_where_there_is_no_bias():
+    (x, w, _), options = draw("conv2d", np.random.default_rng(5))
+    fault = CATALOGUE["conv2d:dweight-flipped"]
+    report = check_op(
+        lambda *a: fault.forward(*a, **options),
+        lambda dy, c: fault.backward(dy, c),
+        (x, w),
+        like="conv2d",
+        options=options,
+    )
+    assert report.fault == fault.name
+
+    def scaled(dy, saved):
+        dx, dw = fault.backward(dy, saved)
+        return dx, 1.7 * dw
+
+    report = check_op(lambda *a: fault.forward(*a, **options), scaled, (x, w), like="conv2d", options=options)
+    assert report.fault == fault.name and "1.7 times" in report.diagnosis
+
+
+def test_bad_conduct_and_wrong_numbers_are_both_told():
+    def backward(dy, y):
+        dy *= y > 0
+        dy *= 2
+        return dy
+
+    x = np.random.default_rng(1).standard_normal((4, 5))
+    report = check_op(ops.relu_forward, backward, x, like="relu")
+    assert report.fault == "relu:dy-in-place"
+    assert "Besides, dx is 2 times what it should be" in report.diagnosis
