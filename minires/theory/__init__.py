@@ -18,7 +18,8 @@ for whole networks:
     position   with BatchNorm and zero padding, resolved by position (`maps`, `walk` and `layout` are its parts)
     conditional    backward given the forward pass, any input     loss   softmax cross-entropy at the start
 
-`rules` has the rule of each layer of minires that `predict` walks by, `shipped` the initializers that others ship.
+`rules` has the rule of each layer of minires that `predict` walks by, `growth` keeps streams without BatchNorm on their
+grid, `forecast` reads a prediction in one phrase, `shipped` judges the initializers that others ship.
 """
 
 from minires.theory.check import InitializerReport, check_initializer

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from minires import init, nn
 from minires.init.distributions import HeNormal, Initializer, Zeros
 from minires.nn.residual import ResidualBlock, Subsample
 from minires.theory import rules
+from minires.theory.growth import Scaled, stretched
 from minires.theory.maps import Signal
 from minires.theory.position import Gamma, Stream
 from minires.theory.report import NOTHING, Quantity, Row, SignalReport
@@ -58,7 +60,8 @@ def predict(
     shape, state = _input_state(x)
     model.output_shape(shape)  # complains, before anything is computed, if x does not fit
     floor = BATCH_FLOOR if hasattr(x, "shape") else WHITE_FLOOR
-    walk = _Walk(Setting(shape[0], weight, bias, _grid(model, weight), floor))
+    grid, rescale = _grid(model, weight)
+    walk = _Walk(Setting(shape[0], weight, bias, grid, rescale, floor))
     out, backward = walk.layer(model, "", state)
     backward(Gradient(np.ones(out.positions), relvar=2 / (shape[0] * math.prod(out.shape))))
     return SignalReport("predicted", tuple(record.row() for record in walk.records), shape)
@@ -88,20 +91,25 @@ def _empirical(x: np.ndarray) -> Signal:
     return Signal(np.square(flat).mean(axis=(0, 1)), kernel)
 
 
-def _grid(model: nn.Layer, weight: Initializer) -> Grid | None:
-    """Cells for the streams of the model's blocks; None where the stream would outgrow any grid.
+def _grid(model: nn.Layer, weight: Initializer) -> tuple[Grid | None, bool]:
+    """Cells for the streams of the model's blocks, and whether the stream has to be rescaled to stay within them.
 
     A block with BatchNorm adds its last gain's variance, one without multiplies E h^2 by 1 + c at most.
     """
-    variance, smallest = 1.0, 1.0
+    variance, smallest, gains = 1.0, 1.0, [1.0]
     for _, layer in model.named_layers():
         if isinstance(layer, ResidualBlock):
-            step = layer.branch_scale**2 * _branch_gain(layer, weight)
-            step = step if layer.last_norm() else step * variance
+            step = gain = layer.branch_scale**2 * _branch_gain(layer, weight)
+            if not layer.last_norm():
+                step *= variance
+                gains.append(max(gain, 1e-3))
             variance += step
             smallest = min(smallest, max(step, 1e-3))
-    grids = (grid_for(variance, smallest, cells) for cells in (12, 6, 3))
-    return next((grid for grid in grids if grid.n <= LARGEST_GRID), None)
+    fixed = [(grid_for(variance, smallest, cells), False) for cells in (12, 6)]
+    edges = 0.4  # a 3x3 kernel at a corner sees 4 of its 9 taps
+    moving = [(grid_for(4 * (1 + max(gains)), edges * min(gains), cells), True) for cells in (12, 6)]
+    choices = fixed if len(gains) == 1 else fixed + moving
+    return next((choice for choice in choices if choice[0].n <= LARGEST_GRID), (None, False))
 
 
 def _branch_gain(block: ResidualBlock, weight: Initializer) -> float:
@@ -134,7 +142,7 @@ class _Record:
         forward = Quantity(float(s.signal.q.mean()), spread, s.grade, allowed)
         grade = rules.worse(s.grade, "MF")
         around = math.sqrt(s.relvar + 2 / pairs)  # a variance is itself estimated from so many values
-        allowed = _allowed(grade, s.allowance, s.positions, floor)
+        allowed = _allowed(grade, s.allowance, s.positions, floor) * _amplified(s)
         variance = Quantity(s.batch_variance(batch), around, grade, allowed)
         quantities = forward, variance, self.gradient_in, self.gradient_out, self.weight_gradient
         return Row(self.path, self.kind, (batch, *s.shape), *quantities, note=self.note)
@@ -144,6 +152,12 @@ def _allowed(grade: str, allowance: float, positions: int, floor: float) -> floa
     if grade != "MF":
         return 0.0
     return allowance + (max(floor, SMALL_MAP_FLOOR) if positions < 16 else floor)
+
+
+def _amplified(state: State) -> float:
+    """q/V: a relative error of the second moment costs the batch variance, a difference, so many times as much."""
+    variance = state.signal.variance
+    return max(1.0, float(state.signal.q.mean()) / variance) if variance > 0 else 1.0
 
 
 class _Walk:
@@ -208,17 +222,18 @@ class _Walk:
         gate, gate_path = None, f"{path}.{block.after_sum}"
         if block.after_sum is not None:
             gate = getattr(block, block.after_sum)
-        stream = _stepped(block, state, branch, step, self.setting) if gate is not None else None
-        if stream is not None:
-            chance = _alignment_relvar(block, state, step, stream)
+        walked = _walk_on(block, state, branch, step, self.setting) if gate is not None else None
+        if walked is not None:
+            chance = _alignment_relvar(block, state, step, walked.signal)
             total = replace(total, relvar=total.relvar + chance)
-            after, gate_back = self._gate_of_stream(gate, gate_path, total, stream)
+            after, gate_back = self._gate_of_stream(gate, gate_path, total, walked)
+            walked = walked._replace(signal=None)
         elif gate is not None:
             after, gate_back = self._leaf(gate, gate_path, total)
         else:
             after, gate_back = total, lambda g: g
         above = after.light
-        state, total, short, step = state.light, total.light, short.light, step.outline()
+        state, total, short = state.light, total.light, short.light
         record = _Record(path, type(block).__name__, above, self.setting)
         self.records.append(record)
 
@@ -228,10 +243,10 @@ class _Walk:
             through = branch_back(replace(at_sum, energy=total.pooled(at_sum.energy) * scale2, gamma=None))
             if short_back is None:
                 before = through
-            elif stream is not None:
-                by_group = _energy_by_group(at_sum, stream, stream_of(state, self.setting), short)
+            elif walked is not None:
+                by_group = _energy_by_group(at_sum, walked.stream.stream, stream_of(state, self.setting), short)
                 short_back(replace(at_sum, energy=by_group, gamma=None))  # for the shortcut's own row
-                before = _meet_stream(block, state, at_sum, step, through, self.setting.grid)
+                before = _meet_stream(block, state, at_sum, walked, through)
             else:
                 before = _meet(through, short_back(replace(at_sum, gamma=None)))
             record.gradient_in = self._gradient(before, state)
@@ -252,12 +267,12 @@ class _Walk:
 
         return state, backward
 
-    def _gate_of_stream(self, gate: nn.ReLU, path: str, total: State, stream: Stream) -> tuple[State, Backward]:
+    def _gate_of_stream(self, gate: nn.ReLU, path: str, total: State, walked: _Walked) -> tuple[State, Backward]:
         """The ReLU after the sum: max(0, h + g), whose law is the stream's."""
-        signal = stream.signal
+        stream = walked.stream.stream
         after = total.after(
-            signal,
-            stream=stream,
+            walked.signal,
+            stream=walked.stream,
             grade=rules.worse("MF", total.grade),
             allowance=total.allowance + rules.mean_field_cost(total, self.setting.batch),
         )
@@ -316,7 +331,7 @@ def _unknown(layer: nn.Layer, state: State, batch: int) -> tuple[State, Backward
 def _energy(g: Gradient, state: State, setting: Setting) -> float:
     """Mean square per entry; a gradient along a stream is averaged over the stream's law."""
     stream = None if g.gamma is None else stream_of(state, setting)
-    return float((state.pooled(g.energy) if stream is None else g.gamma.energy(stream)).mean())
+    return float((state.pooled(g.energy) if stream is None else g.gamma.energy(stream.stream)).mean())
 
 
 def _weight_quantity(before: Gradient, g: Gradient, state: State, floor: float) -> Quantity:
@@ -355,41 +370,54 @@ def _common_relvar(share: float, a: float, b: float) -> float:
     return (share * math.sqrt(a) + (1 - share) * math.sqrt(b)) ** 2
 
 
-def _stepped(block: ResidualBlock, state: State, branch: State, step: Signal, setting: Setting) -> Stream | None:
+class _Walked(NamedTuple):
+    """A stream after a block, its signal in true units; ratio of its units to those before, the step's variance in
+    those."""
+
+    stream: Scaled
+    signal: Signal | None
+    ratio: float
+    variance: np.ndarray
+
+
+def _walk_on(block: ResidualBlock, state: State, branch: State, step: Signal, setting: Setting) -> _Walked | None:
     """The stream after the block, where the sum of the skip path and a Gaussian step goes through a ReLU."""
     gate = getattr(block, block.after_sum)
     walks = isinstance(block.shortcut, nn.Identity | Subsample) and type(gate) is nn.ReLU
     before = stream_of(state, setting) if walks and branch.form == "gaussian" else None
-    if before is None or not before.grid.resolves(step.q):
+    if before is None:
         return None
     stride, share = 1, 1.0
     if isinstance(block.shortcut, Subsample):
         stride, share = block.shortcut.stride, block.shortcut.in_channels / block.shortcut.out_channels
-    return before.stepped(step, rules.kept_positions(state.image, stride), share)
+    after = before.stepped(step, rules.kept_positions(state.image, stride), share)
+    if after is None:
+        return None
+    stream = after.rescaled() if setting.rescale else after
+    return _Walked(stream, after.signal, stream.scale / after.scale, step.q / before.scale**2)
 
 
-def stream_of(state: State, setting: Setting) -> Stream | None:
+def stream_of(state: State, setting: Setting) -> Scaled | None:
     """The stream at a state: that of the blocks before, or a first one that starts at a ReLU."""
-    if state.stream is not None or setting.grid is None:
+    if state.stream is not None or setting.grid is None or state.form != "rectified":
         return state.stream
-    followed = state.form == "rectified" and setting.grid.resolves(state.source.q)
-    return Stream.started(setting.grid, state.source) if followed else None
+    return Scaled.started(setting.grid, state.source, rescale=setting.rescale)
 
 
-def _alignment_relvar(block: ResidualBlock, state: State, step: Signal, stream: Stream) -> float:
+def _alignment_relvar(block: ResidualBlock, state: State, step: Signal, after: Signal) -> float:
     """Spread of E h'^2 between networks, because a channel's branch and its own h correlate by chance.
 
     Their correlation over the batch has mean 0 and variance 1/fan_in, and changes h'^2 by 2 E h g.
     """
     shape = block.branch_convolutions()[-1].weight.value.shape
-    square = max(float(stream.q.mean()) ** 2, 1e-300)
+    square = max(float(after.q.mean()) ** 2, 1e-300)
     size = 4 * state.signal.variance * float(step.q.mean()) / square
     return size / (init.fans(shape)[0] * shape[0])
 
 
-def _energy_by_group(at_sum: Gradient, stream: Stream, before: Stream, short: State) -> np.ndarray:
+def _energy_by_group(at_sum: Gradient, stream: Stream, before: Scaled, short: State) -> np.ndarray:
     """Energy at the sum, (P,); (2, P) behind shortcut A: of the channels with a past, and of those it started."""
-    old = stream.populations[: len(before.populations)]
+    old = stream.populations[: len(before.stream.populations)]
     share = sum(p.weight for p in old)
     if not short.groups:
         return at_sum.energy
@@ -398,13 +426,14 @@ def _energy_by_group(at_sum: Gradient, stream: Stream, before: Stream, short: St
     return np.stack([first, (at_sum.energy - share * first) / (1 - share)])
 
 
-def _meet_stream(
-    block: ResidualBlock, state: State, at_sum: Gradient, step: Signal, through: Gradient, grid: Grid
-) -> Gradient:
+def _meet_stream(block: ResidualBlock, state: State, at_sum: Gradient, walked: _Walked, through: Gradient) -> Gradient:
     """Gradient at the input of a block on a stream: pulled back through the gate, plus what the branch brings."""
     stride = block.shortcut.stride if isinstance(block.shortcut, Subsample) else 1
     kept = rules.kept_positions(state.image, stride)
-    field = at_sum.gamma.field.pulled_back(grid.pull_back, step.q).scattered(kept, through.energy)
+    grid, field = walked.stream.stream.grid, at_sum.gamma.field
+    if walked.ratio != 1:
+        field = field._replace(values=stretched(grid, field.values, walked.ratio))
+    field = field.pulled_back(grid.pull_back, walked.variance).scattered(kept, through.energy)
     received = replace(at_sum, energy=np.zeros_like(through.energy), relvar=through.relvar)
     return replace(_meet(through, received), gamma=Gamma(field, field, 0.0))
 

@@ -32,8 +32,9 @@ from minires.theory import layer as one_layer
 from minires.theory import maps
 from minires.theory.deep import log_slope
 from minires.theory.geometry import Axis, ConvGeometry
+from minires.theory.growth import Scaled
 from minires.theory.maps import Signal
-from minires.theory.position import Gamma, Stream
+from minires.theory.position import Gamma
 from minires.theory.walk import Grid
 
 Floats = np.ndarray
@@ -58,7 +59,7 @@ class State:
     signal: Signal
     form: str = "other"
     source: Signal | None = None
-    stream: Stream | None = None
+    stream: Scaled | None = None
     grade: str = "EX"
     allowance: float = 0.0
     relvar: float = 0.0
@@ -143,13 +144,15 @@ class Gradient:
 class Setting(NamedTuple):
     """What the rules need besides the layer.
 
-    batch: N. weight, bias: initializers. grid: for streams, or None. floor: relative bias of mean field in any case.
+    batch: N. weight, bias: initializers. grid: for streams, or None; rescale: keep them within it. floor: relative bias
+    that mean field is allowed in any case.
     """
 
     batch: int
     weight: Any
     bias: Any
     grid: Grid | None
+    rescale: bool
     floor: float
 
 
@@ -307,7 +310,8 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
 
     def backward(g: Gradient) -> Gradient:
         if g.gamma is not None:
-            energy = g.gamma.energy(Stream.started(setting.grid, kept.signal), gated=True)
+            first = Scaled.started(setting.grid, kept.signal, rescale=setting.rescale)
+            energy = g.gamma.energy(first.stream, gated=True)
         elif g.on is not None and kind.slope == 0:
             energy = g.energy * g.on
         else:
