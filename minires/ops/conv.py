@@ -112,7 +112,11 @@ def row_columns(xp: ModuleType, pixels: Array, offset: int, spread: int, moves: 
     width = (places - 1) * stride + (kw - 1) * dilation + 1
     target, source = landing(w, offset, spread, width)
     canvas = scratch(xp, "canvas", (n, h, width, c), pixels.dtype)
-    canvas[...] = 0
+    if spread == 1:  # zeros are only wanted beside the pixels
+        canvas[:, :, : target.start] = 0
+        canvas[:, :, target.stop :] = 0
+    else:
+        canvas[...] = 0
     canvas[:, :, target] = pixels[:, :, source]
     image, row, pixel, channel = canvas.strides
     neighbors = xp.lib.stride_tricks.as_strided(
