@@ -70,9 +70,7 @@ class InitializerReport:
         for c in self.checks:
             z = "" if math.isnan(c.z) else f"{c.z:+.2f}"
             shape = "x".join(map(str, c.shape))
-            table.add_row(
-                c.name, shape, f"{c.measured:.6g}", f"{c.expected:.6g}", z, "ok" if c.ok else "departs"
-            )
+            table.add_row(c.name, shape, f"{c.measured:.6g}", f"{c.expected:.6g}", z, "ok" if c.ok else "departs")
         return table
 
     def __str__(self) -> str:
@@ -150,9 +148,7 @@ def _check_independent(draws: list[Draw], law: Any, name: str, stride: int) -> I
         raise ValueError("the sampler's weights are not all finite")
     if all(np.ptp(d.w) == 0 for d in draws):
         check = Check("weights differ", draws[0].shape, 0.0, 1.0, math.nan, False)
-        return InitializerReport(
-            False, f"constant {draws[0].w.flat[0]:.4g}: every weight is the same", (check,), name
-        )
+        return InitializerReport(False, f"constant {draws[0].w.flat[0]:.4g}: every weight is the same", (check,), name)
     scale = stride**2 if stride > 1 and _mode(law, [d.shape for d in draws]) == "fan_out" else 1
     checks = [check for d in draws for check in _moment_checks(d, law, scale, threshold)]
     if all(c.ok for c in checks):
@@ -261,10 +257,7 @@ def _fan_mistakes(mode: str, gain2: float) -> Iterator[Mistake]:
     yield Mistake("channels forgotten, only the kernel's area was counted", lambda s: gain2 / area(s))
     yield Mistake("kernel area forgotten, only the channels were counted", lambda s: area(s) * gain2 / fan(s))
     yield Mistake("one kernel axis forgotten", lambda s: (s[2] if len(s) > 2 else 1) * gain2 / fan(s))
-    yield Mistake(
-        "PyTorch's default, kaiming_uniform with a = sqrt(5)",
-        lambda s: 1 / (3 * fans(s)[0]),
-    )
+    yield Mistake("PyTorch's default, kaiming_uniform with a = sqrt(5)", lambda s: 1 / (3 * fans(s)[0]))
     yield Mistake("Xavier's law, 2/(fan_in + fan_out)", lambda s: 2 / sum(fans(s)))
     yield Mistake("He's law, 2/fan_in", lambda s: 2 / fans(s)[0])
     if gain2 != 2:
@@ -332,9 +325,7 @@ def _family_sentence(draws: list[Draw], known: weights.Family, measured: weights
     return f"kurtosis {kurtosis:.3f} where {known.name} has {known.m4:.3f}"
 
 
-def _variance_sentence(
-    draws: list[Draw], law: Any, family: weights.Family, stride: int, threshold: float
-) -> str:
+def _variance_sentence(draws: list[Draw], law: Any, family: weights.Family, stride: int, threshold: float) -> str:
     """Name the mistake that explains the variance at every shape; the plain factor where none does."""
     found = _explanation(draws, law, family, stride, threshold)
     scale = stride**2 if stride > 1 and _mode(law, [d.shape for d in draws]) == "fan_out" else 1
@@ -358,9 +349,7 @@ def _factor_sentence(ratio: float, sentence: str) -> str:
     return f"variance {ratio:.3f} of the law: {sentence}"
 
 
-def _explanation(
-    draws: list[Draw], law: Any, family: weights.Family, stride: int, threshold: float
-) -> Mistake | None:
+def _explanation(draws: list[Draw], law: Any, family: weights.Family, stride: int, threshold: float) -> Mistake | None:
     """The first of the mistakes that fit every shape about as well as the best one does."""
     fits = []
     for mistake in _mistakes(law, [d.shape for d in draws], stride, family is weights.UNIFORM):
@@ -390,9 +379,7 @@ def _constant_variance(draws: list[Draw], family: weights.Family, threshold: flo
 # ---- identities
 
 
-def _check_fixed(
-    sampler: Sampler, shape: Shape, law: Any, name: str, rng: np.random.Generator
-) -> InitializerReport:
+def _check_fixed(sampler: Sampler, shape: Shape, law: Any, name: str, rng: np.random.Generator) -> InitializerReport:
     """Zeros, a constant or Dirac: the weights are known, entry by entry."""
     drawn = np.asarray(sampler(shape, rng), dtype=float)
     if drawn.shape != shape:
@@ -426,9 +413,7 @@ def _check_orthogonal(
             for n, (s, measured, expected, z_score) in zip(labels, z, strict=True)
         ]
         if not checks[-2].ok:
-            sentence = (
-                "Q's sign not fixed: not uniform over rotations, multiply Q by the sign of R's diagonal"
-            )
+            sentence = "Q's sign not fixed: not uniform over rotations, multiply Q by the sign of R's diagonal"
         elif not checks[-1].ok:
             sentence = "orthogonal, but not uniform over rotations (Haar)"
     return InitializerReport(sentence is None, sentence or f"obeys {name}", tuple(checks), name)
@@ -506,12 +491,7 @@ def _haar(
     corner = np.array([float(np.asarray(sampler(small, rng))[index]) for _ in range(HAAR_DRAWS)]) / gain
     n = max(_orthogonal_sides(law, small))
     first, fourth = weights.haar_z(corner, n)
-    return (small, float(corner.mean()), 0.0, first), (
-        small,
-        float(np.mean(corner**4)),
-        3 / (n * (n + 2)),
-        fourth,
-    )
+    return (small, float(corner.mean()), 0.0, first), (small, float(np.mean(corner**4)), 3 / (n * (n + 2)), fourth)
 
 
 def _law_name(law: Any) -> str:

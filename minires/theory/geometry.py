@@ -33,19 +33,11 @@ class Axis:
     """The taps of one axis: ``size`` input pixels, ``kernel`` taps; ValueError if no output fits."""
 
     def __init__(self, size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> None:
-        self.size, self.kernel, self.stride, self.padding, self.dilation = (
-            size,
-            kernel,
-            stride,
-            padding,
-            dilation,
-        )
+        self.size, self.kernel, self.stride, self.padding, self.dilation = (size, kernel, stride, padding, dilation)
         reach = dilation * (kernel - 1) + 1
         self.outputs = (size + 2 * padding - reach) // stride + 1
         if self.outputs < 1:
-            raise ValueError(
-                f"a window that reaches over {reach} pixels does not fit into {size} + 2*{padding}"
-            )
+            raise ValueError(f"a window that reaches over {reach} pixels does not fit into {size} + 2*{padding}")
 
     @cached_property
     def source(self) -> np.ndarray:
@@ -100,12 +92,7 @@ class ConvGeometry(NamedTuple):
 
     @classmethod
     def of(
-        cls,
-        image: tuple[int, int],
-        kernel_size: Pair,
-        stride: Pair = 1,
-        padding: Pair = 0,
-        dilation: Pair = 1,
+        cls, image: tuple[int, int], kernel_size: Pair, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1
     ) -> ConvGeometry:
         """Geometry of a window over an image of (H, W) pixels; the settings are ints or (vertical, horizontal)."""
         settings = [as_pair(value) for value in (kernel_size, stride, padding, dilation)]

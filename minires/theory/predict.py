@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires import init, nn
+from minires.backend import to_numpy
 from minires.init.distributions import HeNormal, Initializer, Zeros
 from minires.nn.residual import ResidualBlock, Subsample
 from minires.theory import rules
@@ -83,7 +84,7 @@ def _input_state(x: Sequence[int] | np.ndarray) -> tuple[tuple[int, ...], State]
 
 def _empirical(x: np.ndarray) -> Signal:
     """Second moment per position and covariance between different samples of an actual batch."""
-    flat = np.asarray(x.get() if hasattr(x, "get") else x, dtype=float).reshape(*x.shape[:2], -1)
+    flat = to_numpy(x).astype(float).reshape(*x.shape[:2], -1)
     n, channels, _ = flat.shape
     total = flat.sum(axis=0)
     same = flat.reshape(n * channels, -1)

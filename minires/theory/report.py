@@ -98,9 +98,7 @@ class SignalReport:
         table.add_column("law")
         for row in self.rows:
             cells = [_cell(getattr(row, name)) for name in QUANTITIES]
-            table.add_row(
-                row.path, row.kind, *cells, _grades(row) if self.origin == "predicted" else row.note
-            )
+            table.add_row(row.path, row.kind, *cells, _grades(row) if self.origin == "predicted" else row.note)
         return table
 
     def __str__(self) -> str:

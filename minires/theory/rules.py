@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minires import init, nn
+from minires.backend import to_numpy
 from minires.nn.residual import Subsample
 from minires.theory import layer as one_layer
 from minires.theory import maps
@@ -421,8 +422,7 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
 
 def mean_square(value: Any) -> float:
     """Mean square of a parameter, wherever it lives."""
-    array = np.asarray(value.get() if hasattr(value, "get") else value, dtype=float)
-    return float(np.mean(array**2))
+    return float(np.mean(to_numpy(value).astype(float) ** 2))
 
 
 # ---- pooling, dropout, and layers that only change the shape

@@ -135,6 +135,4 @@ def mean_z(samples: np.ndarray, expected: float) -> float:
     samples = np.asarray(samples, dtype=float)
     se = samples.std(ddof=1) / math.sqrt(samples.size)
     difference = float(samples.mean()) - expected
-    return (
-        0.0 if difference == 0 else math.copysign(math.inf, difference) if se == 0 else difference / float(se)
-    )
+    return 0.0 if difference == 0 else math.copysign(math.inf, difference) if se == 0 else difference / float(se)

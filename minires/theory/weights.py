@@ -102,9 +102,7 @@ def family(law: Law, shape: Sequence[int]) -> Family | None:
     for candidate in FAMILIES:
         if math.isclose(candidate.m4, kurtosis, rel_tol=1e-6):
             return candidate
-    raise ValueError(
-        f"no family with kurtosis {kurtosis:.6g} is known; {law} is none of normal, uniform, truncated"
-    )
+    raise ValueError(f"no family with kurtosis {kurtosis:.6g} is known; {law} is none of normal, uniform, truncated")
 
 
 def bound(law: Law, shape: Sequence[int]) -> float:

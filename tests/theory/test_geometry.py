@@ -46,9 +46,7 @@ def test_total_of_a_same_convolution_has_a_closed_form(size, kernel):
     assert Axis(size, kernel, padding=reach).total == kernel * size - reach * (reach + 1)
 
 
-@pytest.mark.parametrize(
-    ("size", "published"), [(4, 0.6944), (8, 0.8403), (16, 0.9184), (32, 0.9588), (224, 0.9941)]
-)
+@pytest.mark.parametrize(("size", "published"), [(4, 0.6944), (8, 0.8403), (16, 0.9184), (32, 0.9588), (224, 0.9941)])
 def test_coverage_of_a_padded_3x3(size, published):
     coverage = ConvGeometry.of((size, size), 3, padding=1).coverage
     assert coverage == pytest.approx((1 - 2 / (3 * size)) ** 2, rel=1e-14)
@@ -103,9 +101,7 @@ def test_pair_shifts_both_positions_by_the_same_tap(setting):
 def test_pair_of_a_diagonal_is_the_box_filter():
     geometry = ConvGeometry.of((5, 6), 3, padding=1)
     q = np.random.default_rng(2).random((5, 6))
-    np.testing.assert_allclose(
-        np.diag(geometry.pair(np.diag(q.ravel()))), geometry.box(q).ravel(), rtol=1e-14
-    )
+    np.testing.assert_allclose(np.diag(geometry.pair(np.diag(q.ravel()))), geometry.box(q).ravel(), rtol=1e-14)
 
 
 def test_a_window_that_does_not_fit_is_refused():

@@ -37,9 +37,7 @@ def test_normal_cdf_and_its_quantile_are_inverse():
 def test_incomplete_beta_closed_forms():
     for x in (0.1, 0.4, 0.93):
         assert stats.incomplete_beta(1, 3, x) == pytest.approx(1 - (1 - x) ** 3, rel=1e-12)
-        assert stats.incomplete_beta(0.5, 0.5, x) == pytest.approx(
-            2 / math.pi * math.asin(math.sqrt(x)), rel=1e-12
-        )
+        assert stats.incomplete_beta(0.5, 0.5, x) == pytest.approx(2 / math.pi * math.asin(math.sqrt(x)), rel=1e-12)
 
 
 @pytest.mark.parametrize("freedom", [5, 40, 300])
@@ -71,9 +69,7 @@ def test_ks_false_alarms_come_at_the_stated_rate():
         se = math.sqrt(rate * (1 - rate) / p.size)
         # Stephens' correction is good to about 1 % of the rate
         assert abs(np.mean(p < rate) - rate) < 4.9 * se + 0.02 * rate
-    assert (
-        stats.ks_test(0.5 * rng.standard_normal(400)).p < 1e-6
-    )  # z-scores that are too small are no triumph
+    assert stats.ks_test(0.5 * rng.standard_normal(400)).p < 1e-6  # z-scores that are too small are no triumph
 
 
 def test_mean_z_is_zero_for_samples_that_equal_the_law_and_infinite_for_constants_that_do_not():
