@@ -279,7 +279,7 @@ def _conditional_table(
     width: int, networks: int, shortcut: str, images: tuple[np.ndarray, np.ndarray] | None, inputs: str, upstream: str
 ) -> Table:
     samples = 32
-    values, growths = [], []
+    values, growths, coherences = [], [], []
     for seed in range(networks):
         rng = np.random.default_rng(seed)
         model = nn.resnet20(width=width, shortcut=shortcut, rng=rng)
@@ -293,13 +293,15 @@ def _conditional_table(
             rows = conditional.gradient_energies(model, x, top)
         else:
             rows = conditional.gradient_energies(model, x, labels=labels)
+            coherences.append(_coherence(model, x, labels))
         values.append([row.ratio for row in rows])
         growths.append([row.measured / rows[-1].measured for row in rows])
     found, growth = Sample.of(values), Sample.of(growths)
-    law = position.basic_block_law(resnet_layout(20, shortcut), (32, 32)).gradient
+    f = float(np.mean(coherences)) if coherences else 0.0
+    law = position.basic_block_law(resnet_layout(20, shortcut), (32, 32), coherence=f).gradient
     title = (
         f"ResNet-20 {shortcut}, width {width}, {inputs}, {upstream} upstream; {samples} images, {networks} networks "
-        f"(seeds 0..{networks - 1})"
+        f"(seeds 0..{networks - 1})" + (f", coherence {f:.3f}" if coherences else "")
     )
     columns = (
         "stream",
@@ -321,6 +323,13 @@ def _conditional_table(
         )
     table.failed = int(np.sum(~agrees))
     return table
+
+
+def _coherence(model: Layer, x: np.ndarray, labels: np.ndarray) -> float:
+    """f of the loss's gradient at the logits."""
+    loss = nn.SoftmaxCrossEntropy()
+    loss.forward(model.forward(x), labels)
+    return conditional.coherence(loss.backward())
 
 
 def _photographs(folder: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -107,18 +107,17 @@ class Normalized(NamedTuple):
         return Signal(self.q, self.kernel)
 
 
-def conv(signal: Signal, geometry: ConvGeometry, gain: float = 2.0) -> Signal:
-    """Output of a convolution with weights of variance gain/fan_in."""
+def conv(signal: Signal, geometry: ConvGeometry) -> Signal:
+    """Output of a convolution with weights of variance 2/fan_in."""
     box = geometry.box(signal.q.reshape(geometry.image)).ravel()
     kernel = geometry.pair(signal.kernel)
-    kernel *= gain / geometry.taps
-    return Signal(gain / geometry.taps * box, kernel)
+    kernel *= 2 / geometry.taps
+    return Signal(2 / geometry.taps * box, kernel)
 
 
-def conv_backward(energy: Floats, geometry: ConvGeometry, gain: float = 2.0) -> Floats:
-    """Gradient energy per input entry from that per output entry, (P_out,) -> (P_in,), before the factor
-    C_out/C_in."""
-    return gain / geometry.taps * geometry.box_transpose(energy.reshape(geometry.outputs)).ravel()
+def conv_backward(energy: Floats, geometry: ConvGeometry) -> Floats:
+    """Gradient energy per input entry from that per output entry, (P_out,) -> (P_in,), but for a factor C_out/C_in."""
+    return 2 / geometry.taps * geometry.box_transpose(energy.reshape(geometry.outputs)).ravel()
 
 
 def batchnorm(signal: Signal) -> Normalized:
