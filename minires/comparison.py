@@ -83,7 +83,7 @@ def finite(values: Iterable[float]) -> list[float]:
 class Run:
     """What happened to a case.
 
-    foreseen: what the theory says of the same weights without running them, on white noise in place of images.
+    foreseen: what the theory says of the initializer without running it, on white noise in place of images.
     losses: on one batch before training, then the mean over each epoch, as far as the run came.
     accuracy: the share of held-out images that were told right at the end; NaN for a run that diverged.
     """
@@ -130,13 +130,13 @@ def pretrain(case: Case) -> dict[str, np.ndarray]:
 
 def run_case(case: Case, pretrained: Mapping[str, np.ndarray] | None = None) -> Run:
     """Initialize, measure, train, evaluate. `pretrained` are the weights of a case without an initializer."""
-    model = build(case)
+    model, data = build(case), halves()[1]
     if case.initializer is None:
         init.from_pretrained(model, pretrained)
+        foreseen = Forecast("no law: trained", [], [])
     else:
         init.initialize(model, case.initializer, rng=case.seed)
-    data = halves()[1]
-    foreseen = forecast(model, data.x_train[:MEASURED_IMAGES].shape)
+        foreseen = forecast(model, data.x_train[:MEASURED_IMAGES].shape)
     model.to(case.device)
     x, y = (to_device(array[:MEASURED_IMAGES], case.device) for array in data[:2])
     with np.errstate(all="ignore"):  # overflow is one of the things to be seen here
