@@ -149,10 +149,7 @@ def _energy(g: np.ndarray) -> float:
 
 
 def _propagate(
-    blocks: list[tuple[str, BasicBlock]],
-    outputs: dict[str, np.ndarray],
-    inputs: dict[str, np.ndarray],
-    top: np.ndarray,
+    blocks: list[tuple[str, BasicBlock]], outputs: dict[str, np.ndarray], inputs: dict[str, np.ndarray], top: np.ndarray
 ) -> list[float]:
     """Predicted |dL/dh_l|^2, from the stem up; see the module's text."""
     d = np.asarray(top, dtype=float)

@@ -73,8 +73,7 @@ SELU = Activation("selu", _selu, _selu_derivative)
 
 
 class ReluLayer(NamedTuple):
-    """A bias-free convolution (or linear layer, on an image of one pixel) and its leaky ReLU; variance: of a
-    weight."""
+    """A bias-free convolution (linear layer: an image of one pixel) and its leaky ReLU. variance: of a weight."""
 
     in_channels: int
     out_channels: int
@@ -149,8 +148,7 @@ def relu_second_moment(widths: Sequence[int]) -> float:
 
 
 def relu_backward_second_moment(widths: Sequence[int]) -> float:
-    """E (|g_0|^2 / E|g_0|^2)^2 of layers widths[l-1] -> widths[l], relative to a fixed |v|; Gaussian upstream
-    v.
+    """E (|g_0|^2 / E|g_0|^2)^2 of layers widths[l-1] -> widths[l], Gaussian upstream v, relative to |v|.
 
     prod_l (1 + 3/(n_l + 2)) (1 + 2/n_{l-1}).
     """
@@ -231,8 +229,7 @@ def log_slope(activation: Activation, q: float) -> float:
 
 
 class FixedPoint(NamedTuple):
-    """q*: second moment of the pre-activations in deep layers; chi there: < 1 gradients die, > 1 they
-    explode."""
+    """q*: of the pre-activations in deep layers.  chi there: below 1 gradients die, above 1 they explode."""
 
     q: float
     chi: float

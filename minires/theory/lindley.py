@@ -88,8 +88,7 @@ class StreamLaw(NamedTuple):
 
 
 def plain_gradient(layers: int) -> np.ndarray:
-    """Squared gradient below l = 0..layers conv-BN-ReLU layers, relative to the top: (pi/(pi-1))^(layers -
-    l)."""
+    """Squared gradient below layers l = 0..layers of conv-BN-ReLU over the top's: (pi/(pi-1))^(layers - l)."""
     return BRANCH_GAIN ** np.arange(layers, -1, -1.0)
 
 

@@ -49,8 +49,6 @@ def series_cross_entropy(classes: int, logit_variance: float, order: int = 4) ->
     return loss if order == 2 else loss - s2**2 * (k - 1) / (4 * k**2)
 
 
-def logit_variance(
-    weight_variance: float, features: int, second_moment: float, bias_variance: float = 0.0
-) -> float:
+def logit_variance(weight_variance: float, features: int, second_moment: float, bias_variance: float = 0.0) -> float:
     """s^2 of a linear head on features of mean square `second_moment`."""
     return weight_variance * features * second_moment + bias_variance

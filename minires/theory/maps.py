@@ -144,8 +144,7 @@ def relu(normalized: Normalized) -> Signal:
 
 
 def arc_cosine(q: Floats, c: Floats) -> Floats:
-    """E relu(x) relu(y) of centered Gaussians, variances q(i), q(i') and covariance c(i, i') (Cho and Saul
-    2009)."""
+    """E relu(x) relu(y) for centered Gaussians of variances q and covariances c (Cho and Saul 2009)."""
     scale = np.sqrt(q).astype(c.dtype)
     norm = np.multiply.outer(scale, scale)
     cosine = np.divide(c, norm, out=np.zeros_like(norm), where=norm > 0)

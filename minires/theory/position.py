@@ -71,12 +71,10 @@ class BlockForward(NamedTuple):
 
 
 class BlockBackward(NamedTuple):
-    """Gradient energies inside a block, per entry and position, upstream 1 per entry; weight gradients per
-    sample.
+    """Gradient energies inside a block per entry, upstream 1 per entry: (P,) over positions.
 
-    at_sum: at the sum, after the last ReLU's gate (H', W').  at_hidden: at the first ReLU's output (H', W').
-    at_bn1: at the first BN's output.  weight1, weight2, projection: mean square of dL/dW divided by N (0: no
-    such weight).
+    at_sum: at the sum, behind the last ReLU's gate.  at_hidden: at the first ReLU's output.  at_bn1: at the first BN's.
+    weight1, weight2, projection: mean square of dL/dW, divided by the number of samples (0: no such weight).
     """
 
     at_sum: Floats
@@ -91,10 +89,10 @@ class BlockBackward(NamedTuple):
 class PositionLaw:
     """The streams h_0..h_L and the blocks between them.
 
-    shapes: (C, H, W) of h_l.  q: second moment maps, (H, W) each.  variance: batch variance.  positive: share
-    above zero.
-    gradient_maps: energy per entry, (H, W), when the upstream has 1 per entry.  gradient: ||dL/dh_l||^2 in
-    total, relative to the top; gradient[0] is the growth through the network.
+    shapes: (C, H, W) of h_l.  q: second moments, (H, W) each.  variance: batch variance.  positive: share above zero.
+    gradient_maps: energy per entry, (H, W), when the upstream has 1 per entry.
+    gradient: |dL/dh_l|^2 in total, relative to the top; gradient[0] is the growth through the network.
+    backward: inside the blocks.
     """
 
     shapes: tuple[tuple[int, int, int], ...]
@@ -103,8 +101,7 @@ class PositionLaw:
     positive: Floats
     gradient_maps: tuple[Floats, ...]
     gradient: Floats
-    forward: tuple[BlockForward, ...] = ()
-    backward: tuple[BlockBackward, ...] = ()
+    backward: tuple[BlockBackward, ...]
 
     @property
     def second_moment(self) -> Floats:
@@ -122,8 +119,7 @@ def basic_block_law(
 ) -> PositionLaw:
     """v1 (BasicBlock) network behind a stem conv-BN-ReLU on white noise.
 
-    layout: blocks from the bottom.  image: (H, W) that the stem puts out.  stem: its (kernel size, padding),
-    stride 1.
+    layout: blocks from the bottom.  image: (H, W) of the input.  stem: its (kernel size, padding), stride 1.
     coherence: share f of the upstream energy that is common to all samples; 0 for independent upstreams.
     Example: ``basic_block_law(resnet_layout(20, "B"), (32, 32)).gradient[0]`` is 141.6.
     """
@@ -162,14 +158,12 @@ def _report(
         positive=np.array([stream.positive() for stream in streams]),
         gradient_maps=tuple(g.reshape(size) for g, size in zip(gradient_maps, sizes, strict=True)),
         gradient=totals / totals[-1],
-        forward=tuple(b.forward for b in blocks),
         backward=tuple(backward),
     )
 
 
 class _Classes(NamedTuple):
-    """Positions with the same history share one walk (mirror images do): index (P,) into classes, one member
-    of each."""
+    """Positions with the same history, as mirror images have, share a walk: index (P,), one member of each class."""
 
     index: np.ndarray
     member: np.ndarray
@@ -207,8 +201,7 @@ class _Population:
 
 
 class Stream:
-    """The v1 stream between two blocks: populations, and C^ of all steps that some population still
-    remembers."""
+    """The v1 stream between two blocks: populations, and C^ of the steps that some of them remember."""
 
     def __init__(self, grid: Grid, populations: list[_Population], kernels: list[Floats]) -> None:
         self.grid, self.populations, self.kernels = grid, populations, kernels
@@ -421,8 +414,7 @@ class _Field(NamedTuple):
 
 
 def _coherent(block: BlockSignal, common: _Field) -> Floats:
-    """(E Y)^2 + (E Y x^)^2 for the branch's BN and for the projection's (2,): what they take of the common
-    gradient.
+    """(E Y)^2 + (E Y x^)^2 for the branch's BN and the projection's, (2,): what they take of the common gradient.
 
     Per population, since BN works channel by channel. The step g is the sum of the branches' outputs, so a
     branch of variance q2 out of q has E Y x^ = E[Y g q2/q].
@@ -439,8 +431,7 @@ def _coherent(block: BlockSignal, common: _Field) -> Floats:
 
 
 def _expect_before(block: BlockSignal, number: int, function: _Field) -> Floats:
-    """E f(h, i) over the h that population `number` of the output had before its step, at the kept
-    positions."""
+    """E f(h, i) over the h of population `number` of the output before its step, at the kept positions."""
     before = block.input.populations
     if block.restarts or number >= len(before):
         return function.values.zero[function.classes.index]
@@ -496,8 +487,7 @@ def preact_law(
     start: Signal | None = None,
     kernel: tuple[int, int] = (3, 1),
 ) -> ChainLaw:
-    """v2 (PreActBlock) blocks of one stage; h_0 is a He convolution (`kernel`: size, padding) of white noise,
-    or `start`.
+    """v2 (PreActBlock) blocks of one stage behind a He convolution of white noise, or behind `start`.
 
     The stream is a sum, so q and K add. BN1 acts on h itself. Backward
     G_l = G_{l+1} + 1/2 E[1/v1] (2/k^2) boxT(1/2 E[1/v2] (2/k^2) boxT G_{l+1}).

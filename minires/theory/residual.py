@@ -69,8 +69,7 @@ class SkipMaps(NamedTuple):
 
 
 def skip_law(q: np.ndarray, alphas: Sequence[float], geometry: ConvGeometry, c: float = 2.0) -> SkipMaps:
-    """h' = h + alpha W2 relu(W1 h) with zero padding: both convolutions of `geometry` (stride 1, same size)
-    [EX].
+    """h' = h + alpha W2 relu(W1 h), zero padding, both convolutions of `geometry` (stride 1, same size) [EX].
 
     q: (H, W), second moment of h_0, averaged over channels.  c: `branch_gain`, without edges.
     """
@@ -94,8 +93,7 @@ class GatedLaw(NamedTuple):
 
 
 def gated_law(alphas: Sequence[float], c: float = 2.0) -> GatedLaw:
-    """h' = relu(h + alpha F(h)), h_0 = relu of a Gaussian; c: gain of the branch on a nonnegative h (He-He: 2)
-    [MF].
+    """h' = relu(h + alpha F(h)), h_0 = relu of a Gaussian; c: gain of the branch (He-He: 2) [MF].
 
     ``gated_law([16**-0.5] * 16)`` grows to 4.97 going up and to 1.305 going down.
     """
@@ -112,11 +110,8 @@ def gated_law(alphas: Sequence[float], c: float = 2.0) -> GatedLaw:
 
 
 def _gated_walks(alphas: Sequence[float], c: float) -> tuple[list[float], list[Walk], Grid]:
-    """Steps' variances and the stream's laws, h_0 = relu(N(0, 1)), on a grid that fits the first and the last
-    step."""
-    top = 0.5 * math.prod(
-        1 + c * alpha**2 for alpha in alphas
-    )  # E h^2 grows no faster than without the gates
+    """Steps' variances and laws of the stream, h_0 = relu(N(0, 1)), on a grid for its first and its last step."""
+    top = 0.5 * math.prod(1 + c * alpha**2 for alpha in alphas)  # E h^2 grows no faster than without the gates
     grid = grid_for(2 * top + 1, min(1.0, *(0.5 * c * alpha**2 for alpha in alphas)))
     walks, steps = [grid.step(grid.start(), 1.0)], []
     for alpha in alphas:

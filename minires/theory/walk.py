@@ -64,12 +64,8 @@ class Grid:
         variance = np.asarray(q, float)[..., None] - self.dx**2 / 12
         smallest = float(variance.min())
         if smallest <= self.dx**2:
-            raise ValueError(
-                f"a step of variance {np.min(q):.3g} is too small for a grid of dx = {self.dx:.3g}"
-            )
-        omega = self._omega[
-            : np.searchsorted(self._omega, math.sqrt(80 / smallest))
-        ]  # e^-40 is below rounding
+            raise ValueError(f"a step of variance {np.min(q):.3g} is too small for a grid of dx = {self.dx:.3g}")
+        omega = self._omega[: np.searchsorted(self._omega, math.sqrt(80 / smallest))]  # e^-40 is below rounding
         spectrum = np.fft.rfft(cells, 2 * self.n)[..., : len(omega)]
         if atom is not None:
             spectrum = spectrum + atom[..., None] * np.exp(0.5j * omega * self.dx)
@@ -102,11 +98,7 @@ class Grid:
 
     def pull_back(self, f: Observable, q: ArrayLike) -> Observable:
         """E_g[1{h + g > 0} f(h + g)] as a function of h."""
-        return (
-            self._read(self._spectrum(f.cells, q))
-            if np.any(q)
-            else Observable(np.zeros_like(f.zero), f.cells)
-        )
+        return self._read(self._spectrum(f.cells, q)) if np.any(q) else Observable(np.zeros_like(f.zero), f.cells)
 
     def pull_back_times_step(self, f: Observable, q: ArrayLike) -> Observable:
         """E_g[g 1{h + g > 0} f(h + g)]: by Stein's identity q times the derivative of the pull-back."""
@@ -118,9 +110,7 @@ class Grid:
 
     def _read(self, spectrum: NDArray[np.complex128]) -> Observable:
         omega = self._omega[: spectrum.shape[-1]]
-        weights = np.where(omega > 0, 2.0, 1.0) / (
-            2 * self.n
-        )  # h = 0 lies half a cell below the first center
+        weights = np.where(omega > 0, 2.0, 1.0) / (2 * self.n)  # h = 0 lies half a cell below the first center
         real, imaginary = weights * np.cos(omega * self.dx / 2), weights * np.sin(omega * self.dx / 2)
         return Observable(spectrum.real @ real + spectrum.imag @ imaginary, self._cells(spectrum))
 
