@@ -44,7 +44,7 @@ def draw_kinks(ax: Axes, curve: KinkCurve) -> None:
     low = [poisson_quantile(n, 1 - 5e-4) for n in curve.expected]
     ax.fill_between(curve.steps, low, high, color=COLORS[0], alpha=0.15, label="99.9 % of Poisson counts")
     ax.plot(curve.steps, curve.expected, color=COLORS[0], label="law")
-    ax.plot(curve.steps, curve.counted, "o", color=COLORS[1], label="counted")
+    ax.plot(curve.steps, curve.counted, "o", color=COLORS[1], label="counted", clip_on=False)
     ax.set_xscale("log")
     ax.set_yscale("symlog", linthresh=1)
     ax.set_ylim(bottom=0)

@@ -36,7 +36,7 @@ def test_plot(tmp_path, capsys):
 def test_the_demo_exits_with_1_if_anything_fails(monkeypatch, capsys):
     from minires.gradcheck import check_op
 
-    def two_checks(seed):
+    def two_checks(seed, device):
         x = [[1.0, 2.0, 3.0]] * 4
         yield "right", lambda: check_op(lambda x: (x**2, x), lambda dy, x: 2 * x * dy, x_array(x))
         yield "wrong", lambda: check_op(lambda x: (x**2, x), lambda dy, x: x * dy, x_array(x))
@@ -49,7 +49,7 @@ def test_the_demo_exits_with_1_if_anything_fails(monkeypatch, capsys):
     monkeypatch.setattr(command, "_checks", two_checks)
     assert main(["gradcheck"]) == 1
     assert "1 of 2 pass" in capsys.readouterr().out
-    monkeypatch.setattr(command, "_checks", lambda seed: list(two_checks(seed))[:1])
+    monkeypatch.setattr(command, "_checks", lambda seed, device: list(two_checks(seed, device))[:1])
     assert main(["gradcheck"]) == 0
 
 
@@ -58,7 +58,7 @@ def test_the_demo_covers_everything(section):
     from minires import nn
     from minires.gradcheck.definitions import DEFINITIONS
 
-    names = [name for name, _ in command._checks(0)]
+    names = [name for name, _ in command._checks(0, "cpu")]
     if section == "ops":
         assert set(DEFINITIONS) <= set(names)
     else:
