@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minires.commands import CommandError
+from minires.backend import Array, to_device, to_numpy
+from minires.commands import CommandError, add_device_argument
 
 if TYPE_CHECKING:
     from minires.gradcheck import GradReport
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--list", action="store_true", help="list the catalogue of faults")
     what.add_argument("--plot", metavar="FILE", type=Path, help="draw error against step, and kinks against their law")
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs and upstreams (0)")
+    add_device_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         return _plant(args.fault, args.seed)
     if args.plot:
         return _plot(args.plot, args.seed)
-    return _demo(args.seed)
+    return _demo(args.seed, args.device)
 
 
 def _list() -> int:
@@ -101,7 +103,7 @@ def _plot(path: Path, seed: int) -> int:
     return 0
 
 
-def _demo(seed: int) -> int:
+def _demo(seed: int, device: str) -> int:
     from rich.console import Console
     from rich.table import Table
 
@@ -113,7 +115,7 @@ def _demo(seed: int) -> int:
     table.add_column("verdict", no_wrap=True)
     console, failed, start = Console(width=max(Console().width, 110)), [], time.perf_counter()
     with console.status("checking"):
-        for name, check in _checks(seed):
+        for name, check in _checks(seed, device):
             begun = time.perf_counter()
             report = check()
             table.add_row(name, *_summary(report), f"{time.perf_counter() - begun:.1f}", report.verdict)
@@ -136,16 +138,16 @@ def _summary(report: GradReport) -> tuple[str, str, str, str, str]:
     return checked, str(len(rows)), worst, kept, str(sum(row.left_out for row in rows))
 
 
-def _checks(seed: int) -> Iterator[tuple[str, Callable[[], GradReport]]]:
-    """(name, check) of everything there is: ops, layers, blocks, networks."""
+def _checks(seed: int, device: str) -> Iterator[tuple[str, Callable[[], GradReport]]]:
+    """(name, check) of everything there is: ops, layers, blocks, networks, their passes on the device."""
     from minires import nn
     from minires.gradcheck import check_layer, check_model
 
     rng = np.random.default_rng(seed)
-    yield from _op_checks(rng, seed)
+    yield from _op_checks(rng, seed, device)
     images, rows = rng.standard_normal((4, 4, 7, 6)), rng.standard_normal((5, 6))
     for name, layer, x in _layers(rng, images, rows):
-        yield f"nn.{name}", lambda layer=layer, x=x: check_layer(layer, x, seed=seed)
+        yield f"nn.{name}", lambda layer=layer, x=x: check_layer(layer.to(device), to_device(x, device), seed=seed)
     labels = rng.integers(0, 10, 4)
     networks = {
         "resnet8 A": nn.resnet(depth=8, width=4, rng=seed),
@@ -154,6 +156,7 @@ def _checks(seed: int) -> Iterator[tuple[str, Callable[[], GradReport]]]:
     for name, model in networks.items():
         x = rng.standard_normal((4, 3, 9, 8))
         _unsettle(model, rng)
+        model.to(device)
         yield f"nn.{name}", lambda model=model, x=x: check_model(model, x, labels, seed=seed)
         if name.endswith("A"):
             yield (
@@ -162,24 +165,27 @@ def _checks(seed: int) -> Iterator[tuple[str, Callable[[], GradReport]]]:
             )
 
 
-def _op_checks(rng: np.random.Generator, seed: int) -> Iterator[tuple[str, Callable[[], GradReport]]]:
+def _op_checks(rng: np.random.Generator, seed: int, device: str) -> Iterator[tuple[str, Callable[[], GradReport]]]:
     from minires.gradcheck import check_op
     from minires.gradcheck.configurations import draw
     from minires.gradcheck.definitions import DEFINITIONS, run_backward, run_forward
 
+    def there(value: object) -> object:
+        return to_device(value, device) if isinstance(value, np.ndarray) else value
+
+    def check(op: str, inputs: tuple[Array, ...], options: dict) -> GradReport:
+        def forward(*arrays: Array) -> tuple[Array, object]:
+            y, cache = run_forward(op, tuple(map(there, arrays)), {name: there(v) for name, v in options.items()})
+            return to_numpy(y), cache
+
+        def backward(dy: Array | float, cache: object) -> tuple[Array | None, ...]:
+            return tuple(None if g is None else to_numpy(g) for g in run_backward(op, there(dy), cache))
+
+        return check_op(forward, backward, inputs, like=op, options=options, seed=seed)
+
     for op in DEFINITIONS:
         inputs, options = draw(op, rng)
-        yield (
-            f"{op}",
-            lambda op=op, inputs=inputs, options=options: check_op(
-                lambda *arrays: run_forward(op, arrays, options),
-                lambda dy, cache: run_backward(op, dy, cache),
-                inputs,
-                like=op,
-                options=options,
-                seed=seed,
-            ),
-        )
+        yield op, lambda op=op, inputs=inputs, options=options: check(op, inputs, options)
 
 
 def _layers(rng: np.random.Generator, images: np.ndarray, rows: np.ndarray) -> Iterator[tuple[str, object, np.ndarray]]:

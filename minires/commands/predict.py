@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minires.commands import CommandError, add_seed_argument, console, initializer, whole_number
+from minires.commands import CommandError, add_device_argument, add_seed_argument, console, initializer, whole_number
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +21,7 @@ BATCH = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--model, --init, --input, --shortcut, --batchnorm, --measure, --plot, --seed."""
+    """--model, --init, --input, --shortcut, --batchnorm, --measure, --plot, --seed, --device."""
     parser.add_argument(
         "--model", default="resnet20", metavar="NAME", help="resnetN or plainN, N = 6n + 2 (default: resnet20)"
     )
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the signal by layer into this PNG file")
     add_seed_argument(parser)
+    add_device_argument(parser)
 
 
 def named_initializer(text: str) -> tuple[str, object]:
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         predicted = predict(model, shape, weight=law)
         measured = None
         if args.measure:
-            measured = measure(model, shape, seeds=args.measure, weight=law, rng=args.seed)
+            measured = measure(model.to(args.device), shape, seeds=args.measure, weight=law, rng=args.seed)
             report = compare(predicted, measured)
             departed += not report.ok
         signals[name] = (predicted, measured)

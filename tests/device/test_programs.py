@@ -5,6 +5,7 @@ import pytest
 
 from minires import gradcheck, init, nn, ops, theory, train
 from minires.backend import to_device, to_numpy
+from minires.commands import gradcheck as gradcheck_command
 from minires.data import Split, load_digits
 from minires.standin import device, waits
 from tests.nn.cases import BLOCKS, LAYERS, NETWORKS
@@ -125,3 +126,10 @@ def test_procedures_on_models(procedure):
         procedure(model)
     for a, b in zip(here.parameters(), there.parameters(), strict=True):
         assert np.array_equal(to_numpy(b.value), a.value), a.name
+
+
+def test_the_commands_checks_run_there():
+    """`minires gradcheck --device`: a sample of its list; the whole of it takes half a minute."""
+    sample = ("conv2d", "batchnorm", "softmax_cross_entropy", "nn.MaxPool2d", "nn.Dropout")
+    reports = {name: check() for name, check in gradcheck_command._checks(0, device) if name in sample}
+    assert {name: report.verdict for name, report in reports.items()} == dict.fromkeys(sample, "pass")
