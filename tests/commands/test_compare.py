@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from minires import cli, init, nn
+from minires import cli, init, nn, standin
 from minires.comparison import CHANCE, NETWORKS, Case, Run, Signal, build, halves, measure, rms, run_case
 from minires.theory.forecast import Forecast
 
@@ -96,6 +96,16 @@ def test_zero_weights_give_no_signal_and_never_leave_the_guess(network):
     assert str(run.signal) == "dies by layer 1"
     assert run.losses[0] == pytest.approx(CHANCE, rel=1e-6)
     assert run.outcome == "never left log(10)"
+
+
+def test_a_case_on_a_device_is_the_same_run():
+    """On the strict stand-in for a GPU: nothing mixes with the host's arrays, and the numbers are the host's."""
+    runs = [
+        run_case(Case("residual + BatchNorm", "he", init.HeNormal(), depth=8, width=2, epochs=1, device=device))
+        for device in ("cpu", standin.device)
+    ]
+    assert runs[0].losses == runs[1].losses and runs[0].accuracy == runs[1].accuracy
+    assert runs[0].signal == runs[1].signal
 
 
 def test_small_comparison_from_end_to_end(tmp_path, capsys, monkeypatch):
