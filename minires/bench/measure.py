@@ -134,7 +134,8 @@ def _weigh(result: Result, device: str, threads: int, notes: list[str]) -> dict[
     found = {}
     for name in result.seconds:
         if name != "products":
-            with _noted(name, notes, result.case), open_worker(name, device, threads) as worker:
+            as_it_comes = name != "minires"  # PyTorch takes half as much again if it keeps what it frees
+            with _noted(name, notes, result.case), open_worker(name, device, threads, not as_it_comes) as worker:
                 found[name] = worker.ask("memory", case=asdict(result.case))["bytes"]
     return {name: size for name, size in found.items() if size is not None}
 
@@ -182,11 +183,16 @@ class Worker:
 
 
 @contextmanager
-def open_worker(name: str, device: str, threads: int) -> Iterator[Worker]:
-    """A worker for the engine `name`; its process ends with the block, whatever it is doing then."""
+def open_worker(name: str, device: str, threads: int, keep_memory: bool = True) -> Iterator[Worker]:
+    """A worker for the engine `name`; its process ends with the block, whatever it is doing then.
+
+    keep_memory: whether it keeps what it frees, as `python -m minires` does (see `minires.machine`). Times are
+    taken so for every engine, since each of them gains by it.
+    """
     worker = Worker(threads)
     try:
-        worker.facts = worker.ask("start", engine=name, device=device, threads=threads)["facts"]
+        settings = {"device": device, "threads": threads, "keep_memory": keep_memory}
+        worker.facts = worker.ask("start", engine=name, **settings)["facts"]
         yield worker
     finally:
         worker.process.kill()

@@ -134,6 +134,8 @@ def explanation(run: Run, threads: int, device: str) -> list[str]:
     lines = [
         "Times are medians of turns taken in alternation, one process an engine; ratios are medians of turn by turn, "
         "with quartiles; MB: peak memory of a training step beyond engine, model and data, in a process of its own.",
+        "Every engine is timed in a process that keeps the memory it frees (minires.machine); "
+        "engines other than minires are weighed as they come.",
         "products: the step's matrix products alone, in the shapes in which minires makes them.",
         f"{machine()}; {threads} thread{'s' if threads > 1 else ''} for every engine; device {device}.",
         ", ".join(f"{name} {value}" for name, value in run.facts.items()) + f"; {today()}.",

@@ -1,10 +1,10 @@
 """One engine in a process of its own: `python -m minires.bench.worker`, spoken to in lines of JSON.
 
-    {"do": "start", "engine": "torch", "device": "cpu", "threads": 2}    -> {"facts": {...}}
-    {"do": "prepare", "case": {...}}                                     -> {"seconds": 0.3}   the warm-up's last call
-    {"do": "run", "calls": 3}                                            -> {"seconds": 0.9}
-    {"do": "memory", "case": {...}}                                      -> {"bytes": 3e8}     or null
-    anything that goes wrong                                             -> {"error": "..."}
+    {"do": "start", "engine": "torch", "device": "cpu", "threads": 2, "keep_memory": true}    -> {"facts": {...}}
+    {"do": "prepare", "case": {...}}        -> {"seconds": 0.3}   the warm-up's last call
+    {"do": "run", "calls": 3}               -> {"seconds": 0.9}
+    {"do": "memory", "case": {...}}         -> {"bytes": 3e8}     or null
+    anything that goes wrong                -> {"error": "..."}
 
 The process ends when its input does. Ctrl-C is left to the parent.
 """
@@ -17,13 +17,9 @@ import signal
 import sys
 from typing import Any
 
-from minires import machine
-
-if __name__ == "__main__":
-    machine.keep_freed_memory()  # as `python -m minires` does; the same for every engine
-
 from minires.bench.cases import Case
 from minires.bench.engines import ENGINES, Engine, Step
+from minires.machine import keep_freed_memory
 
 WARM = 0.5
 """Seconds: a first call that took less is followed by a second one, with all code and memory in place."""
@@ -48,7 +44,9 @@ class _Worker:
     engine: Engine
     step: Step | None = None
 
-    def start(self, engine: str, device: str, threads: int) -> dict[str, Any]:
+    def start(self, engine: str, device: str, threads: int, keep_memory: bool) -> dict[str, Any]:
+        if keep_memory:
+            keep_freed_memory()
         self.engine = ENGINES[engine](device, threads)
         return {"facts": self.engine.facts()}
 
