@@ -185,6 +185,8 @@ class Examination:
         with np.errstate(invalid="ignore", divide="ignore"):
             excess = np.where(usable, errors / np.maximum(bounds, 1e-300), -1.0)
         excess[np.isnan(excess)] = np.inf
+        if self.plan.method == "complex" and np.max(excess, initial=0.0) > 1:
+            self._require_analytic(int(np.argmax(excess)), tally)
         while self.plan.method == "central" and np.max(excess, initial=0.0) > 1:
             worst = int(np.argmax(excess))
             direction = self._along(tally.lines[worst])
@@ -199,6 +201,20 @@ class Examination:
             if excess[worst] > 1:
                 break
         return excess
+
+    def _require_analytic(self, worst: int, tally: _Tally) -> None:
+        """ValueError if the complex step itself is wrong: plain differences agree with the claim and not with it."""
+        direction = self._along(tally.lines[worst])
+        step = self.plan.u ** (1 / 3) * self.scale
+        real = numerical.probe_central(
+            lambda t: self.evaluate(self.value + t * direction)[0], self.dy, self.y0, step, _rms(self.value)
+        )
+        bound = real.bound(self.plan.u * real.size)
+        if abs(tally.claims[worst] - real.value) <= bound < abs(tally.probes[worst].value - real.value):
+            raise ValueError(
+                'method="complex" gives another derivative than plain differences: forward is not analytic (np.var, '
+                'np.abs, np.maximum, conj or a float buffer drop the imaginary part). Use method="central"'
+            )
 
     def _noise(self, tally: _Tally) -> np.ndarray:
         """Error of one evaluation of f for each probe: u S, or what the fourth differences show if that is more."""

@@ -89,6 +89,11 @@ class LayerPair:
     """
 
     def __init__(self, layer: nn.Layer, x: Array, loss: object | None = None, labels: Array | None = None) -> None:
+        if not isinstance(layer, nn.Layer):
+            raise TypeError(
+                f"layer is {type(layer).__name__}; expected a layer of minires (a loss is checked by check_model, "
+                "plain functions by check_op)"
+            )
         self.loss, self.labels = copy.deepcopy(loss), labels
         self.xp = _library(layer, x)
         self.copies = {

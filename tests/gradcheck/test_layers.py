@@ -102,6 +102,11 @@ def test_whole_numbers_as_a_layers_input():
         check_layer(nn.ReLU(), np.arange(6).reshape(2, 3))
 
 
+def test_a_loss_or_a_function_is_no_layer():
+    with pytest.raises(TypeError, match="layer is SoftmaxCrossEntropy; expected a layer"):
+        check_layer(nn.SoftmaxCrossEntropy(), ROWS)
+
+
 def test_a_kink_inside_a_block_is_seen():
     layer = nn.Sequential(nn.Linear(6, 4, rng=0), nn.ReLU())
     layer.layers[0].weight.value[:] = 0

@@ -108,6 +108,19 @@ def test_a_forward_that_drops_the_imaginary_part():
     raises(ValueError, "complex numbers.*dtype=x.dtype", real, lambda dy, x: dy, (X,), method="complex")
 
 
+def test_a_forward_that_is_not_analytic():
+    """np.var of complex numbers is a real number: the complex step then misses the path through the variance."""
+
+    def batchnorm(x):
+        return (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5), x.real
+
+    def backward(dy, x):
+        return ops.batchnorm_backward(dy, ops.batchnorm_forward(x, np.ones(5), np.zeros(5))[1])[0]
+
+    assert check_op(batchnorm, backward, X).verdict == "pass"
+    raises(ValueError, "not analytic", batchnorm, backward, (X,), method="complex")
+
+
 # --- what is merely wrong ------------------------------------------------------------------------------------------
 
 
