@@ -13,6 +13,10 @@ Residual blocks. Second moments of the skip path and of a zero-mean branch add, 
 come back through both. Where a ReLU follows the sum (BasicBlock, Bottleneck), the stream h' = relu(h + g) is a random
 walk reflected at zero, followed with its whole law at every position, and the gradient as a function of h (`position`).
 
+Behind an average pooling all pixels of a sample receive the same gradient. Signals and gradients keep their laws, the
+latter with a wider allowance; a weight gradient sums over pixels, so it keeps its law only where a BatchNorm takes away
+what their inputs have in common, and has none elsewhere.
+
 A layer without a law gets a row that says so; the walk goes on as if it left mean squares unchanged, and the rows
 behind it carry no grade until a BatchNorm makes the signal known again.
 """

@@ -233,13 +233,24 @@ def _affine(
             energy,
             spread_out=g.spread_out,
             grade=g.grade,
-            allowance=g.allowance,
+            allowance=g.allowance + _agreement_cost(g, below, used),
             relvar=g.relvar + own,
             weight=_weight_gradient(g, below, common, setting.batch, full),
             weight_relvar=g.relvar + below.relvar + _weight_relvar(g, below, above, fan_in),
         )
 
     return out, backward
+
+
+def _agreement_cost(g: Gradient, below: State, geometry: ConvGeometry) -> float:
+    """What a convolution adds to the bias where neighbouring pixels receive the same gradient: 0.6/C_in.
+
+    The gates above depend on the weights that the gradient now goes through; between two pixels that receive the same
+    gradient such terms do not cancel. A BatchNorm between takes them away. (Measured behind global average pooling
+    without BatchNorm: 20 % at C_in = 3, 6 % at 12, 4 % at 24.)
+    """
+    apart = g.spread_out or g.centered > 0 or geometry.taps == 1
+    return 0.0 if apart else 0.6 / below.channels
 
 
 def _affine_relvar(out: State, setting: Setting, shape: tuple[int, ...], fan_in: int) -> float:
@@ -292,8 +303,7 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
     if state.form != "gaussian":
         raise NoLaw(f"{kind.name} of a signal that is not Gaussian")
     q = state.signal.q
-    moments = one_layer.activation_moments(kind, q)
-    out = Signal(moments.second, one_layer.activation_kernel(kind, q, state.signal.kernel))
+    out, slopes = _activated(kind, state)
     exact = kind.homogeneous and state.grade == "EX"
     cost = 0.0 if exact else mean_field_cost(state, setting.batch)
     odd = _odd_relvar(kind, state, setting.batch)
@@ -316,7 +326,7 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         elif g.on is not None and kind.slope == 0:
             energy = g.energy * g.on
         else:
-            energy = g.energy * moments.slope2
+            energy = g.energy * slopes
         still = kind.homogeneous and g.spread_out and g.gamma is None
         return replace(
             g,
@@ -330,6 +340,17 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         )
 
     return after, backward
+
+
+def _activated(kind: one_layer.Activation, state: State) -> tuple[Signal, Floats]:
+    """The signal behind an activation, and E phi'^2 per position, (P,), or (groups, P) where channels differ."""
+    moments = [one_layer.activation_moments(kind, part.q) for _, part in state.parts]
+    kernels = [one_layer.activation_kernel(kind, part.q, part.kernel) for _, part in state.parts]
+    shares = [share for share, _ in state.parts]
+    q = sum(share * m.second for share, m in zip(shares, moments, strict=True))
+    kernel = sum(share * k for share, k in zip(shares, kernels, strict=True)) if state.groups else kernels[0]
+    slopes = np.stack([m.slope2 for m in moments]) if state.groups else moments[0].slope2
+    return Signal(q, kernel), slopes
 
 
 def mean_field_cost(state: State, batch: int) -> float:

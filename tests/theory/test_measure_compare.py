@@ -43,7 +43,14 @@ def pooled_net():
     )
 
 
+def averaged_net():
+    """Narrow, and its pixels all receive the same gradient: mean field is at its worst."""
+    convs = [m for a, b in pairwise([3, 6, 6, 8]) for m in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())]
+    return nn.Sequential(*convs, nn.GlobalAvgPool2d(), nn.Linear(8, 10))
+
+
 NETWORKS = {
+    "global average": (averaged_net, (8, 3, 7, 7), {}, 150),
     "conv": (conv_net, (8, 3, 9, 7), {}, 100),
     "conv, uniform": (conv_net, (8, 3, 9, 7), {"weight": init.HeUniform()}, 100),
     "conv, Xavier and biases": (conv_net, (8, 3, 9, 7), {"weight": init.XavierNormal(), "bias": init.Normal(0.5)}, 60),
@@ -61,6 +68,12 @@ NETWORKS = {
         (16, 3, 16, 16),
         {},
         24,
+    ),
+    "v2, tanh, without BatchNorm": (  # channels with and without a past go through tanh apart
+        lambda: nn.resnet(8, shortcut="A", batchnorm=False, block=nn.PreActBlock, activation=nn.Tanh, width=8),
+        (12, 3, 10, 8),
+        {"weight": init.Orthogonal(2**0.5)},
+        16,
     ),
     "v2 without BatchNorm": (
         lambda: nn.resnet(8, shortcut="B", batchnorm=False, block=nn.PreActBlock, branch_scale=0.5),
