@@ -6,6 +6,7 @@ runs the same comparisons on small samples; these are the figures to quote.
     position     BasicBlock networks on white noise against the position-resolved law, block by block and pixel by pixel
     allowance    1x1 networks: the mean-field bias, and that it halves when width and batch double
     forward      second moments, variances and signs of 3x3 networks going forward
+    coherence    a real loss, whose gradients the samples share in part, against the position-resolved law
     conditional  the forward-conditional law on white noise and on photographs, independent upstream and real loss
 """
 
@@ -279,7 +280,7 @@ def _conditional_table(
     width: int, networks: int, shortcut: str, images: tuple[np.ndarray, np.ndarray] | None, inputs: str, upstream: str
 ) -> Table:
     samples = 32
-    values, growths, coherences = [], [], []
+    values, growths = [], []
     for seed in range(networks):
         rng = np.random.default_rng(seed)
         model = nn.resnet20(width=width, shortcut=shortcut, rng=rng)
@@ -293,15 +294,13 @@ def _conditional_table(
             rows = conditional.gradient_energies(model, x, top)
         else:
             rows = conditional.gradient_energies(model, x, labels=labels)
-            coherences.append(_coherence(model, x, labels))
         values.append([row.ratio for row in rows])
         growths.append([row.measured / rows[-1].measured for row in rows])
     found, growth = Sample.of(values), Sample.of(growths)
-    f = float(np.mean(coherences)) if coherences else 0.0
-    law = position.basic_block_law(resnet_layout(20, shortcut), (32, 32), coherence=f).gradient
+    law = position.basic_block_law(resnet_layout(20, shortcut), (32, 32)).gradient
     title = (
         f"ResNet-20 {shortcut}, width {width}, {inputs}, {upstream} upstream; {samples} images, {networks} networks "
-        f"(seeds 0..{networks - 1})" + (f", coherence {f:.3f}" if coherences else "")
+        f"(seeds 0..{networks - 1})"
     )
     columns = (
         "stream",
@@ -325,18 +324,54 @@ def _conditional_table(
     return table
 
 
-def _coherence(model: Layer, x: np.ndarray, labels: np.ndarray) -> float:
-    """f of the loss's gradient at the logits."""
-    loss = nn.SoftmaxCrossEntropy()
-    loss.forward(model.forward(x), labels)
-    return conditional.coherence(loss.backward())
-
-
 def _photographs(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     from minires.data.cifar import load_cifar10
 
     split = load_cifar10(folder)
     return split.x_train.astype(np.float32), split.y_train
+
+
+# ---- coherence
+
+
+def coherence_section() -> Iterator[Table]:
+    """White noise and the real loss: what the position-resolved law makes of gradients that samples share."""
+    samples, networks = 32, 16
+    for shortcut in "BA":
+        shares, growths = zip(*(_with_loss(shortcut, samples, seed) for seed in range(networks)), strict=True)
+        f, found = float(np.mean(shares)), Sample.of(growths)
+        with_f, without = (
+            position.basic_block_law(resnet_layout(20, shortcut), (32, 32), coherence=share).gradient
+            for share in (f, 0.0)
+        )
+        title = f"ResNet-20 {shortcut}, width 16, {samples} samples, {networks} networks (seeds 0..{networks - 1})"
+        columns = "l", "measured (s.e.)", "law", "measured/law", "measured/law without coherence", "verdict"
+        table = Table(f"{title}, coherence {f:.3f} ({np.std(shares) / math.sqrt(networks):.3f})", *columns)
+        agrees = found.agrees(with_f, 0.03)
+        for i, (mean, se) in enumerate(zip(found.mean, found.se, strict=True)):
+            ratios = f"{mean / with_f[i]:.3f}", f"{mean / without[i]:.3f}"
+            table.row(i, f"{mean:.3f} ({se:.3f})", f"{with_f[i]:.3f}", *ratios, ok=bool(agrees[i]))
+        yield table
+
+
+def _with_loss(shortcut: str, samples: int, seed: int) -> tuple[float, np.ndarray]:
+    """Coherence of the loss's gradient at the logits, and growth of the gradient at every stream."""
+    rng = np.random.default_rng(seed)
+    model = nn.resnet20(shortcut=shortcut, in_channels=INPUT_CHANNELS, rng=rng)
+    x, labels = _white(INPUT_CHANNELS, 32, samples, rng), rng.integers(0, 10, samples)
+    loss, energies, blocks = nn.SoftmaxCrossEntropy(), [], blocks_of(model)
+    loss.forward(model.forward(x), labels)
+    dlogits = loss.backward()
+
+    def note(layer: Layer, path: str, direction: str, before: np.ndarray, after: np.ndarray) -> None:
+        if layer in blocks:
+            energies.extend(
+                [np.sum(np.square(g, dtype=float)) for g in ((before, after) if not energies else (after,))]
+            )
+
+    with model.observe(note):
+        model.backward(dlogits)
+    return conditional.coherence(dlogits), np.array(energies[::-1]) / energies[0]
 
 
 # ---- the command
@@ -345,6 +380,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Path | None], Iterator[Table]]]] = {
     "position": ("The position-resolved law of BasicBlock networks", lambda data: position_section()),
     "allowance": ("What mean field may be off", lambda data: allowance_section()),
     "forward": ("Moments going forward", lambda data: forward_section()),
+    "coherence": ("Gradients that samples share", lambda data: coherence_section()),
     "conditional": ("The forward-conditional law", conditional_section),
 }
 
