@@ -48,7 +48,7 @@ def _headline(run: Run) -> str:
 
 
 def _panel(ax: Axes, results: list[Result], against: str) -> None:
-    """A line an engine: medians, with quartiles as error bars."""
+    """A line an engine, through its medians."""
     results = sorted(results, key=lambda result: getattr(result.case, against))
     ends = []
     for color, name in zip(COLORS, CURVES, strict=False):
