@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import tempfile
 import warnings
@@ -33,9 +34,7 @@ DATA = ("digits", "mnist", "fashion", "cifar10")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options without a default here take it from the data set's settings in `minires.recipes`."""
     data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data", choices=DATA, help="what to train on (default: digits, which need no download)"
-    )
+    data.add_argument("--data", choices=DATA, help="what to train on (default: digits, which need no download)")
     data.add_argument(
         "--data-dir",
         type=Path,
@@ -67,18 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="resnetN or plainN (no shortcuts), N = 6n + 2 (default: resnet8; resnet20 for CIFAR-10)",
     )
+    model.add_argument("--width", type=whole_number(1), metavar="N", help="channels of the first stage (default: 16)")
     model.add_argument(
-        "--width", type=whole_number(1), metavar="N", help="channels of the first stage (default: 16)"
+        "--shortcut", choices=("A", "B"), help="where the shape changes: A subsamples and pads, B projects (default: A)"
     )
     model.add_argument(
-        "--shortcut",
-        choices=("A", "B"),
-        help="where the shape changes: A subsamples and pads, B projects (default: A)",
-    )
-    model.add_argument(
-        "--batchnorm",
-        action=argparse.BooleanOptionalAction,
-        help="BatchNorm after each convolution (default: yes)",
+        "--batchnorm", action=argparse.BooleanOptionalAction, help="BatchNorm after each convolution (default: yes)"
     )
     model.add_argument(
         "--init",
@@ -93,10 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="start from these weights (.npz, .safetensors); a head of another shape is drawn anew",
     )
     model.add_argument(
-        "--freeze",
-        dest="frozen",
-        action=argparse.BooleanOptionalAction,
-        help="with --weights: train the head alone",
+        "--freeze", dest="frozen", action=argparse.BooleanOptionalAction, help="with --weights: train the head alone"
     )
 
     recipe = parser.add_argument_group("training")
@@ -106,17 +96,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="He et al. 2015, section 4.2, for CIFAR-10; options given beside it replace its own",
     )
     recipe.add_argument(
-        "--epochs",
-        type=whole_number(1),
-        metavar="N",
-        help="passes over the training images (default: 20 for digits)",
+        "--epochs", type=whole_number(1), metavar="N", help="passes over the training images (default: 20 for digits)"
     )
     recipe.add_argument(
         "--batch-size", type=whole_number(1), metavar="N", help="images a step (default: 32 for digits)"
     )
-    recipe.add_argument(
-        "--lr", type=positive_number, metavar="RATE", help="highest learning rate (default: 0.1)"
-    )
+    recipe.add_argument("--lr", type=positive_number, metavar="RATE", help="highest learning rate (default: 0.1)")
     recipe.add_argument(
         "--schedule", choices=("cosine", "step", "constant"), help="how the rate falls (default: cosine)"
     )
@@ -127,9 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="steps over which the rate rises to its highest (default: 0)",
     )
     recipe.add_argument("--momentum", type=fraction, metavar="M", help="of SGD (default: 0.9)")
-    recipe.add_argument(
-        "--nesterov", action=argparse.BooleanOptionalAction, help="Nesterov's momentum (default: no)"
-    )
+    recipe.add_argument("--nesterov", action=argparse.BooleanOptionalAction, help="Nesterov's momentum (default: no)")
     recipe.add_argument("--weight-decay", type=fraction, metavar="D", help="of SGD (default: 1e-4)")
     recipe.add_argument(
         "--seed",
@@ -142,10 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="DIR", help="folder of the run (default: a new one, runs/DATA-MODEL)"
     )
     parser.add_argument(
-        "--resume",
-        type=Path,
-        metavar="DIR",
-        help="go on with the run in this folder, from its newest checkpoint",
+        "--resume", type=Path, metavar="DIR", help="go on with the run in this folder, from its newest checkpoint"
     )
     parser.add_argument(
         "--log-every",
@@ -186,11 +166,7 @@ def run(args: argparse.Namespace) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _say
             return _train(args, settings, data)
-    except (
-        ValueError,
-        FileExistsError,
-        argparse.ArgumentTypeError,
-    ) as error:  # DataError and the like are ValueErrors
+    except (ValueError, FileExistsError, argparse.ArgumentTypeError) as error:  # DataError and the like are ValueErrors
         raise CommandError(str(error)) from error
 
 
@@ -267,7 +243,7 @@ def _train(args: argparse.Namespace, settings: Settings, data: Any) -> int:
                 report=display.show,
             )
     except TrainingInterrupted as stop:
-        print(f"{stop}\nGo on with:  python -m minires train --resume {folder}")
+        print(f"{stop}\nGo on with:  {_resume_command(args, folder)}")
         return 128 + stop.signal
     except TrainingDiverged as problem:
         print(f"minires train: {problem}. What came before: {folder / 'history.json'}", file=sys.stderr)
@@ -282,6 +258,15 @@ def _train(args: argparse.Namespace, settings: Settings, data: Any) -> int:
     return 0 if saved else 1
 
 
+def _resume_command(args: argparse.Namespace, folder: Path) -> str:
+    words = ["python", "-m", "minires", "train", "--resume", str(folder)]
+    if args.data_dir is not None:
+        words += ["--data-dir", str(args.data_dir)]
+    if args.device != "cpu":
+        words += ["--device", args.device]
+    return shlex.join(words)
+
+
 def _load_weights(model: ResNet, file: str) -> None:
     """Start from a file: all of it has to fit, but for a head of another shape, which is left as it was drawn."""
     from minires import init
@@ -289,11 +274,7 @@ def _load_weights(model: ResNet, file: str) -> None:
 
     weights = read_weights(file)
     report = init.from_pretrained(model, weights, strict=False)
-    wrong = [
-        *report.missing,
-        *report.unexpected,
-        *(m for m in report.misshaped if not m.startswith("linear.")),
-    ]
+    wrong = [*report.missing, *report.unexpected, *(m for m in report.misshaped if not m.startswith("linear."))]
     if wrong:
         raise CommandError(f"{file} does not fit {len(model.parameters())} parameters of the model: {report}")
     console().print(f"{file}: {report}")
@@ -306,9 +287,7 @@ def _new_folder(settings: Settings) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def _write_results(
-    folder: Path, settings: Settings, model: ResNet, history: History
-) -> tuple[bool, list[Path]]:
+def _write_results(folder: Path, settings: Settings, model: ResNet, history: History) -> tuple[bool, list[Path]]:
     """Weights and curves into the run's folder; if it cannot be written, into a temporary one: nothing is lost."""
     from minires.checkpoint import write_weights
     from minires.plot.curves import draw_history
@@ -320,9 +299,7 @@ def _write_results(
             write_weights(target / "weights.npz", model.state_dict(), {"run": asdict(settings)})
             save(draw_history(history, f"{settings.model} on {settings.data}"), target / "curves.png")
             return saved, [
-                target / name
-                for name in ("weights.npz", "curves.png", "history.json")
-                if (target / name).exists()
+                target / name for name in ("weights.npz", "curves.png", "history.json") if (target / name).exists()
             ]
         except OSError as error:
             warnings.warn(f"results not written into {target}: {error}", stacklevel=2)
@@ -347,14 +324,7 @@ class _Display:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        start = {
-            "epoch": 1,
-            "epochs": settings.epochs,
-            "loss": 0.0,
-            "accuracy": 0.0,
-            "speed": 0.0,
-            "left": "?",
-        }
+        start = {"epoch": 1, "epochs": settings.epochs, "loss": 0.0, "accuracy": 0.0, "speed": 0.0, "left": "?"}
         self.task = self.bar.add_task("", total=None, **start)
 
     def __enter__(self) -> _Display:
@@ -399,9 +369,7 @@ def _print_summary(settings: Settings, model: ResNet, history: History, written:
     seconds = sum(history.column("seconds"))
     speed = sum(history.column("images_per_second")) / len(history.epochs)
     table = Table(
-        title=f"{settings.model} on {settings.data}, seed {settings.seed}",
-        title_justify="left",
-        show_header=False,
+        title=f"{settings.model} on {settings.data}, seed {settings.seed}", title_justify="left", show_header=False
     )
     for what, value in (
         ("parameters", f"{sum(p.value.size for p in model.parameters()):,}"),
@@ -409,10 +377,7 @@ def _print_summary(settings: Settings, model: ResNet, history: History, written:
         ("training loss, accuracy", f"{last['train_loss']:.4f}, {last['train_accuracy']:.2%}"),
         ("test loss, accuracy", f"{last['test_loss']:.4f}, [bold]{last['test_accuracy']:.2%}[/bold]"),
         ("best test accuracy", f"{best['test_accuracy']:.2%} after epoch {best['epoch']}"),
-        (
-            "time, images/s",
-            f"{_clock(seconds)}, {speed:,.0f}",
-        ),
+        ("time, images/s", f"{_clock(seconds)}, {speed:,.0f}"),
         *(("" if i else "written", str(path)) for i, path in enumerate(written)),
     ):
         table.add_row(what, value)

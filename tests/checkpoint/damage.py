@@ -28,9 +28,7 @@ def originals(folder):
         write_weights(path, weights, {"run": {"data": "digits"}})
         files[kind] = (path.read_bytes(), weights)
     packed = io.BytesIO()
-    varied = {
-        name: array + np.random.default_rng(0).standard_normal(array.shape) for name, array in weights.items()
-    }
+    varied = {name: array + np.random.default_rng(0).standard_normal(array.shape) for name, array in weights.items()}
     np.savez_compressed(packed, **varied)
     files["compressed .npz"] = (packed.getvalue(), varied)
     return files
@@ -57,11 +55,7 @@ def swapped(content, rng):
     a, b = sorted(int(at) for at in rng.integers(0, len(content) - length, 2))
     b = max(b, a + length)
     return (
-        content[:a]
-        + content[b : b + length]
-        + content[a + length : b]
-        + content[a:b][:length]
-        + content[b + length :]
+        content[:a] + content[b : b + length] + content[a + length : b] + content[a:b][:length] + content[b + length :]
     )
 
 
@@ -76,13 +70,7 @@ def overwritten(content, rng):
 def npy(shape, dtype="'<f4'", version=b"\1\0", data=b"", fortran=False):
     header = f"{{'descr': {dtype}, 'fortran_order': {fortran}, 'shape': {shape}, }}".encode()
     header += b" " * (-(len(header) + 11) % 64) + b"\n"
-    return (
-        b"\x93NUMPY"
-        + version
-        + struct.pack("<H" if version == b"\1\0" else "<I", len(header))
-        + header
-        + data
-    )
+    return b"\x93NUMPY" + version + struct.pack("<H" if version == b"\1\0" else "<I", len(header)) + header + data
 
 
 def archive(members, compression=zipfile.ZIP_STORED):
@@ -108,15 +96,11 @@ def hostile():
         "npz of negative size": archive([("a.npy", npy((-4,), data=bytes(16)))]),
         "npz of two negative sizes": archive([("a.npy", npy((-2, -2), data=bytes(16)))]),
         "npz with a pickle": archive([("a.npy", npy((1,), "'|O'", data=b"cos\nsystem\n(S'true'\ntR."))]),
-        "npz of structured dtype": archive(
-            [("a.npy", npy((1,), "[('x', '<f4'), ('y', '|O')]", data=bytes(16)))]
-        ),
+        "npz of structured dtype": archive([("a.npy", npy((1,), "[('x', '<f4'), ('y', '|O')]", data=bytes(16)))]),
         "npz of text": archive([("a.npy", npy((4,), "'<U1'", data=bytes(16)))]),
         "npz of times": archive([("a.npy", npy((2,), "'<M8[s]'", data=bytes(16)))]),
         "npz of empty elements": archive([("a.npy", npy((1 << 40,), "'|V0'"))]),
-        "npz with a call in its header": archive(
-            [("a.npy", npy("__import__('os').getpid()", data=bytes(16)))]
-        ),
+        "npz with a call in its header": archive([("a.npy", npy("__import__('os').getpid()", data=bytes(16)))]),
         "npz with a deep header": archive([("a.npy", npy(nested.decode(), version=b"\2\0", data=bytes(16)))]),
         "npz of unknown version": archive([("a.npy", npy((4,), version=b"\7\0", data=bytes(16)))]),
         "npz with 4 bytes too few": archive([("a.npy", npy((4,), data=bytes(12)))]),
@@ -131,9 +115,7 @@ def hostile():
         "safetensors of 4 TB": safetensors(
             {"a": {**entry, "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}, bytes(16)
         ),
-        "safetensors whose size overflows": safetensors(
-            {"a": {**entry, "shape": [1 << 62, 1 << 62]}}, bytes(16)
-        ),
+        "safetensors whose size overflows": safetensors({"a": {**entry, "shape": [1 << 62, 1 << 62]}}, bytes(16)),
         "safetensors of negative size": safetensors({"a": {**entry, "shape": [-4]}}, bytes(16)),
         "safetensors with overlap": safetensors({"a": entry, "b": entry}, bytes(16)),
         "safetensors with a hole": safetensors({"a": {**entry, "data_offsets": [16, 32]}}, bytes(32)),
@@ -146,12 +128,9 @@ def hostile():
         "safetensors with a header longer than itself": struct.pack("<Q", 100) + b"{}",
         "safetensors that is no JSON": safetensors(b"\xff\xfe{}"),
         "safetensors of a wrong checksum": safetensors(
-            {"__metadata__": {"minires": json.dumps({"sha256": "0" * 64, "metadata": "{}"})}, "a": entry},
-            bytes(16),
+            {"__metadata__": {"minires": json.dumps({"sha256": "0" * 64, "metadata": "{}"})}, "a": entry}, bytes(16)
         ),
-        "safetensors without its checksum": safetensors(
-            {"__metadata__": {"minires": "{}"}, "a": entry}, bytes(16)
-        ),
+        "safetensors without its checksum": safetensors({"__metadata__": {"minires": "{}"}, "a": entry}, bytes(16)),
         "safetensors with metadata that is no JSON": safetensors(
             {"__metadata__": {"minires": "{"}, "a": entry}, bytes(16)
         ),
@@ -215,9 +194,7 @@ def main(count=2000, seed=0):
         path = Path(folder) / "weights"
         for what, content, weights in damaged_files(count, seed):
             result, seconds, peak = outcome(path, content, weights)
-            row = table.setdefault(
-                what if "," in what else "hostile", {"refused": 0, "loaded": 0, "s": 0.0, "x": 0.0}
-            )
+            row = table.setdefault(what if "," in what else "hostile", {"refused": 0, "loaded": 0, "s": 0.0, "x": 0.0})
             row[result] += 1
             row["s"] = max(row["s"], seconds)
             row["x"] = max(row["x"], peak / max(len(content), 1) if len(content) > 50_000 else 0.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minires import checkpoint, init, nn
+from minires import checkpoint, cli, init, nn
 from minires.checkpoint import CheckpointError, read, read_weights, write_weights
 from minires.recipes import model_for
 
@@ -68,10 +68,7 @@ def test_others_read_what_minires_writes(tmp_path):
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_minires_reads_what_numpy_writes(tmp_path, save):
-    arrays = {
-        "a": np.random.default_rng(0).standard_normal((30, 40)),
-        "f": np.asfortranarray(np.ones((2, 3))),
-    }
+    arrays = {"a": np.random.default_rng(0).standard_normal((30, 40)), "f": np.asfortranarray(np.ones((2, 3)))}
     save(tmp_path / "w.npz", **arrays)
     found = read_weights(tmp_path / "w.npz")
     assert all(np.array_equal(found[name], array) for name, array in arrays.items())
@@ -142,6 +139,9 @@ def test_pth_files_are_converted_without_running_them(tmp_path):
     found = checkpoint.pytorch_names(checkpoint.read_pytorch(tmp_path / "w.pth"))
     assert list(found) == ["conv1.weight"] and found["conv1.weight"].tolist() == [[0, 3], [1, 4], [2, 5]]
 
+    assert cli.main(["convert", str(tmp_path / "w.pth"), str(tmp_path / "w.npz")]) == 0
+    assert same(read_weights(tmp_path / "w.npz"), found)
+
     class Evil:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
@@ -152,14 +152,20 @@ def test_pth_files_are_converted_without_running_them(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"shortcut": "B"}, {"batchnorm": False}, {"in_channels": 1, "num_classes": 7}]
-)
+@pytest.mark.parametrize("options", [{}, {"shortcut": "B"}, {"batchnorm": False}, {"in_channels": 1, "num_classes": 7}])
 def test_a_model_is_recognized_by_its_arrays(options):
     model = nn.resnet(14, width=4, rng=3, **options)
     found = model_for(model.state_dict())
     assert same(model.state_dict(), found.state_dict())
     assert str(found) == str(model)
+
+
+def test_a_model_is_recognized_under_other_peoples_names():
+    model = nn.resnet(8, width=4, shortcut="B", rng=3)
+    theirs = checkpoint.pytorch_names(model.state_dict(), head="fc", projection="downsample")
+    theirs = {f"module.{name}": array for name, array in theirs.items()}
+    theirs["module.bn1.num_batches_tracked"] = np.array(7)
+    assert same(model_for(theirs).state_dict(), model.state_dict())
 
 
 def test_arrays_of_another_network_are_refused():

@@ -66,6 +66,7 @@ def test_evaluate_repeats_the_table(here, capsys):
 
 def test_sigterm_saves_and_says_how_to_go_on(here):
     command = [sys.executable, "-m", "minires", "train", "--width", "4", "--epochs", "200", "--out", "run"]
+    command += ["--data-dir", "my data"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     with open("errors", "w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
@@ -73,7 +74,7 @@ def test_sigterm_saves_and_says_how_to_go_on(here):
     process.send_signal(signal.SIGTERM)
     output = process.stdout.read()
     assert process.wait() == 128 + signal.SIGTERM and Path("errors").read_text() == ""
-    assert "stopped by SIGTERM" in output and "python -m minires train --resume run" in output
+    assert "stopped by SIGTERM" in output and "python -m minires train --resume run --data-dir 'my data'" in output
     _, _, state = checkpoint.load_checkpoint(here / "run")
     assert state["epoch"] >= 1
 

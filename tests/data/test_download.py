@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from minires import cli
 from minires.data import DataError
 from minires.data.cifar import TEST_FILE, TRAIN_FILES
 from minires.data.download import SOURCES, Source, download
@@ -126,6 +127,14 @@ def test_cifar_is_unpacked_by_name_and_nothing_else_is(server, tmp_path):
 def test_an_archive_that_lacks_a_file(server, tmp_path):
     with pytest.raises(DataError, match="lacks test_batch"):
         download("cifar10", tmp_path, serve(server, {"cifar.tar.gz": tar_of(TRAIN_FILES)}))
+
+
+def test_the_command_downloads_and_says_where_to(server, tmp_path, capsys, monkeypatch):
+    source = serve(server, {"a.gz": b"A" * 3000})
+    monkeypatch.setitem(SOURCES, "mnist", source._replace(url="http://127.0.0.1:9/"))
+    assert cli.main(["data", "mnist", "--data-dir", str(tmp_path / "data"), "--url", server.url]) == 0
+    assert f"mnist is in {tmp_path / 'data' / 'mnist'}" in capsys.readouterr().out.replace("\n", "")
+    assert (tmp_path / "data" / "mnist" / "a.gz").stat().st_size == 3000
 
 
 def test_sources_name_checksums():
