@@ -103,12 +103,8 @@ def pytorch_names(
     from .init.pretrained import translate
 
     renamed = {"linear": head, "shortcut": projection}
-    kept = {
-        translate(name): array for name, array in state.items() if not name.endswith("num_batches_tracked")
-    }
-    return {
-        ".".join(renamed.get(part, part) for part in name.split(".")): array for name, array in kept.items()
-    }
+    kept = {translate(name): array for name, array in state.items() if not name.endswith("num_batches_tracked")}
+    return {".".join(renamed.get(part, part) for part in name.split(".")): array for name, array in kept.items()}
 
 
 def read_pytorch(path: Path) -> Weights:
@@ -119,9 +115,7 @@ def read_pytorch(path: Path) -> Weights:
     try:
         import torch
     except ImportError:
-        raise CheckpointError(
-            f"{path}: files of PyTorch are read by PyTorch, which is not installed"
-        ) from None
+        raise CheckpointError(f"{path}: files of PyTorch are read by PyTorch, which is not installed") from None
     with _as_checkpoint_error(path):
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content.get("state_dict", content)
@@ -210,9 +204,7 @@ def _check_array(where: str, shape: tuple[int, ...], dtype: np.dtype, available:
     if any(not isinstance(length, int) or length < 0 for length in shape) or len(shape) > 8:
         raise CheckpointError(f"{where} has shape {shape}")
     if math.prod(shape) * dtype.itemsize != available:
-        raise CheckpointError(
-            f"{where} has shape {shape} of {dtype}, which does not fit its {available} bytes"
-        )
+        raise CheckpointError(f"{where} has shape {shape} of {dtype}, which does not fit its {available} bytes")
 
 
 # safetensors
@@ -241,9 +233,7 @@ def _read_safetensors(path: Path) -> tuple[Weights, dict[str, Any]]:
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
     if header > min(MOST_HEADER[".safetensors"], path.stat().st_size - 8):
-        raise CheckpointError(
-            f"{path}: not a safetensors file, or damaged: it claims a header of {header} bytes"
-        )
+        raise CheckpointError(f"{path}: not a safetensors file, or damaged: it claims a header of {header} bytes")
     with _safetensors().safe_open(path, framework="np") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         metadata = file.metadata() or {}

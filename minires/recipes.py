@@ -79,15 +79,11 @@ def depth_of(model: str) -> int:
     """The N of "resnetN" and "plainN". Raises ValueError for another name or another depth than 6n + 2."""
     match = re.fullmatch(r"(?:resnet|plain)(\d+)", model)
     if match is None or (int(match[1]) - 2) % 6 or int(match[1]) < 8:
-        raise ValueError(
-            f"model is {model!r}; expected resnetN or plainN with N = 6n + 2: 8, 14, 20, 32, 44, 56, 110"
-        )
+        raise ValueError(f"model is {model!r}; expected resnetN or plainN with N = 6n + 2: 8, 14, 20, 32, 44, 56, 110")
     return int(match[1])
 
 
-def build_model(
-    settings: Settings, in_channels: int, weight_init: init.Initializer = init.HeNormal()
-) -> nn.ResNet:
+def build_model(settings: Settings, in_channels: int, weight_init: init.Initializer = init.HeNormal()) -> nn.ResNet:
     """The network of `settings` for ten classes, its weights drawn by `weight_init` and `settings.seed`."""
     return nn.resnet(
         depth_of(settings.model),
@@ -135,9 +131,7 @@ def _blocks_in(shapes: Mapping[str, tuple[int, ...]], width: int) -> tuple[int, 
             channels = width * 2 ** (stage - 1)
             if len(shape) != 4 or shape[0] != channels or shape[2:] != (3, 3):
                 name = f"layer{stage}.{blocks}.conv1.weight"
-                raise ValueError(
-                    f"weights: {name} is {shape}; expected ({channels}, ..., 3, 3), as in a BasicBlock"
-                )
+                raise ValueError(f"weights: {name} is {shape}; expected ({channels}, ..., 3, 3), as in a BasicBlock")
             blocks += 1
         stages.append(blocks)
     if not stages:
@@ -164,11 +158,7 @@ def fit_arguments(settings: Settings, model: nn.ResNet, data: Split) -> dict[str
         "epochs": settings.epochs,
         "batch_size": settings.batch_size,
         "optimizer": optim.SGD(
-            trained,
-            settings.lr,
-            settings.momentum,
-            nesterov=settings.nesterov,
-            weight_decay=settings.weight_decay,
+            trained, settings.lr, settings.momentum, nesterov=settings.nesterov, weight_decay=settings.weight_decay
         ),
         "schedule": build_schedule(settings, steps),
         "seed": settings.seed,

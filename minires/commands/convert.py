@@ -15,16 +15,10 @@ PYTORCH = (".pth", ".pt", ".th")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help=".pth, .pt, .th (needs PyTorch), .npz or .safetensors")
     parser.add_argument(
-        "target",
-        type=Path,
-        nargs="?",
-        help=".npz or .safetensors (default: the source's name with .safetensors)",
+        "target", type=Path, nargs="?", help=".npz or .safetensors (default: the source's name with .safetensors)"
     )
     parser.add_argument(
-        "--head",
-        choices=("linear", "fc"),
-        default="linear",
-        help="what the last layer is called (default: linear)",
+        "--head", choices=("linear", "fc"), default="linear", help="what the last layer is called (default: linear)"
     )
     parser.add_argument(
         "--projection",

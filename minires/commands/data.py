@@ -13,10 +13,7 @@ HELP = "download MNIST, Fashion-MNIST or CIFAR-10, with checksums; without a nam
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", choices=("mnist", "fashion", "cifar10"), help="what to download")
     parser.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="where to (default: $MINIRES_DATA, then the user's cache folder)",
+        "--data-dir", type=Path, metavar="DIR", help="where to (default: $MINIRES_DATA, then the user's cache folder)"
     )
     parser.add_argument("--url", help="another server that has the same files, under this address")
 

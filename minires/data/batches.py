@@ -71,9 +71,7 @@ def batches(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
     if len(x) != len(y) or len(x) == 0:
-        raise ValueError(
-            f"x has {len(x)} images and y {len(y)} labels; expected as many of both, at least one"
-        )
+        raise ValueError(f"x has {len(x)} images and y {len(y)} labels; expected as many of both, at least one")
     if seed is None and augmentation is not None:
         raise ValueError("augmentation needs a seed; seed is None")
     count = count_batches(len(x), batch_size)

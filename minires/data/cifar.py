@@ -69,9 +69,7 @@ def load_cifar10_test(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _refuse_pickles(folder: Path, path: Path | None = None) -> None:
-    path = path or next(
-        iter(sorted(folder.glob("data_batch_[1-5]")) + sorted(folder.glob("test_batch"))), None
-    )
+    path = path or next(iter(sorted(folder.glob("data_batch_[1-5]")) + sorted(folder.glob("test_batch"))), None)
     if path is not None:
         raise DataError(
             f"{path}, offset 0: a pickle, which can run any code when it is read, so it is not; expected the binary "

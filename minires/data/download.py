@@ -44,8 +44,7 @@ SOURCES = {
         },
     ),
     "cifar10": Source(
-        "https://www.cs.toronto.edu/~kriz/",
-        {"cifar-10-binary.tar.gz": "md5:c32a1d4ab5d03f1284b67883e8d87530"},
+        "https://www.cs.toronto.edu/~kriz/", {"cifar-10-binary.tar.gz": "md5:c32a1d4ab5d03f1284b67883e8d87530"}
     ),
 }
 
@@ -60,9 +59,7 @@ class Bar(Protocol):
     def close(self) -> None: ...
 
 
-def download(
-    name: str, data_dir: Path | None = None, source: Source | None = None, bar: Bar | None = None
-) -> Path:
+def download(name: str, data_dir: Path | None = None, source: Source | None = None, bar: Bar | None = None) -> Path:
     """Fetch what is missing of the data set `name` and return the folder it is in.
 
     source: another server and other checksums than `SOURCES[name]`: a mirror.
@@ -77,10 +74,7 @@ def download(
         downloader = pooch.HTTPDownloader(progressbar=bar or False, timeout=30)
         try:
             pooch.retrieve(source.url + file, checksum, fname=file, path=folder, downloader=downloader)
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # requests' errors are OSErrors, a wrong checksum is a ValueError
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors, a wrong checksum is a ValueError
             raise DataError(f"{source.url}{file}: not downloaded ({error})") from error
         if file.endswith(".tar.gz"):
             _unpack_cifar(folder / file)

@@ -39,9 +39,7 @@ def _read_values(file: BinaryIO, path: Path, dimensions: int) -> np.ndarray:
     start = file.read(header)
     expected = bytes([0, 0, 8, dimensions])
     if start[:4] != expected:
-        raise DataError(
-            f"{path}, offset 0: starts with {start[:4].hex(' ')}; expected {expected.hex(' ')} (IDX)"
-        )
+        raise DataError(f"{path}, offset 0: starts with {start[:4].hex(' ')}; expected {expected.hex(' ')} (IDX)")
     if len(start) < header:
         raise DataError(f"{path}, offset {len(start)}: ends within its header; expected {header} bytes of it")
     shape = tuple(int.from_bytes(start[at : at + 4], "big") for at in range(4, header, 4))
@@ -65,14 +63,10 @@ def read_labeled(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
     Raises DataError for what `read_idx` refuses, for a missing file, unequal numbers, and labels other than 0 to 9.
     """
-    images_path, labels_path = (
-        _existing(folder, f"{part}-{kind}") for kind in ("images-idx3", "labels-idx1")
-    )
+    images_path, labels_path = (_existing(folder, f"{part}-{kind}") for kind in ("images-idx3", "labels-idx1"))
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if len(images) != len(labels):
-        raise DataError(
-            f"{labels_path}, offset 4: {len(labels)} labels; expected {len(images)}, as {images_path} has"
-        )
+        raise DataError(f"{labels_path}, offset 4: {len(labels)} labels; expected {len(images)}, as {images_path} has")
     check_labels(labels_path, labels, first=8, step=1)
     return images[:, None], labels.astype(np.int64)
 

@@ -51,9 +51,7 @@ def hold_out(x: np.ndarray, y: np.ndarray, count: int, seed: int = 0) -> Split:
     if not 0 < count < len(y):
         raise ValueError(f"count is {count}; of {len(y)} images between 1 and {len(y) - 1} can be held out")
     order = np.random.default_rng(seed).permutation(len(y))
-    rank = np.empty(
-        len(y)
-    )  # each image's place within its class, from 0 to 1: the first `count` are held out
+    rank = np.empty(len(y))  # each image's place within its class, from 0 to 1: the first `count` are held out
     for label in np.unique(y):
         members = order[y[order] == label]
         rank[members] = (np.arange(len(members)) + 0.5) / len(members)
