@@ -28,7 +28,7 @@ T = TypeVar("T")
 PIECE_BYTES, GPU_PIECE_BYTES = 2**21, 2**29
 """The memory that the work on one piece may touch: about what a core's own cache holds. (Much less costs calls.)"""
 
-SMALL_BYTES = 2**18
+SMALL_BYTES = 2**21
 """Work on less than this costs more to hand over to another thread than it saves."""
 
 
