@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minires import ops
+from minires import ops, parallel
 from tests.numeric import relative_error
 from tests.refusals import refused
 
@@ -61,6 +61,7 @@ def test_given_statistics_are_used_and_left_alone():
 
 def run_with_threads(monkeypatch, number, shape, dtype):
     monkeypatch.setenv("MINIRES_NUM_THREADS", str(number))
+    monkeypatch.setattr(parallel, "SMALL_BYTES", 0)  # small work is shared too
     rng = np.random.default_rng(8)
     x, dy = rng.standard_normal((2, *shape)).astype(dtype)
     weight, bias = rng.standard_normal((2, shape[1])).astype(dtype)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minires import ops
+from minires import ops, parallel
 from minires.ops.im2col import conv2d_im2col_backward, conv2d_im2col_forward
 from tests.numeric import relative_error
 from tests.ops.geometry import convolutions
@@ -53,12 +53,14 @@ def test_equals_im2col_for_any_geometry(convolution, has_bias):
 def test_equals_im2col_for_a_batch_in_several_shares_and_pieces(stride, monkeypatch):
     """40 images make about 5 MB of columns: more than one piece, and more than one thread."""
     monkeypatch.setenv("MINIRES_NUM_THREADS", "3")
+    monkeypatch.setattr(parallel, "SMALL_BYTES", 0)
     x, weight, bias = draw((40, 8, 25, 26), (6, 8, 3, 3), (6,))
     assert_same_convolution(x, weight, bias, {"stride": stride, "padding": 1, "dilation": 1})
 
 
 def run_with_threads(monkeypatch, number, dtype=np.float32):
     monkeypatch.setenv("MINIRES_NUM_THREADS", str(number))
+    monkeypatch.setattr(parallel, "SMALL_BYTES", 0)  # small work is shared too
     x, weight, bias = draw((20, 8, 25, 26), (6, 8, 3, 3), (6,), dtype=dtype)
     y, cache = ops.conv2d_forward(x, weight, bias, padding=1)
     (dy,) = draw(y.shape, seed=1, dtype=dtype)
@@ -82,7 +84,8 @@ def test_the_same_number_of_threads_gives_the_same_bits(monkeypatch, threads):
             assert got.tobytes() == expected.tobytes()
 
 
-def test_more_threads_than_images():
+def test_more_threads_than_images(monkeypatch):
+    monkeypatch.setattr(parallel, "SMALL_BYTES", 0)
     x, weight = draw((2, 16, 48, 48), (4, 16, 3, 3))
     assert_same_convolution(x, weight, None, {"stride": 1, "padding": 1, "dilation": 1})
 
@@ -98,6 +101,7 @@ def test_a_nonsense_number_of_threads_is_refused(monkeypatch, value):
 def test_several_callers_at_once_do_not_disturb_each_other(monkeypatch):
     """Scratch memory is one per thread: four callers with different shapes, each with the result it gets alone."""
     monkeypatch.setenv("MINIRES_NUM_THREADS", "2")
+    monkeypatch.setattr(parallel, "SMALL_BYTES", 0)
     jobs = [draw((10 + i, 4 + i, 24, 25), (5, 4 + i, 3, 3), seed=i) for i in range(4)]
     alone = [ops.conv2d_forward(x, weight, padding=1)[0] for x, weight in jobs]
     wrong = []
