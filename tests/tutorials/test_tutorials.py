@@ -1,4 +1,4 @@
-"""Every tutorial runs from top to bottom without a display, in its own process, within a minute, and stays short."""
+"""Every tutorial runs from top to bottom without a display, in its own process, within a minute of processor time, and stays short."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ each_tutorial = pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path
 
 @each_tutorial
 def test_runs_headless(path, tmp_path):
+    """Processor time is what counts: on a machine with other work the clock says nothing about the tutorial."""
     environment = {**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, path], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS
-    )
+    before = os.times()
+    done = subprocess.run([sys.executable, path], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    after = os.times()
     assert done.returncode == 0, done.stdout + done.stderr
+    seconds = after.children_user - before.children_user + after.children_system - before.children_system
+    assert seconds < SECONDS
 
 
 @each_tutorial
