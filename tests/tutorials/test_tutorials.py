@@ -1,4 +1,4 @@
-"""Every tutorial runs from top to bottom without a display, in its own process, within a minute of processor time, and stays short."""
+"""Every tutorial runs headless, in its own process, within a minute of processor time, and stays short."""
 
 from __future__ import annotations
 
