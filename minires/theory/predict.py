@@ -352,20 +352,29 @@ def _weight_quantity(before: Gradient, g: Gradient, state: State, floor: float) 
 
 # ---- residual sums
 
+NEGLIGIBLE_SKIP = 1e-3
+"""Share of the second moment of a sum below which the skip path does not show in its shape."""
+
 
 def _sum(branch: State, short: State | None, step: Signal) -> State:
-    """Second moments add: the branch ends in a zero-mean convolution or BatchNorm, independent of the skip path."""
+    """Second moments add: the branch ends in a zero-mean convolution or BatchNorm, independent of the skip path.
+
+    Weights far too large make the skip path negligible: the sum is then as Gaussian as the branch. With h the skip path
+    and s the branch's deviation, a ReLU's second moment is off by 2 sqrt(2/pi) E h / s of itself, at most.
+    """
     if short is None:
         return replace(branch, signal=step)  # the plain twin: nothing is added
     total = step + short.signal
     share = step.q.mean() / max(total.q.mean(), 1e-300)
     gaussian = short.form == branch.form == "gaussian"
+    drowned = not gaussian and branch.form == "gaussian" and share > 1 - NEGLIGIBLE_SKIP
+    grade = rules.worse(branch.grade, short.grade)
     return branch.after(
         total,
-        form="gaussian" if gaussian else "other",
+        form="gaussian" if gaussian or drowned else "other",
         groups=tuple((w, part + step) for w, part in short.groups),
-        grade=rules.worse(branch.grade, short.grade),
-        allowance=max(branch.allowance, short.allowance),
+        grade=rules.worse("MF", grade) if drowned else grade,
+        allowance=max(branch.allowance, short.allowance) + drowned * 2 * math.sqrt(1 - share),
         relvar=_common_relvar(share, branch.relvar, short.relvar),
     )
 

@@ -173,6 +173,19 @@ def test_zero_weights_kill_signal_and_gradient():
     assert predict(dead, (4, 6), weight=init.Zeros())["1"].gradient_in.mean == pytest.approx(1e5)  # 1/eps
 
 
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_a_branch_that_drowns_the_skip_path_leaves_the_plain_network(shortcut):
+    """N(0, 1) weights: a block's branch is 10,000 times its input's energy; the shortcut makes no difference then."""
+    options = {"batchnorm": False, "in_channels": 1, "width": 16}
+    plain, residual = (
+        predict(nn.resnet(20, shortcut=kind, **options), (32, 1, 8, 8), weight=init.Normal(1.0))
+        for kind in (None, shortcut)
+    )
+    for path in ("layer1.0.relu2", "layer2.2.relu2", "layer3.2.relu2"):
+        assert residual[path].forward.mean == pytest.approx(plain[path].forward.mean, rel=0.01)
+        assert residual[path].gradient_out.mean == pytest.approx(plain[path].gradient_out.mean, rel=0.01)
+
+
 def test_delta_orthogonal_kernels_have_a_single_tap():
     """Without edges: the center tap never reads padding, so nothing is lost in a 'same' convolution."""
     net = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1, bias=False))
