@@ -60,7 +60,7 @@ def map_pieces(xp: ModuleType, count: int, item_bytes: int, work: Callable[[slic
         return work_on(range(count))
     number = 1 if count * item_bytes < SMALL_BYTES else min(num_threads(), count)
     shares = [range(count * i // number, count * (i + 1) // number) for i in range(number)]
-    with _blas_at_one_thread():
+    with blas_at_one_thread():
         futures = [_pool().submit(work_on, share) for share in shares[1:]]
         try:
             results = work_on(shares[0])
@@ -120,8 +120,11 @@ def _pool() -> ThreadPoolExecutor:
 
 
 @contextmanager
-def _blas_at_one_thread() -> Iterator[None]:
-    """Several user threads may be inside at once: the first one sets the limit, the last one lifts it."""
+def blas_at_one_thread() -> Iterator[None]:
+    """Holds BLAS at one thread, for as long as the block (or the function it decorates) runs.
+
+    Several user threads may be inside at once: the first one sets the limit, the last one lifts it.
+    """
     state = _state
     with state.lock:
         if state.regions == 0:

@@ -34,6 +34,7 @@ from minires import init, nn
 from minires.backend import to_numpy
 from minires.init.distributions import HeNormal, Initializer, Zeros
 from minires.nn.residual import ResidualBlock, Subsample
+from minires.parallel import blas_at_one_thread
 from minires.theory import rules
 from minires.theory.growth import Scaled, stretched
 from minires.theory.maps import Signal
@@ -51,6 +52,7 @@ AGREEING_WEIGHT_FLOOR = 0.18  # behind global average pooling: 0.83 to 0.97 of t
 LARGEST_GRID = 4096
 
 
+@blas_at_one_thread()  # its matrices are small: a second thread would only wait, and count
 def predict(
     model: nn.Layer, x: Sequence[int] | np.ndarray, *, weight: Initializer = HeNormal(), bias: Initializer = Zeros()
 ) -> SignalReport:
