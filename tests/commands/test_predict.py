@@ -1,12 +1,11 @@
 """`minires predict`: a table at once, a measurement beside it, a picture, and sentences for what makes no sense."""
 
 import re
-import time
 
 import numpy as np
 import pytest
 
-from minires import cli, init, nn
+from minires import cli, init
 from minires.theory import predict
 
 
@@ -69,13 +68,6 @@ def test_options_that_make_no_sense(capsys, arguments, sentence):
         run(capsys, *arguments)
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
-
-
-def test_the_deepest_network_takes_seconds():
-    """resnet110 promises 2 s; processor time, and twice that for slower machines."""
-    started = time.process_time()
-    predict(nn.resnet110(), (32, 3, 32, 32))
-    assert time.process_time() - started < 4
 
 
 def test_constant_weights_have_no_forecast(capsys):
