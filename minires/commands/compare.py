@@ -220,11 +220,19 @@ def to_csv(runs: Sequence[Run]) -> str:
     """Every number of every run, one a line: what it is, its place (layer or epoch, from 1; 0: before training)."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["network", "initializer", "signal", "outcome", "quantity", "place", "layer", "value"])
+    writer.writerow(
+        ["network", "initializer", "foreseen", "measured", "training", "quantity", "place", "layer", "value"]
+    )
     for run in runs:
-        about = [run.case.network, run.case.name, str(run.signal), run.outcome]
-        for quantity, values in (("activation_rms", run.signal.activations), ("gradient_rms", run.signal.gradients)):
-            for place, (layer, value) in enumerate(values.items(), 1):
+        about = [run.case.network, run.case.name, run.foreseen.verdict, str(run.signal), run.outcome]
+        by_layer = {
+            "activation_rms": run.signal.activations.items(),
+            "activation_rms_foreseen": run.foreseen.activations,
+            "gradient_rms": run.signal.gradients.items(),
+            "gradient_rms_foreseen": run.foreseen.gradients,
+        }
+        for quantity, values in by_layer.items():
+            for place, (layer, value) in enumerate(values, 1):
                 writer.writerow([*about, quantity, place, layer, repr(value)])
         for epoch, loss in enumerate(run.losses):
             writer.writerow([*about, "loss", epoch, "", repr(loss)])

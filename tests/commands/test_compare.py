@@ -121,7 +121,9 @@ def test_small_comparison_from_end_to_end(tmp_path, capsys, monkeypatch):
     assert cases == {(network, name) for network in NETWORKS for name in starts}
     he = [row for row in rows if (row["network"], row["initializer"]) == ("residual", "he_normal")]
     assert next(row["layer"] for row in he if row["quantity"] == "activation_rms") == "relu"
-    assert sum(row["quantity"] == "gradient_rms" for row in he) == 8
+    for quantity in ("activation_rms", "gradient_rms", "activation_rms_foreseen", "gradient_rms_foreseen"):
+        assert [int(row["place"]) for row in he if row["quantity"] == quantity] == list(range(1, 9))
+    assert {row["foreseen"] for row in he} == {"steady"}
     assert [row["place"] for row in he if row["quantity"] == "loss"] == ["0", "1"]
     accuracy = {(r["network"], r["initializer"]): float(r["value"]) for r in rows if r["quantity"] == "accuracy"}
     assert accuracy["residual + BatchNorm", "pretrained"] > 0.5
