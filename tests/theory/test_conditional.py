@@ -60,7 +60,7 @@ def test_real_loss():
 
 
 def test_an_upstream_that_all_samples_share():
-    """BN takes nearly all of it out of the branches; without the signed part the prediction is three times too large."""
+    """BN takes nearly all out of the branches; without the signed part the prediction is three times too large."""
     x, upstream = data(8)
     shared = np.broadcast_to(upstream[:1, :, :1, :1], upstream.shape).copy()
     found = ratios(network(seed=8), x, upstream=shared)

@@ -26,9 +26,7 @@ def test_no_logits_make_log_k(classes):
 
 def test_small_variances_follow_the_series():
     for s2 in (1e-4, 1e-2):
-        assert loss.expected_cross_entropy(7, s2) == pytest.approx(
-            loss.series_cross_entropy(7, s2), abs=s2**3
-        )
+        assert loss.expected_cross_entropy(7, s2) == pytest.approx(loss.series_cross_entropy(7, s2), abs=s2**3)
 
 
 @pytest.mark.parametrize(("classes", "s"), [(2, 3.0), (10, 1.0), (100, 2.0)])

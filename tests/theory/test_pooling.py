@@ -8,12 +8,7 @@ import pytest
 from minires import ops
 from minires.theory import pooling
 from minires.theory.geometry import ConvGeometry
-from minires.theory.layer import (
-    dropout_variance_ratio,
-    max_moment,
-    max_pool_backward_map,
-    rectified_max_moment,
-)
+from minires.theory.layer import dropout_variance_ratio, max_moment, max_pool_backward_map, rectified_max_moment
 from minires.theory.stats import mean_z, z_threshold
 
 DRAWS, CHANNELS = 40, 500
