@@ -3,12 +3,12 @@
 import sys
 
 from minires.cli import main as run
-from minires.machine import keep_freed_memory
+from minires.machine import prepare
 
 
 def main() -> int:
     """The command line in a process of its own."""
-    keep_freed_memory()
+    prepare()
     return run()
 
 

@@ -196,5 +196,5 @@ def open_worker(name: str, device: str, threads: int, keep_memory: bool = True) 
         yield worker
     finally:
         worker.process.kill()
-        with worker.process:  # closes its pipes and waits for it
+        with suppress(BrokenPipeError), worker.process:  # closes its pipes (one may hold a last request), and waits
             pass

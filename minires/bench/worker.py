@@ -17,9 +17,9 @@ import signal
 import sys
 from typing import Any
 
+from minires import machine
 from minires.bench.cases import Case
 from minires.bench.engines import ENGINES, Engine, Step
-from minires.machine import keep_freed_memory
 
 WARM = 0.5
 """Seconds: a first call that took less is followed by a second one, with all code and memory in place."""
@@ -46,7 +46,7 @@ class _Worker:
 
     def start(self, engine: str, device: str, threads: int, keep_memory: bool) -> dict[str, Any]:
         if keep_memory:
-            keep_freed_memory()
+            machine.prepare()
         self.engine = ENGINES[engine](device, threads)
         return {"facts": self.engine.facts()}
 
