@@ -24,7 +24,7 @@ behind it carry no grade until a BatchNorm makes the signal known again.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -129,6 +129,11 @@ def _branch_gain(block: ResidualBlock, weight: Initializer) -> float:
     return math.prod(gains) / 2 ** (len(gains) - 1)
 
 
+def _below(path: str, name: str) -> str:
+    """The path of a child, as `Layer.named_layers` writes it."""
+    return f"{path}.{name}" if path else name
+
+
 @dataclass
 class _Record:
     """A row being written: forward when the walk passes, backward when the gradient returns."""
@@ -181,9 +186,13 @@ class _Walk:
         chain = _chain(layer)
         if chain is None:
             return self._leaf(layer, path, state)
+        return self._in_turn(chain, path, state)
+
+    def _in_turn(self, layers: Iterable[tuple[str, nn.Layer]], path: str, state: State) -> tuple[State, Backward]:
+        """One layer after the other, and the way back through all of them."""
         backs = []
-        for name, child in chain:
-            state, back = self.layer(child, f"{path}.{name}" if path else name, state)
+        for name, child in layers:
+            state, back = self.layer(child, _below(path, name), state)
             backs.append(back)
 
         def backward(g: Gradient) -> Gradient:
@@ -219,14 +228,15 @@ class _Walk:
 
     def _block(self, block: ResidualBlock, path: str, state: State) -> tuple[State, Backward]:
         """y = after_sum(shortcut(x) + scale * branch(x)); the row of the block itself comes after its layers'."""
-        branch, branch_back = self._branch(block, path, state)
+        named = [(name, getattr(block, name)) for name in block.branch]
+        branch, branch_back = self._in_turn(named, path, state)
         short, short_back = state, None
         if block.shortcut is not None:
-            short, short_back = self.layer(block.shortcut, f"{path}.shortcut", state)
+            short, short_back = self.layer(block.shortcut, _below(path, "shortcut"), state)
         scale2 = block.branch_scale**2
         step = branch.signal.scaled(scale2)
         total = _sum(branch, short if short_back else None, step)
-        gate, gate_path = None, f"{path}.{block.after_sum}"
+        gate, gate_path = None, _below(path, str(block.after_sum))
         if block.after_sum is not None:
             gate = getattr(block, block.after_sum)
         walked = _walk_on(block, state, branch, step, self.setting) if gate is not None else None
@@ -260,19 +270,6 @@ class _Walk:
             return before
 
         return after, backward
-
-    def _branch(self, block: ResidualBlock, path: str, state: State) -> tuple[State, Backward]:
-        backs = []
-        for name in block.branch:
-            state, back = self.layer(getattr(block, name), f"{path}.{name}", state)
-            backs.append(back)
-
-        def backward(g: Gradient) -> Gradient:
-            for back in reversed(backs):
-                g = back(g)
-            return g
-
-        return state, backward
 
     def _gate_of_stream(self, gate: nn.ReLU, path: str, total: State, walked: _Walked) -> tuple[State, Backward]:
         """The ReLU after the sum: max(0, h + g), whose law is the stream's."""

@@ -264,3 +264,10 @@ def test_real_images_are_allowed_what_white_noise_is_not():
     gradients = own["layer1.0"].gradient_in, white["layer1.0"].gradient_in
     assert gradients[0].allowance - gradients[1].allowance == pytest.approx(0.12)
     assert compare(own, measure(net, x, seeds=16)).ok
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B", None])
+def test_a_block_by_itself_has_the_same_rows_predicted_and_measured(shortcut):
+    block = nn.BasicBlock(4, 8, 2, shortcut=shortcut)
+    predicted, measured = predict(block, (8, 4, 6, 6)), measure(block, (8, 4, 6, 6), seeds=2)
+    assert {row.path for row in predicted} == {row.path for row in measured}
