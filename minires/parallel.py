@@ -1,23 +1,27 @@
-"""Work on a batch in shares, one thread each.
+"""Work on a batch, cut into pieces that several threads take.
 
-NumPy releases Python's global lock inside its loops and inside BLAS, so two threads that work on the two halves of a
-batch run truly side by side. BLAS itself is held at one thread meanwhile: its own threads would compete with ours
-for the same cores. Shares are contiguous, one a thread, and results are combined in the order of the batch: the
-same number of threads gives the same bits.
+NumPy releases Python's global lock inside its loops and inside BLAS, so two threads that work on different images
+run truly side by side. BLAS itself is held at one thread meanwhile: its own threads would compete with ours for the
+same cores. Whoever is free takes the next piece: the caller begins at once, a helping thread joins in when it has
+woken up (some 0.1 ms later, as long as a small operation takes), and neither waits for the other but at the end.
+
+How a batch is cut depends on its size and on the number of threads, never on who takes what, and results are
+combined in the order of the batch: the same number of threads gives the same bits.
 
 The number of threads is the number of cores this process may use, or MINIRES_NUM_THREADS. None of this happens for
-an array on a GPU: there the whole batch is one share.
+an array on a GPU: there the caller works on the whole batch.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +31,9 @@ T = TypeVar("T")
 
 PIECE_BYTES, GPU_PIECE_BYTES = 2**21, 2**29
 """The memory that the work on one piece may touch: about what a core's own cache holds. (Much less costs calls.)"""
+
+PIECES_A_THREAD = 2
+"""At least as many pieces, so that a thread that came late, or was held up, leaves its share to the others."""
 
 SMALL_BYTES = 2**21
 """Work on less than this costs more to hand over to another thread than it saves."""
@@ -43,31 +50,46 @@ def num_threads() -> int:
 
 
 def map_pieces(xp: ModuleType, count: int, item_bytes: int, work: Callable[[slice], T]) -> list[T]:
-    """[work(piece), ...] over slices that make up range(count), in their order; one contiguous share a thread.
+    """[work(piece), ...] over slices that make up range(count), in their order.
 
     `item_bytes` is the memory that the work on one of the `count` items touches: a piece has as many items as fit
-    into PIECE_BYTES. Work that is small in all, and any that is not NumPy's, is done as one share.
-    An exception in any share is raised here, after all shares have ended (Ctrl-C included): nobody is left writing
+    into PIECE_BYTES. Work that is small in all, and any that is not NumPy's, is done by the calling thread alone.
+    An exception in any piece is raised here, after all pieces have ended (Ctrl-C included): nobody is left writing
     into an array that the caller believes to be finished.
     """
     on_host = xp is np
     step = max(1, (PIECE_BYTES if on_host else GPU_PIECE_BYTES) // item_bytes)
-
-    def work_on(share: range) -> list[T]:
-        return [work(slice(start, min(start + step, share.stop))) for start in share[::step]]
-
+    helpers = num_threads() - 1 if on_host and count * item_bytes >= SMALL_BYTES else 0
+    if helpers:
+        step = min(step, math.ceil(count / (PIECES_A_THREAD * (helpers + 1))))
+    pieces = [slice(start, min(start + step, count)) for start in range(0, count, step)]
     if not on_host:
-        return work_on(range(count))
-    number = 1 if count * item_bytes < SMALL_BYTES else min(num_threads(), count)
-    shares = [range(count * i // number, count * (i + 1) // number) for i in range(number)]
+        return [work(piece) for piece in pieces]
+    untaken, ended = iter(range(len(pieces))), SimpleQueue()
+    results: list[tuple[T] | tuple[()] | None] = [None] * len(pieces)
+    errors: list[BaseException] = []
+
+    def take_pieces() -> None:
+        for i in untaken:  # one iterator for all threads: each number comes out once
+            try:
+                results[i] = (work(pieces[i]),)
+            except BaseException as error:
+                errors.append(error)
+                results[i] = ()
+            ended.put(i)
+
     with blas_at_one_thread():
-        futures = [_pool().submit(work_on, share) for share in shares[1:]]
-        try:
-            results = work_on(shares[0])
-        finally:
-            for future in futures:
-                future.exception()  # waits until that share has ended
-    return results + [result for future in futures for result in future.result()]
+        for number in range(1, min(helpers + 1, len(pieces))):
+            _hand_over(take_pieces, number)
+        while None in results:
+            try:
+                take_pieces()
+                ended.get()  # in any order; what counts is `results`
+            except KeyboardInterrupt as error:
+                errors.append(error)
+    if errors:
+        raise errors[0]
+    return [result for (result,) in results]
 
 
 def scratch(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
@@ -77,7 +99,7 @@ def scratch(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: np.dtype) 
     """
     if xp is not np:
         return xp.empty(shape, dtype)
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     block = getattr(_local, name, None)
     if block is None or block.nbytes < size:
         block = np.empty(size, np.uint8)
@@ -85,7 +107,7 @@ def scratch(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: np.dtype) 
     return block[:size].view(dtype).reshape(shape)
 
 
-# --- state of the process: a pool of threads, and how many regions hold BLAS at one thread -----------------------
+# --- state of the process: the helping threads, and how many regions hold BLAS at one thread -----------------------
 
 
 class _State:
@@ -93,10 +115,11 @@ class _State:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.pool: ThreadPoolExecutor | None = None
+        self.jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.helpers: list[threading.Thread] = []
         self.regions = 0
-        self.controller = None
-        self.limit = None
+        self.blas: list[Any] | None = None
+        self.blas_threads: list[int] = []
 
 
 _local = threading.local()
@@ -112,11 +135,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew)
 
 
-def _pool() -> ThreadPoolExecutor:
-    with _state.lock:
-        if _state.pool is None:
-            _state.pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="minires")
-        return _state.pool
+def _hand_over(job: Callable[[], None], number: int) -> None:
+    """Has a helping thread run the job, if one comes to it in time; there are to be at least so many of them."""
+    state = _state
+    with state.lock:
+        if len(state.helpers) < number:
+            helper = threading.Thread(target=_help, args=(state.jobs,), name="minires helper", daemon=True)
+            helper.start()
+            state.helpers.append(helper)
+    state.jobs.put(job)
+
+
+def _help(jobs: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        jobs.get()()
 
 
 @contextmanager
@@ -128,11 +160,13 @@ def blas_at_one_thread() -> Iterator[None]:
     state = _state
     with state.lock:
         if state.regions == 0:
-            if state.controller is None:
+            if state.blas is None:
                 from threadpoolctl import ThreadpoolController
 
-                state.controller = ThreadpoolController().select(user_api="blas")
-            state.limit = state.controller.limit(limits=1)
+                state.blas = ThreadpoolController().select(user_api="blas").lib_controllers
+            state.blas_threads = [library.num_threads for library in state.blas]
+            for library in state.blas:
+                library.set_num_threads(1)
         state.regions += 1
     try:
         yield
@@ -140,4 +174,5 @@ def blas_at_one_thread() -> Iterator[None]:
         with state.lock:
             state.regions -= 1
             if state.regions == 0:
-                state.limit.restore_original_limits()
+                for library, threads in zip(state.blas, state.blas_threads, strict=True):
+                    library.set_num_threads(threads)

@@ -44,7 +44,7 @@ def relu_forward(x: Array) -> tuple[Array, Array]:
         if x.dtype.kind == "c":
             y[...] = xp.where(x.real > 0, x, 0)
         else:
-            xp.maximum(x, 0, out=y)
+            xp.clip(x, 0, xp.inf, out=y)
 
     y = elementwise(relu, x)
     return y, y

@@ -20,18 +20,20 @@ x acts on y in three ways: directly, through mean and through var. Along xhat = 
 
 With given statistics (inference) mean and var do not depend on x, and only dx = weight * inv * dy is left.
 
-How it is computed. Channels-last memory is viewed as rows of W*C numbers, with the C parameters repeated W times;
-the batch is cut into pieces that fit into the processor's cache. The mean and the sum of squared deviations of each
-column of each piece are merged as in Chan, Golub, LeVeque 1979 (the variance is the mean variance within groups plus
-the variance of the groups' means): one pass over memory and no cancellation.
+How it is computed. Channels-last memory is viewed as rows of W*C numbers, with the C parameters repeated W times.
+mean and var come from one pass over x: with d = x - s for any shift s,
+
+    mean = s + (sum of d) / m      var = (sum of d^2) / m - (mean - s)^2
+
+(Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", section 3). With s = 0 the difference may
+lose every digit. We take the first image's mean for s: since that image is one of the N, (mean - s)^2 is never above
+(N - 1) * var, and no more than a factor N of the rounding error can be gained.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
 from typing import NamedTuple
-
-import numpy as np
 
 from minires.backend import Array
 from minires.checks import check_arrays, check_number, check_shape, check_upstream
@@ -69,12 +71,14 @@ def batchnorm_forward(
             check_shape(name, array, x.shape[1:2], f"since x has {x.shape[1]} channels")
     if (mean is None) != (var is None):
         raise ValueError("mean and var: one of them is None; expected both (inference) or neither (training)")
-    trained = mean is None
-    if trained and x.size == x.shape[1]:
+    trained, m = mean is None, x.size // x.shape[1]
+    if trained and m == 1:
         raise ValueError(f"x has shape {x.shape}: one value per channel; expected at least 2 to take a variance of")
     x = channels_last_memory(xp, x)
     if trained:
-        mean, var = moments(xp, x)
+        shift = x[0] if x.ndim == 2 else x[0].sum(axis=(1, 2)) / (x.shape[2] * x.shape[3])
+        total, squares = sums(xp, x, shift)
+        mean, var = shift + total / m, squares / m - (total / m) ** 2
     scale = weight / xp.sqrt(var + eps)
     y = affine(xp, bias - mean * scale, (x, scale))
     return y, BatchNormCache(x, weight, mean, var, eps, trained)
@@ -86,7 +90,7 @@ def batchnorm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, 
     xp = check_upstream(dy, x.shape, x)
     dy = channels_last_memory(xp, dy)
     inv = 1 / xp.sqrt(var + eps)
-    dbias, products = sums(xp, dy, x, mean)
+    dbias, products = sums(xp, x, mean, dy)
     dweight = products * inv
     if not trained:
         return affine(xp, xp.zeros_like(dbias), (dy, weight * inv)), dweight, dbias
@@ -115,32 +119,15 @@ def affine(xp: ModuleType, offset: Array, *terms: tuple[Array, Array]) -> Array:
     return result
 
 
-def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
-    """Mean and biased variance of each channel of x (N, C, ...): (C,) and (C,)."""
-    x_rows, c = rows(x), x.shape[1]
-
-    def piece(part: slice) -> tuple[int, Array, Array]:
-        values = x_rows[part]
-        mean = column_sums(xp, values) / len(values)
-        deviation = xp.subtract(values, mean, out=scratch(xp, "term", values.shape, values.dtype))
-        return len(values), mean, xp.einsum("ij,ij->j", deviation, deviation)
-
-    sizes, means, squares = zip(*map_pieces(xp, len(x_rows), 2 * x_rows[:1].nbytes, piece), strict=True)
-    sizes = xp.asarray(np.repeat(sizes, x_rows.shape[1] // c)[:, None], dtype=x.dtype)
-    means, squares = xp.stack(means).reshape(-1, c), xp.stack(squares).reshape(-1, c)
-    m = x.size // c
-    mean = (sizes * means).sum(axis=0) / m
-    return mean, (squares + sizes * (means - mean) ** 2).sum(axis=0) / m
-
-
-def sums(xp: ModuleType, dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
-    """Sum of dy and sum of dy * (x - mean) of each channel: (C,) and (C,)."""
-    dy_rows, x_rows, mean_row = rows(dy), rows(x), tiled(mean, x)
+def sums(xp: ModuleType, x: Array, shift: Array, dy: Array | None = None) -> tuple[Array, Array]:
+    """Sum of f and of f * (x - shift) over each channel, (C,) and (C,), where f is dy or else x - shift itself."""
+    x_rows, shift_row, dy_rows = rows(x), tiled(shift, x), None if dy is None else rows(dy)
 
     def piece(part: slice) -> Array:
-        values, gradients = x_rows[part], dy_rows[part]
-        deviation = xp.subtract(values, mean_row, out=scratch(xp, "term", values.shape, values.dtype))
-        return xp.stack([column_sums(xp, gradients), xp.einsum("ij,ij->j", gradients, deviation)])
+        values = x_rows[part]
+        deviation = xp.subtract(values, shift_row, out=scratch(xp, "term", values.shape, values.dtype))
+        f = deviation if dy is None else dy_rows[part]
+        return xp.stack([column_sums(xp, f), xp.einsum("ij,ij->j", f, deviation)])
 
     total = sum(map_pieces(xp, len(x_rows), 2 * x_rows[:1].nbytes, piece))
     return tuple(total.reshape(2, -1, x.shape[1]).sum(axis=1))

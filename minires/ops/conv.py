@@ -61,11 +61,12 @@ def conv2d_forward(
     n, c, h, _ = x.shape
     pixels = channels_last(xp, x)
     row_weights = weight.transpose(2, 3, 1, 0).reshape(kh, kw * c, -1)
+    joins = window.joined_rows(h)
     y = xp.empty((n, ho, wo, len(weight)), x.dtype)
 
     def piece(part: slice) -> None:
         xcols = row_columns(xp, pixels[part], padding, 1, (wo, kw, stride, dilation))
-        for number, (a, r, i) in enumerate(window.joined_rows(h)):
+        for number, (a, r, i) in enumerate(joins):
             products(xp, xcols[:, r], row_weights[a], y[part], i, first=number == 0)
         if bias is not None:
             y[part] += bias
@@ -84,13 +85,14 @@ def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | 
     flipped = weight[:, :, :, ::-1].transpose(2, 3, 0, 1).reshape(kh, kw * o, c)
     dilation = window.dilation[1]
     offset = (kw - 1) * dilation - window.padding[1]
+    joins = window.joined_rows(h)
     dx = xp.empty((n, h, w, c), dy.dtype)
 
     def piece(part: slice) -> Array:
         """Writes its part of dx; returns its part of dweight, flipped along the row, as (kh, C, kw*O)."""
         dycols = row_columns(xp, dy_pixels[part], offset, window.stride[1], (w, kw, 1, dilation))
         dweight = xp.zeros((kh, c, kw * o), dy.dtype)
-        for number, (a, r, i) in enumerate(window.joined_rows(h)):
+        for number, (a, r, i) in enumerate(joins):
             products(xp, dycols[:, i], flipped[a], dx[part], r, first=number == 0)
             dweight[a] = sum_of_outer(xp, pixels[part, r], dycols[:, i])
         return dweight

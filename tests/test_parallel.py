@@ -1,0 +1,122 @@
+"""Pieces of a batch on several threads: every piece once, in order, and nobody at work once `map_pieces` has ended."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from minires import parallel
+from minires.parallel import map_pieces
+
+ITEM = parallel.PIECE_BYTES // 2  # two items fill a piece
+
+
+@pytest.fixture(autouse=True)
+def three_threads(monkeypatch):
+    monkeypatch.setenv("MINIRES_NUM_THREADS", "3")
+
+
+def test_every_item_is_taken_once_and_results_come_in_order():
+    pieces = map_pieces(np, 41, ITEM, lambda part: list(range(41))[part])
+    assert [item for piece in pieces for item in piece] == list(range(41))
+    assert len(pieces) == 21
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "3", "7"])
+def test_each_thread_finds_two_pieces(monkeypatch, threads):
+    monkeypatch.setenv("MINIRES_NUM_THREADS", threads)
+    pieces = map_pieces(np, 1000, parallel.SMALL_BYTES // 1000 + 1, lambda part: part)
+    assert len(pieces) == (2 if threads == "1" else 2 * int(threads))
+
+
+def test_work_runs_on_several_threads_at_once():
+    """Each of three pieces waits for the two others: alone, the first would wait in vain."""
+    together = threading.Barrier(3, timeout=20)
+    seen = map_pieces(np, 3, ITEM * 2, lambda part: (together.wait(), threading.get_ident())[1])
+    assert len(set(seen)) == 3
+
+
+def test_small_work_stays_with_the_caller():
+    seen = map_pieces(np, 100, parallel.SMALL_BYTES // 200, lambda part: threading.get_ident())
+    assert set(seen) == {threading.get_ident()}
+
+
+def test_a_caller_is_not_kept_waiting_by_helpers_that_are_busy(monkeypatch):
+    """Helpers held up elsewhere: the caller takes all pieces itself."""
+    monkeypatch.setenv("MINIRES_NUM_THREADS", "2")
+    map_pieces(np, 8, ITEM, lambda part: None)  # from now on there is a helper
+    monkeypatch.setattr(parallel, "_hand_over", lambda job, number: None)
+    seen = map_pieces(np, 8, ITEM, lambda part: threading.get_ident())
+    assert set(seen) == {threading.get_ident()}
+
+
+def test_work_within_work_is_done():
+    def outer(part):
+        return sum(map_pieces(np, 10, ITEM, lambda inner: len(range(10)[inner])))
+
+    assert map_pieces(np, 6, ITEM * 2, outer) == [10] * 6
+
+
+@pytest.mark.parametrize("bad", [0, 5, 9])
+def test_an_error_in_any_piece_is_raised_after_all_have_ended(bad):
+    running = []
+
+    def work(part):
+        running.append(part)
+        time.sleep(0.01)
+        running.remove(part)
+        if part.start == bad:
+            raise ValueError(f"piece {bad}")
+
+    with pytest.raises(ValueError, match=f"piece {bad}"):
+        map_pieces(np, 10, ITEM * 2, work)
+    assert not running
+    assert map_pieces(np, 4, ITEM * 2, lambda part: part.start) == [0, 1, 2, 3]  # and the next work is done as ever
+
+
+def test_ctrl_c_waits_for_the_other_threads():
+    """The caller is interrupted while it waits for a piece that a helper is still at."""
+    caller, running = threading.get_ident(), []
+
+    def work(part):
+        if threading.get_ident() == caller:
+            while not running:  # until a helper has begun
+                time.sleep(0.001)
+            return
+        running.append(part)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        running.clear()
+
+    with pytest.raises(KeyboardInterrupt):
+        map_pieces(np, 2, parallel.PIECE_BYTES, work)
+    assert not running
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_has_helpers_of_its_own():
+    map_pieces(np, 8, ITEM, lambda part: None)  # the parent's helpers, which the child does not inherit
+    child = os.fork()
+    if child == 0:
+        together = threading.Barrier(3, timeout=20)
+        try:
+            map_pieces(np, 3, ITEM * 2, lambda part: together.wait())
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_blas_has_its_threads_back():
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    before = threads()
+    within = map_pieces(np, 8, ITEM, lambda part: threads())
+    assert all(number == 1 for numbers in within for number in numbers)
+    assert threads() == before
