@@ -32,10 +32,7 @@ T = TypeVar("T")
 PIECE_BYTES, GPU_PIECE_BYTES = 2**21, 2**29
 """The memory that the work on one piece may touch: about what a core's own cache holds. (Much less costs calls.)"""
 
-PIECES_A_THREAD = 2
-"""At least as many pieces, so that a thread that came late, or was held up, leaves its share to the others."""
-
-SMALL_BYTES = 2**21
+SMALL_BYTES = 2**19
 """Work on less than this costs more to hand over to another thread than it saves."""
 
 
@@ -53,15 +50,15 @@ def map_pieces(xp: ModuleType, count: int, item_bytes: int, work: Callable[[slic
     """[work(piece), ...] over slices that make up range(count), in their order.
 
     `item_bytes` is the memory that the work on one of the `count` items touches: a piece has as many items as fit
-    into PIECE_BYTES. Work that is small in all, and any that is not NumPy's, is done by the calling thread alone.
+    into PIECE_BYTES, or fewer, so that there are equally many pieces for each thread. Work that is small in all, and
+    any that is not NumPy's, is done by the calling thread alone.
     An exception in any piece is raised here, after all pieces have ended (Ctrl-C included): nobody is left writing
     into an array that the caller believes to be finished.
     """
-    on_host = xp is np
-    step = max(1, (PIECE_BYTES if on_host else GPU_PIECE_BYTES) // item_bytes)
-    helpers = num_threads() - 1 if on_host and count * item_bytes >= SMALL_BYTES else 0
-    if helpers:
-        step = min(step, math.ceil(count / (PIECES_A_THREAD * (helpers + 1))))
+    on_host, total = xp is np, count * item_bytes
+    threads = num_threads() if on_host and total >= SMALL_BYTES else 1
+    rounds = math.ceil(total / (threads * (PIECE_BYTES if on_host else GPU_PIECE_BYTES)))
+    step = math.ceil(count / (threads * rounds))
     pieces = [slice(start, min(start + step, count)) for start in range(0, count, step)]
     if not on_host:
         return [work(piece) for piece in pieces]
@@ -79,7 +76,7 @@ def map_pieces(xp: ModuleType, count: int, item_bytes: int, work: Callable[[slic
             ended.put(i)
 
     with blas_at_one_thread():
-        for number in range(1, min(helpers + 1, len(pieces))):
+        for number in range(1, min(threads, len(pieces))):
             _hand_over(take_pieces, number)
         while None in results:
             try:

@@ -22,14 +22,18 @@ def three_threads(monkeypatch):
 def test_every_item_is_taken_once_and_results_come_in_order():
     pieces = map_pieces(np, 41, ITEM, lambda part: list(range(41))[part])
     assert [item for piece in pieces for item in piece] == list(range(41))
-    assert len(pieces) == 21
 
 
-@pytest.mark.parametrize("threads", ["1", "2", "3", "7"])
-def test_each_thread_finds_two_pieces(monkeypatch, threads):
+@pytest.mark.parametrize(
+    ("threads", "count", "pieces"),
+    [("1", 41, 21), ("2", 41, 21), ("3", 41, 21), ("3", 7, 4), ("2", 7, 4), ("3", 2, 2), ("7", 3, 3)],
+)
+def test_a_piece_fits_the_cache_and_there_are_equally_many_for_each_thread(monkeypatch, threads, count, pieces):
+    """41 items of half a piece are 20.5 pieces: 21 on 1 or 3 threads, 22 on 2, of which 41 items leave 21."""
     monkeypatch.setenv("MINIRES_NUM_THREADS", threads)
-    pieces = map_pieces(np, 1000, parallel.SMALL_BYTES // 1000 + 1, lambda part: part)
-    assert len(pieces) == (2 if threads == "1" else 2 * int(threads))
+    found = map_pieces(np, count, ITEM, lambda part: part)
+    assert [found[0].start, found[-1].stop, len(found)] == [0, count, pieces]
+    assert max(part.stop - part.start for part in found) <= 2
 
 
 def test_work_runs_on_several_threads_at_once():
@@ -114,9 +118,13 @@ def test_blas_has_its_threads_back():
     from threadpoolctl import threadpool_info
 
     def threads():
-        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+        """Of NumPy's own library: another test may have loaded PyTorch's or SciPy's."""
+        libraries = [library for library in threadpool_info() if "numpy" in library["filepath"]]
+        return [library["num_threads"] for library in libraries if library["user_api"] == "blas"]
 
     before = threads()
+    if not before:
+        pytest.skip("NumPy's BLAS is not a library that threadpoolctl knows as NumPy's")
     within = map_pieces(np, 8, ITEM, lambda part: threads())
     assert all(number == 1 for numbers in within for number in numbers)
     assert threads() == before

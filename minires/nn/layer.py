@@ -61,27 +61,33 @@ class Layer:
     def forward(self, x: Array) -> Array:
         """x -> y; keeps what backward will need."""
         y, cache = self._forward(x)
-        self._cache = (cache,) if self._remembers else None
-        self._shape = y.shape
+        self._keep(cache, y)
         if self._observer:
             self._observer("forward", x, y)
         return y
+
+    def _keep(self, cache: Any, y: Array) -> None:
+        self._cache = (cache,) if self._remembers else None
+        self._shape = y.shape
 
     def backward(self, dy: Array) -> Array:
         """dy, the gradient of the loss at y -> dx; adds the gradients of the parameters into their `.grad`.
 
         Raises ValueError if no forward pass is left to go back through.
         """
+        dx = self._backward(dy, self._kept())
+        self._cache = None
+        if self._observer:
+            self._observer("backward", dy, dx)
+        return dx
+
+    def _kept(self) -> Any:
         if self._cache is None:
             raise ValueError(
                 f"{type(self).__name__}.backward: its forward has not been called, or backward has already "
                 "used it up; expected one forward(x) before each backward(dy)"
             )
-        dx = self._backward(dy, *self._cache)
-        self._cache = None
-        if self._observer:
-            self._observer("backward", dy, dx)
-        return dx
+        return self._cache[0]
 
     def infer(self, x: Array) -> Array:
         """forward(x) when no backward will follow: nothing is kept, which saves memory and, with it, time."""

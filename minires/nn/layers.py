@@ -7,6 +7,8 @@ biases start at zero. `rng`: a seed or a numpy.random.Generator; None lets the o
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from minires.backend import Array, array_namespace
 from minires.checks import Rng, check_arrays, check_number, check_shape, generator, pair, whole
 from minires.init import HeNormal, Initializer
 from minires.nn.layer import Layer, Parameter
+from minires.ops.batchnorm import BatchNormCache
 from minires.ops.layout import Pair, place_window
 
 
@@ -130,16 +133,20 @@ class BatchNorm2d(Layer):
         self.running_mean, self.running_var = xp.zeros_like(self.running_mean), xp.ones_like(self.running_var)
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
-        weight, bias = self.weight.value, self.bias.value
-        if not self.training:
-            mean, var = self.running_mean, self.running_var
-            return ops.batchnorm_forward(x, weight, bias, eps=self.eps, mean=mean, var=var)
-        y, cache = ops.batchnorm_forward(x, weight, bias, eps=self.eps)
-        count = x.size // self.num_features
-        unbiased = cache.var * (count / (count - 1))
-        self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * cache.mean
-        self.running_var = (1 - self.momentum) * self.running_var + self.momentum * unbiased
+        y, cache = ops.batchnorm_forward(x, self.weight.value, self.bias.value, **self._options())
+        self._follow(cache)
         return y, cache
+
+    def _options(self) -> dict[str, Any]:
+        return {"eps": self.eps} | ({} if self.training else {"mean": self.running_mean, "var": self.running_var})
+
+    def _follow(self, cache: BatchNormCache) -> None:
+        """Moves the running statistics towards the batch's, if the batch's were used."""
+        if cache.trained:
+            count = cache.x.size // self.num_features
+            unbiased = cache.var * (count / (count - 1))
+            self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * cache.mean
+            self.running_var = (1 - self.momentum) * self.running_var + self.momentum * unbiased
 
     def _backward(self, dy: Array, cache: tuple) -> Array:
         dx, dweight, dbias = ops.batchnorm_backward(dy, cache)
@@ -159,6 +166,49 @@ class ReLU(Layer):
 
     def _backward(self, dy: Array, cache: Array) -> Array:
         return ops.relu_backward(dy, cache)
+
+
+class BatchNormReLU:
+    """A BatchNorm2d and the ReLU behind it, in one pass over memory (`ops/batchnorm_relu.py`), with the same bits.
+
+    No layer: it has nothing of its own, and each of the two keeps the cache that it keeps by itself.
+    """
+
+    def __init__(self, norm: BatchNorm2d, relu: ReLU) -> None:
+        self.norm, self.relu = norm, relu
+
+    def forward(self, x: Array, shortcut: Array | None = None) -> Array:
+        """x, and what is added between the two or None -> y."""
+        weight, bias = self.norm.weight.value, self.norm.bias.value
+        y, (cache, gate) = ops.batchnorm_relu_forward(x, weight, bias, shortcut, **self.norm._options())
+        self.norm._follow(cache)
+        self.norm._keep(cache, y)
+        self.relu._keep(gate, y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """dy -> dx; `dshortcut` then holds the gradient of what was added."""
+        caches = self.norm._kept(), self.relu._kept()
+        dx, dweight, dbias, self.dshortcut = ops.batchnorm_relu_backward(dy, caches)
+        self.norm.weight.add_grad(dweight)
+        self.norm.bias.add_grad(dbias)
+        self.norm._cache = self.relu._cache = None
+        return dx
+
+
+def joined(layers: Iterable[Layer]) -> list[Layer | BatchNormReLU]:
+    """The layers in turn, a BatchNorm2d and a ReLU behind it as one, unless somebody watches either of them."""
+    result = []
+    for layer in layers:
+        if result and (type(result[-1]), type(layer)) == (BatchNorm2d, ReLU) and not watched(result[-1], layer):
+            layer = BatchNormReLU(result.pop(), layer)
+        result.append(layer)
+    return result
+
+
+def watched(*layers: Layer) -> bool:
+    """Whether a layer has an observer, or a `forward` or `backward` that was put in place of its own."""
+    return any(layer._observer or not vars(layer).keys().isdisjoint(("forward", "backward")) for layer in layers)
 
 
 class LeakyReLU(Layer):
@@ -305,12 +355,12 @@ class Sequential(Layer):
         return [layer for _, layer in self.children()]
 
     def _forward(self, x: Array) -> tuple[Array, None]:
-        for layer in self.layers:
+        for layer in joined(self.layers):
             x = layer.forward(x)
         return x, None
 
     def _backward(self, dy: Array, cache: None) -> Array:
-        for layer in reversed(self.layers):
+        for layer in reversed(joined(self.layers)):
             dy = layer.backward(dy)
         return dy
 

@@ -21,7 +21,7 @@ from minires import ops
 from minires.backend import Array, array_namespace
 from minires.checks import check_arrays, check_number, check_shape, whole
 from minires.nn.layer import Layer
-from minires.nn.layers import BatchNorm2d, Conv2d, Identity, ReLU, Sequential
+from minires.nn.layers import BatchNorm2d, BatchNormReLU, Conv2d, Identity, ReLU, Sequential, joined
 
 
 class Subsample(Layer):
@@ -106,24 +106,40 @@ class ResidualBlock(Layer):
         """Sets the layers named in `branch`, from i to o channels (a bottleneck: to expansion * o)."""
         raise NotImplementedError
 
+    def _steps(self) -> tuple[list[Layer | BatchNormReLU], Layer | BatchNormReLU | None]:
+        """The branch in turn, and what comes after: if it ends in BatchNorm, sum and relu, these three as one step."""
+        branch = [getattr(self, name) for name in self.branch]
+        if self.after_sum is None:
+            return joined(branch), None
+        after = getattr(self, self.after_sum)
+        if self.branch_scale == 1 and len(tail := joined([branch[-1], after])) == 1:
+            return joined(branch[:-1]), tail[0]
+        return joined(branch), after
+
     def _forward(self, x: Array) -> tuple[Array, None]:
+        branch, after = self._steps()
         y = x
-        for name in self.branch:
-            y = getattr(self, name).forward(y)
+        for layer in branch:
+            y = layer.forward(y)
         if self.branch_scale != 1:
             y = y * self.branch_scale
-        if self.shortcut is not None:
-            y = ops.elementwise(array_namespace(x).add, y, self.shortcut.forward(x))
-        if self.after_sum is not None:
-            y = getattr(self, self.after_sum).forward(y)
-        return y, None
+        shortcut = None if self.shortcut is None else self.shortcut.forward(x)
+        if isinstance(after, BatchNormReLU):
+            return after.forward(y, shortcut), None
+        if shortcut is not None:
+            y = ops.elementwise(array_namespace(x).add, y, shortcut)
+        return y if after is None else after.forward(y), None
 
     def _backward(self, dy: Array, cache: None) -> Array:
-        if self.after_sum is not None:
-            dy = getattr(self, self.after_sum).backward(dy)
-        dx = dy if self.branch_scale == 1 else dy * self.branch_scale
-        for name in reversed(self.branch):
-            dx = getattr(self, name).backward(dx)
+        branch, after = self._steps()
+        if isinstance(after, BatchNormReLU):
+            dx = after.backward(dy)
+            dy = after.dshortcut
+        else:
+            dy = dy if after is None else after.backward(dy)
+            dx = dy if self.branch_scale == 1 else dy * self.branch_scale
+        for layer in reversed(branch):
+            dx = layer.backward(dx)
         if self.shortcut is not None:
             dx = ops.elementwise(array_namespace(dy).add, dx, self.shortcut.backward(dy))
         return dx

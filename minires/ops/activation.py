@@ -14,6 +14,7 @@ Sources: Nair, Hinton 2010 (relu); Maas, Hannun, Ng 2013 (leaky relu).
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple
 
 from minires.backend import Array
@@ -39,21 +40,27 @@ def elementwise(f: Callable[..., object], *arrays: Array) -> Array:
 def relu_forward(x: Array) -> tuple[Array, Array]:
     """x of any shape -> y, cache (which is y)."""
     xp = check_arrays(x=x)
-
-    def relu(x: Array, y: Array) -> None:
-        if x.dtype.kind == "c":
-            y[...] = xp.where(x.real > 0, x, 0)
-        else:
-            xp.clip(x, 0, xp.inf, out=y)
-
-    y = elementwise(relu, x)
+    y = elementwise(lambda x, y: rectify(xp, x, y), x)
     return y, y
 
 
 def relu_backward(dy: Array, cache: Array) -> Array:
-    """dy like x -> dx. The gate is y != 0, not y > 0: it lets a NaN through, and whoever looks at dx sees it."""
+    """dy like x -> dx."""
     xp = check_upstream(dy, cache.shape, cache)
-    return elementwise(lambda dy, y, dx: xp.multiply(dy, y != 0, out=dx), dy, cache)
+    return elementwise(lambda dy, y, dx: gate(xp, dy, y, dx), dy, cache)
+
+
+def rectify(xp: ModuleType, x: Array, y: Array) -> None:
+    """y = relu(x), where y may be x. (`clip` with plain numbers is twice as fast as `maximum`.)"""
+    if x.dtype.kind == "c":
+        y[...] = xp.where(x.real > 0, x, 0)
+    else:
+        xp.clip(x, 0, xp.inf, out=y)
+
+
+def gate(xp: ModuleType, dy: Array, y: Array, dx: Array) -> None:
+    """dx = dy where y is not 0, else 0: not `y > 0`, so that a NaN comes through, and whoever looks at dx sees it."""
+    xp.multiply(dy, y != 0, out=dx)
 
 
 class LeakyReLUCache(NamedTuple):

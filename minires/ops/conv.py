@@ -35,7 +35,7 @@ from typing import NamedTuple
 from minires.backend import Array
 from minires.checks import check_upstream
 from minires.ops.im2col import check_convolution
-from minires.ops.layout import Pair, Window, channels_first, channels_last, landing
+from minires.ops.layout import Joined, Pair, Window, channels_first, channels_last, row_columns
 from minires.parallel import map_pieces, scratch
 
 
@@ -58,16 +58,14 @@ def conv2d_forward(
     """
     xp, window = check_convolution(x, weight, bias, stride, padding, dilation)
     (kh, kw), (_, stride), (_, padding), (_, dilation), (ho, wo) = window
-    n, c, h, _ = x.shape
-    pixels = channels_last(xp, x)
+    pixels, joined = channels_last(xp, x), window.joined_rows(x.shape[2])
+    n, h, _, c = pixels.shape
     row_weights = weight.transpose(2, 3, 1, 0).reshape(kh, kw * c, -1)
-    joins = window.joined_rows(h)
     y = xp.empty((n, ho, wo, len(weight)), x.dtype)
 
     def piece(part: slice) -> None:
         xcols = row_columns(xp, pixels[part], padding, 1, (wo, kw, stride, dilation))
-        for number, (a, r, i) in enumerate(joins):
-            products(xp, xcols[:, r], row_weights[a], y[part], i, first=number == 0)
+        add_products(xp, xcols, row_weights, joined, y[part])
         if bias is not None:
             y[part] += bias
 
@@ -78,23 +76,22 @@ def conv2d_forward(
 def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | None]:
     """dy (N, O, H_out, W_out) -> dx (N, C, H, W), dweight (O, C, kh, kw), dbias (O,) or None."""
     x, weight, has_bias, window = cache
-    n, c, h, w = x.shape
-    o, _, kh, kw = weight.shape
+    (n, c, h, w), (o, _, kh, kw), dilation = x.shape, weight.shape, window.dilation[1]
     xp = check_upstream(dy, (n, o, *window.out), x)
     pixels, dy_pixels = channels_last(xp, x), channels_last(xp, dy)
     flipped = weight[:, :, :, ::-1].transpose(2, 3, 0, 1).reshape(kh, kw * o, c)
-    dilation = window.dilation[1]
+    joined = [(a, i, r) for a, r, i in window.joined_rows(h)]
     offset = (kw - 1) * dilation - window.padding[1]
-    joins = window.joined_rows(h)
     dx = xp.empty((n, h, w, c), dy.dtype)
 
     def piece(part: slice) -> Array:
         """Writes its part of dx; returns its part of dweight, flipped along the row, as (kh, C, kw*O)."""
         dycols = row_columns(xp, dy_pixels[part], offset, window.stride[1], (w, kw, 1, dilation))
+        add_products(xp, dycols, flipped, joined, dx[part])
         dweight = xp.zeros((kh, c, kw * o), dy.dtype)
-        for number, (a, r, i) in enumerate(joins):
-            products(xp, dycols[:, i], flipped[a], dx[part], r, first=number == 0)
-            dweight[a] = sum_of_outer(xp, pixels[part, r], dycols[:, i])
+        for a, i, r in joined:
+            left = pixels[part, r].reshape(len(dycols), -1, c).transpose(0, 2, 1)
+            dweight[a] = xp.matmul(left, dycols[:, i].reshape(len(dycols), -1, kw * o)).sum(axis=0)
         return dweight
 
     dweight = sum(map_pieces(xp, n, window.out[0] * w * kw * o * dy.itemsize, piece))
@@ -103,52 +100,19 @@ def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | 
     return channels_first(dx), xp.ascontiguousarray(dweight), dbias
 
 
-def row_columns(xp: ModuleType, pixels: Array, offset: int, spread: int, moves: tuple[int, int, int, int]) -> Array:
-    """The row columns of some images: pixels (n, H, W, C) -> (n, H, places, kernel width * C).
+def add_products(xp: ModuleType, cols: Array, matrices: Array, joined: Joined, y: Array) -> None:
+    """y[:, q] = the sum of cols[:, p] @ matrices[a] over the joined rows (a, p, q), zero where there are none.
 
-    Each row is laid on zeros: its pixel 0 at `offset`, the next ones `spread` apart; what falls outside is dropped.
-    `moves` says how the kernel moves along it: (number of places, kernel width, stride, dilation).
-    The result is this thread's scratch: valid until the next one is made.
+    cols (n, rows, places, K), matrices (kh, K, O), y (n, rows of its own, places, O).
     """
-    (n, h, w, c), (places, kw, stride, dilation) = pixels.shape, moves
-    width = (places - 1) * stride + (kw - 1) * dilation + 1
-    target, source = landing(w, offset, spread, width)
-    canvas = scratch(xp, "canvas", (n, h, width, c), pixels.dtype)
-    if spread == 1:  # zeros are only wanted beside the pixels
-        canvas[:, :, : target.start] = 0
-        canvas[:, :, target.stop :] = 0
-    else:
-        canvas[...] = 0
-    canvas[:, :, target] = pixels[:, :, source]
-    image, row, pixel, channel = canvas.strides
-    neighbors = xp.lib.stride_tricks.as_strided(
-        canvas, (n, h, places, kw, c), (image, row, pixel * stride, pixel * dilation, channel)
-    )
-    cols = scratch(xp, "columns", neighbors.shape, pixels.dtype)
-    cols[...] = neighbors
-    return cols.reshape(n, h, places, kw * c)
-
-
-def products(xp: ModuleType, cols: Array, matrix: Array, y: Array, rows: slice, *, first: bool) -> None:
-    """y[:, rows] += cols @ matrix, image by image; or y = that, with zeros in all other rows, if it is the `first`.
-
-    cols (n, number of rows, places, K), matrix (K, O), y (n, all rows, places, O).
-    """
-    n, count, places, k = cols.shape
-    o = matrix.shape[1]
-    left = cols.reshape(n, count * places, k)
-    if first and count == y.shape[1]:
-        xp.matmul(left, matrix, out=y.reshape(n, count * places, o))
-        return
-    if first:
+    n, rows, places, o = y.shape
+    complete = bool(joined) and y[:, joined[0][2]].shape[1] == rows  # the first one need not be added to anything
+    if not complete:
         y[...] = 0
-    term = scratch(xp, "term", (n, count * places, o), y.dtype)
-    xp.matmul(left, matrix, out=term)
-    y[:, rows] += term.reshape(n, count, places, o)
-
-
-def sum_of_outer(xp: ModuleType, x: Array, cols: Array) -> Array:
-    """Sum over images, rows and places of x^T cols: x (n, rows, places, C), cols (n, rows, places, K) -> (C, K)."""
-    n, rows, places, c = x.shape
-    left = x.reshape(n, rows * places, c).transpose(0, 2, 1)
-    return xp.matmul(left, cols.reshape(n, rows * places, cols.shape[3])).sum(axis=0)
+    for number, (a, p, q) in enumerate(joined):
+        left = cols[:, p].reshape(n, -1, cols.shape[3])
+        if complete and number == 0:
+            xp.matmul(left, matrices[a], out=y.reshape(n, rows * places, o))
+        else:
+            term = scratch(xp, "term", (n, left.shape[1], o), y.dtype)
+            y[:, q] += xp.matmul(left, matrices[a], out=term).reshape(n, -1, places, o)

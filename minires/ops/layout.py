@@ -13,10 +13,14 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
+
 from minires.backend import Array
 from minires.checks import pair
+from minires.parallel import scratch
 
 Pair = int | tuple[int, int]
+Joined = list[tuple[int, slice, slice]]
 
 
 def channels_last(xp: ModuleType, x: Array) -> Array:
@@ -32,21 +36,6 @@ def channels_first(pixels: Array) -> Array:
 def channels_last_memory(xp: ModuleType, x: Array) -> Array:
     """x (N, C, H, W) or (N, C), copied if its memory is in another order."""
     return xp.ascontiguousarray(x) if x.ndim == 2 else channels_first(channels_last(xp, x))
-
-
-def rows(x: Array) -> Array:
-    """(N, C, H, W) in channels-last memory -> its view as rows (N*H, W*C); (N, C) as it is."""
-    return x if x.ndim == 2 else x.transpose(0, 2, 3, 1).reshape(len(x) * x.shape[2], -1)
-
-
-def tiled(parameter: Array, x: Array) -> Array:
-    """A parameter (C,) repeated for the W pixels of a row of x: (W*C,)."""
-    return parameter if x.ndim == 2 else parameter[None].repeat(x.shape[3], axis=0).ravel()
-
-
-def column_sums(xp: ModuleType, values: Array) -> Array:
-    """(M, K) -> (K,): the sum over rows, as a product with ones (BLAS is faster at it than `sum(0)`)."""
-    return xp.ones(len(values), values.dtype) @ values
 
 
 class Window(NamedTuple):
@@ -68,10 +57,11 @@ class Window(NamedTuple):
         start, stride = tap * self.dilation[axis], self.stride[axis]
         return slice(start, start + stride * self.out[axis], stride)
 
-    def joined_rows(self, h: int) -> list[tuple[int, slice, slice]]:
-        """(a, input rows r, output rows i) that kernel row a joins, r = i*s + a*d - p; the most rows first."""
+    def joined_rows(self, h: int) -> Joined:
+        """(a, input rows r, output rows i) for each kernel row a that joins any, r = i*s + a*d - p; most rows first."""
         (stride, _), (padding, _), (dilation, _) = self.stride, self.padding, self.dilation
         joined = [(a, *landing(self.out[0], a * dilation - padding, stride, h)) for a in range(self.kernel[0])]
+        joined = [(a, r, i) for a, r, i in joined if i.start < i.stop]
         return sorted(joined, key=lambda rows: rows[2].start - rows[2].stop)
 
 
@@ -112,3 +102,29 @@ def pad(xp: ModuleType, pixels: Array, padding: tuple[int, int], value: float = 
     padded = xp.full((n, h + 2 * ph, w + 2 * pw, c), value, pixels.dtype)
     padded[:, ph : ph + h, pw : pw + w] = pixels
     return padded
+
+
+def row_columns(xp: ModuleType, pixels: Array, offset: int, spread: int, moves: tuple[int, int, int, int]) -> Array:
+    """The row columns of some images (see `conv.py`): pixels (n, H, W, C) -> (n, H, places, kernel width * C).
+
+    Each row is laid on zeros: its pixel 0 at `offset`, the next ones `spread` apart; what falls outside is dropped.
+    `moves` says how the kernel moves along it: (number of places, kernel width, stride, dilation).
+    The result is this thread's scratch: valid until the next one is made.
+    """
+    (n, h, w, c), (places, kw, stride, dilation) = pixels.shape, moves
+    width = (places - 1) * stride + (kw - 1) * dilation + 1
+    target, source = landing(w, offset, spread, width)
+    canvas = scratch(xp, "canvas", (n, h, width, c), pixels.dtype)
+    for zeros in (slice(target.start), slice(target.stop, None)) if spread == 1 else (slice(None),):
+        canvas[:, :, zeros] = 0
+    canvas[:, :, target] = pixels[:, :, source]
+    cols = scratch(xp, "columns", (n, h, places, kw, c), pixels.dtype)
+    image, row, pixel, channel = canvas.strides
+    if xp is np and dilation == 1:  # a window's pixels lie side by side: copied as one item, not number by number
+        window = np.dtype(f"V{kw * pixel}")
+        windows = np.ndarray((n, h, places), window, canvas, strides=(image, row, pixel * stride))
+        np.ndarray(windows.shape, window, cols)[...] = windows
+    else:
+        strides = (image, row, pixel * stride, pixel * dilation, channel)
+        cols[...] = xp.lib.stride_tricks.as_strided(canvas, cols.shape, strides)
+    return cols.reshape(n, h, places, kw * c)
