@@ -3,12 +3,12 @@
 import sys
 
 from minires.cli import main as run
-from minires.machine import prepare
+from minires.machine import keep_freed_memory
 
 
 def main() -> int:
     """The command line in a process of its own."""
-    prepare()
+    keep_freed_memory()
     return run()
 
 

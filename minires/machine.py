@@ -1,15 +1,10 @@
-"""Two settings of the process that NumPy's speed depends on: `python -m minires` makes them, a library import does not.
+"""A setting of the process that NumPy's speed depends on: `python -m minires` makes it, a library import does not.
 
-Memory. A training step frees its activations, and the C library hands their memory back to the system, only to ask
-for it again in the next step, page by page: about a tenth of the step's time, and a third where a step takes a
-gigabyte (batches of 512, networks of 110 layers). Told to keep it, it does not; the most that was needed at once is
-kept.
+A training step frees its activations, and the C library hands their memory back to the system, only to ask for it
+again in the next step, page by page: about a sixth of the step's time, and more where a step takes a gigabyte
+(batches of 512, networks of 110 layers). Told to keep it, it does not; the most that was needed at once is kept.
 
-Python's lock. A thread that comes back from NumPy and finds another one running Python asks for the lock only after 5
-ms, longer than most operations take. Asked for after 50 us, two threads that share a batch wait less for each other:
-about a tenth of a step of 32 images, less of a larger one.
-
-For one's own program: `minires.machine.prepare()`, once, at its start.
+For one's own program: `minires.machine.keep_freed_memory()`, once, at its start.
 """
 
 from __future__ import annotations
@@ -24,16 +19,6 @@ KEPT_BYTES = 2**31 - 1
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """The numbers of these settings in glibc's malloc.h: when memory is handed back, and how many arrays may have a
 mapping of their own, which is handed back as soon as the array is freed."""
-
-
-SWITCH_SECONDS = 5e-5
-"""After how long a waiting thread asks the running one for Python's lock (Python's own: 5e-3)."""
-
-
-def prepare() -> None:
-    """Makes both settings."""
-    sys.setswitchinterval(SWITCH_SECONDS)
-    keep_freed_memory()
 
 
 def keep_freed_memory() -> bool:

@@ -46,7 +46,7 @@ class _Worker:
 
     def start(self, engine: str, device: str, threads: int, keep_memory: bool) -> dict[str, Any]:
         if keep_memory:
-            machine.prepare()
+            machine.keep_freed_memory()
         self.engine = ENGINES[engine](device, threads)
         return {"facts": self.engine.facts()}
 

@@ -138,10 +138,10 @@ def run_cases(cases: Sequence[Case]) -> list[Run]:
 
 def _start_worker() -> None:
     """Ctrl-C ends a worker without a word (the main process speaks), and a worker has one core for itself."""
-    from minires.machine import prepare
+    from minires.machine import keep_freed_memory
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    prepare()
+    keep_freed_memory()
     os.environ["MINIRES_NUM_THREADS"] = "1"
     threadpool_limits(1)
 
