@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,10 @@ from minires.bench.engines import ENGINES, environment
 
 TURN = 0.1
 """Seconds that one turn should take at least: shorter work is repeated within it."""
+
+
+PAUSE = 0.02
+"""Seconds before each turn: the last engine's threads may still be spinning, as OpenMP's do for some milliseconds."""
 
 
 class EngineFailed(Exception):
@@ -121,6 +126,7 @@ def _take_turns(case: Case, workers: dict[str, Worker], effort: Effort, notes: l
     result = Result(case, {name: [] for name in calls})
     for turn in range(max(turns.values(), default=0)):
         for name in [name for name in result.seconds if turn < turns[name]]:
+            time.sleep(PAUSE)
             with _noted(name, notes, case):
                 taken = workers[name].ask("run", calls=calls[name])["seconds"]
                 result.seconds[name].append(taken / calls[name])

@@ -1,26 +1,37 @@
 """What BatchNorm does with the channels of a batch, over all images and pixels: sums, and a straight line for each.
 
-Channels-last memory is viewed as rows of W*C numbers, with the C parameters repeated W times: long rows are what
-NumPy is fast at. A batch without pixels (N, C) has rows of C numbers.
+Channels-last memory is viewed as long rows of numbers, with the C parameters repeated for the pixels of a row: that is
+what NumPy is fast at.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import ModuleType
 
 from minires.backend import Array
 from minires.parallel import map_pieces, scratch
 
+LONG = 8192
+"""Numbers in a row, if possible: NumPy's buffer. It first copies a shorter row as often as it fits in there."""
 
-def rows(x: Array) -> Array:
-    """(N, C, H, W) in channels-last memory -> its view as rows (N*H, W*C); (N, C) as it is."""
+
+def lines(x: Array) -> Array:
+    """(N, C, H, W) in channels-last memory -> its view (N*H, W*C); (N, C) as it is."""
     return x if x.ndim == 2 else x.transpose(0, 2, 3, 1).reshape(len(x) * x.shape[2], -1)
 
 
-def tiled(parameter: Array, x: Array) -> Array:
-    """A parameter (C,) repeated for the W pixels of a row of x: (W*C,)."""
-    return parameter if x.ndim == 2 else parameter[None].repeat(x.shape[3], axis=0).ravel()
+def rows(x: Array) -> Array:
+    """The lines of x, several of them in each row: as many as it takes to be LONG, and as divide their number."""
+    view = lines(x)
+    joined = math.gcd(len(view), 2 ** math.ceil(math.log2(max(1, LONG / view.shape[1]))))
+    return view.reshape(len(view) // joined, -1)
+
+
+def tiled(parameter: Array, x_rows: Array) -> Array:
+    """A parameter (C,) repeated for the pixels of a row: (row length,)."""
+    return parameter[None].repeat(x_rows.shape[1] // len(parameter), axis=0).ravel()
 
 
 def column_sums(xp: ModuleType, values: Array) -> Array:
@@ -32,7 +43,8 @@ def sums(
     xp: ModuleType, x: Array, shift: Array, dy: Array | None = None, start: Callable[[slice], None] | None = None
 ) -> tuple[Array, Array]:
     """Sum of f and of f * (x - shift) over each channel, (C,) and (C,), where f is dy or else x - shift itself."""
-    x_rows, shift_row, dy_rows = rows(x), tiled(shift, x), None if dy is None else rows(dy)
+    x_rows, dy_rows, line = rows(x), None if dy is None else rows(dy), lines(x).shape[1]
+    shift_row = tiled(shift, x_rows)
 
     def piece(part: slice) -> Array:
         if start is not None:
@@ -40,6 +52,7 @@ def sums(
         values = x_rows[part]
         deviation = xp.subtract(values, shift_row, out=scratch(xp, "term", values.shape, values.dtype))
         f = deviation if dy is None else dy_rows[part]
+        f, deviation = f.reshape(-1, line), deviation.reshape(-1, line)  # for sums, shorter rows are better
         return xp.stack([column_sums(xp, f), xp.einsum("ij,ij->j", f, deviation)])
 
     total = sum(map_pieces(xp, len(x_rows), 2 * x_rows[:1].nbytes, piece))
@@ -50,9 +63,10 @@ def affine(
     xp: ModuleType, offset: Array, *terms: tuple[Array, Array], finish: Callable[[slice, Array], None] | None = None
 ) -> Array:
     """offset + sum of x * factor over the terms (x, factor): x (N, C, ...), factor and offset (C,)."""
-    (x, factor), *others = [(rows(array), tiled(factor, array)) for array, factor in terms]
-    result, offset = xp.empty_like(terms[0][0]), tiled(offset, terms[0][0])
+    result = xp.empty_like(terms[0][0])
     result_rows = rows(result)
+    (x, factor), *others = [(rows(array), tiled(factor, result_rows)) for array, factor in terms]
+    offset = tiled(offset, result_rows)
 
     def piece(part: slice) -> None:
         out = xp.multiply(x[part], factor, out=result_rows[part])
