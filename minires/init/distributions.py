@@ -172,20 +172,8 @@ class TruncatedNormal(Initializer):
 # --- laws with a fan in the denominator --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class VarianceScaling(Initializer):
-    """variance = scale / fan. mode: fan_in | fan_out | fan_avg; distribution: normal | truncated_normal | uniform."""
-
-    scale: float = 1.0
-    mode: str = "fan_in"
-    distribution: str = "normal"
-
-    def __post_init__(self) -> None:
-        check_scale("scale", self.scale)
-        if self.mode not in ("fan_in", "fan_out", "fan_avg"):
-            raise ValueError(f"mode is {self.mode!r}; expected fan_in, fan_out or fan_avg")
-        if self.distribution not in ("normal", "truncated_normal", "uniform"):
-            raise ValueError(f"distribution is {self.distribution!r}; expected normal, truncated_normal or uniform")
+class _Scaled(Initializer):
+    """variance = scale / fan, for any initializer that has a `scale`, a `mode` and a `distribution`."""
 
     def variance(self, shape: Shape) -> float:
         fan_in, fan_out = fans(shape)
@@ -205,26 +193,24 @@ class VarianceScaling(Initializer):
         return self.at(shape).kurtosis(shape)
 
 
-class _Named(Initializer):
-    """A special case of variance scaling that goes by a name of its own: it has a scale, a mode and a distribution."""
+@dataclass(frozen=True)
+class VarianceScaling(_Scaled):
+    """variance = scale / fan. mode: fan_in | fan_out | fan_avg; distribution: normal | truncated_normal | uniform."""
 
-    @property
-    def law(self) -> VarianceScaling:
-        """The special case, as the general law."""
-        return VarianceScaling(self.scale, self.mode, self.distribution)
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "normal"
 
-    def variance(self, shape: Shape) -> float:
-        return self.law.variance(shape)
-
-    def kurtosis(self, shape: Shape) -> float:
-        return self.law.kurtosis(shape)
-
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        return self.law._draw(shape, rng)
+    def __post_init__(self) -> None:
+        check_scale("scale", self.scale)
+        if self.mode not in ("fan_in", "fan_out", "fan_avg"):
+            raise ValueError(f"mode is {self.mode!r}; expected fan_in, fan_out or fan_avg")
+        if self.distribution not in ("normal", "truncated_normal", "uniform"):
+            raise ValueError(f"distribution is {self.distribution!r}; expected normal, truncated_normal or uniform")
 
 
 @dataclass(frozen=True)
-class _LeCun(_Named):
+class _LeCun(_Scaled):
     scale, mode = 1.0, "fan_in"
 
 
@@ -241,7 +227,7 @@ class LeCunUniform(_LeCun):
 
 
 @dataclass(frozen=True)
-class _Xavier(_Named):
+class _Xavier(_Scaled):
     gain: float = 1.0
     mode = "fan_avg"
 
@@ -266,7 +252,7 @@ class XavierUniform(_Xavier):
 
 
 @dataclass(frozen=True)
-class _He(_Named):
+class _He(_Scaled):
     slope: float = 0.0
     mode: str = "fan_in"
 

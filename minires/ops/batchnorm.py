@@ -20,8 +20,8 @@ x acts on y in three ways: directly, through mean and through var. Along xhat = 
 
 With given statistics (inference) mean and var do not depend on x, and only dx = weight * inv * dy is left.
 
-How it is computed. Channels-last memory is viewed as rows of W*C numbers, with the C parameters repeated W times.
-mean and var come from one pass over x: with d = x - s for any shift s,
+How it is computed (`channels.py` has the loops). mean and var come from one pass over x: with d = x - s for any shift
+s,
 
     mean = s + (sum of d) / m      var = (sum of d^2) / m - (mean - s)^2
 
