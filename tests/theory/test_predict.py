@@ -211,13 +211,31 @@ def test_report_finds_rows_and_prints():
     assert "signal predicted, input 4x3x9x11" in str(report)
 
 
+YARDSTICK = 0.145
+"""Seconds that `yardstick` takes on the machine of the two seconds, with nothing else running (its best of 36)."""
+
+
+def yardstick():
+    """Seconds of processor for work of predict's kind: transforms, products, sums, Python."""
+    values = np.random.default_rng(0).standard_normal((64, 32, 32))
+    start = time.process_time()
+    for _ in range(400):
+        spectrum = np.fft.rfft2(values)
+        (spectrum * spectrum.conj()).real.sum(axis=0)
+        sum({i: i * i for i in range(3000)}.values())
+    return time.process_time() - start
+
+
 def test_resnet110_takes_less_than_two_seconds():
+    """The best of four tries; on a slower machine, or one that others are using, by as much more as the yardstick."""
     model, times = nn.resnet110(), []
-    while len(times) < 4 and min(times, default=9) > 2:  # others may be using the processor: the best of four counts
-        with threadpool_limits(1):  # a second BLAS thread that waits would be counted as work
+    with threadpool_limits(1):  # a second BLAS thread that waits would be counted as work
+        while len(times) < 4 and min(times, default=9) > 2:
+            before = yardstick()
             start = time.process_time()
             predict(model, (32, 3, 32, 32))
-            times.append(time.process_time() - start)
+            taken = time.process_time() - start
+            times.append(taken / max(1, (before + yardstick()) / 2 / YARDSTICK))
     assert min(times) < 2
 
 
