@@ -18,7 +18,9 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, TypeVar
@@ -49,43 +51,50 @@ def num_threads() -> int:
 def map_pieces(xp: ModuleType, count: int, item_bytes: int, work: Callable[[slice], T]) -> list[T]:
     """[work(piece), ...] over slices that make up range(count), in their order.
 
-    `item_bytes` is the memory that the work on one of the `count` items touches: a piece has as many items as fit
-    into PIECE_BYTES, or fewer, so that there are equally many pieces for each thread. Work that is small in all, and
-    any that is not NumPy's, is done by the calling thread alone.
-    An exception in any piece is raised here, after all pieces have ended (Ctrl-C included): nobody is left writing
-    into an array that the caller believes to be finished.
+    `item_bytes` is the memory that the work on one of the `count` items touches: a piece takes about PIECE_BYTES, or
+    less, so that there is at least one for each thread. Work that is small in all, and any that is not NumPy's, is
+    done by the calling thread alone.
+    An exception in any piece is raised here, after all threads have ended their work (Ctrl-C included): nobody is
+    left writing into an array that the caller believes to be finished.
     """
     on_host, total = xp is np, count * item_bytes
     threads = num_threads() if on_host and total >= SMALL_BYTES else 1
     rounds = math.ceil(total / (threads * (PIECE_BYTES if on_host else GPU_PIECE_BYTES)))
-    step = math.ceil(count / (threads * rounds))
+    step = max(1, math.ceil(count / (threads * max(1, rounds))))
     pieces = [slice(start, min(start + step, count)) for start in range(0, count, step)]
     if not on_host:
         return [work(piece) for piece in pieces]
     untaken, ended = iter(range(len(pieces))), SimpleQueue()
     results: list[tuple[T] | tuple[()] | None] = [None] * len(pieces)
-    errors: list[BaseException] = []
+    errors: list[tuple[int, BaseException]] = []
 
     def take_pieces() -> None:
         for i in untaken:  # one iterator for all threads: each number comes out once
             try:
-                results[i] = (work(pieces[i]),)
+                results[i] = () if errors else (work(pieces[i]),)
             except BaseException as error:
-                errors.append(error)
+                errors.append((i, error))
                 results[i] = ()
             ended.put(i)
 
+    jobs = [[partial(copy_context().run, take_pieces)] for _ in range(min(threads, len(pieces)) - 1)]
+    waiting = iter(enumerate(jobs, 1))
     with blas_at_one_thread():
-        for number in range(1, min(threads, len(pieces))):
-            _hand_over(take_pieces, number)
         while None in results:
             try:
+                for number, job in waiting:
+                    _hand_over(job, number)
                 take_pieces()
                 ended.get()  # in any order; what counts is `results`
-            except KeyboardInterrupt as error:
-                errors.append(error)
-    if errors:
-        raise errors[0]
+            except BaseException as error:
+                errors.append((-1, error))
+    for job in jobs:
+        job.clear()  # one that no helper has come to would keep the arrays alive
+    try:
+        if errors:
+            raise min(errors, key=lambda found: found[0])[1]
+    finally:
+        errors.clear()  # its traceback leads back to them, and to the arrays
     return [result for (result,) in results]
 
 
@@ -112,7 +121,7 @@ class _State:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.jobs: SimpleQueue[Job] = SimpleQueue()
         self.helpers: list[threading.Thread] = []
         self.regions = 0
         self.blas: list[Any] | None = None
@@ -132,20 +141,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew)
 
 
-def _hand_over(job: Callable[[], None], number: int) -> None:
-    """Has a helping thread run the job, if one comes to it in time; there are to be at least so many of them."""
+Job = list[Callable[[], None]]
+"""A function to call; or none any more, if whoever asked for it has gone on."""
+
+
+def _hand_over(job: Job, number: int) -> None:
+    """Has a helping thread do the job, if one comes to it in time; starts helper `number` if there is none yet."""
     state = _state
+    state.jobs.put(job)
     with state.lock:
         if len(state.helpers) < number:
             helper = threading.Thread(target=_help, args=(state.jobs,), name="minires helper", daemon=True)
-            helper.start()
-            state.helpers.append(helper)
-    state.jobs.put(job)
+            with suppress(RuntimeError):  # the system has no more threads to give: the others do the work
+                helper.start()
+                state.helpers.append(helper)
 
 
-def _help(jobs: SimpleQueue[Callable[[], None]]) -> None:
+def _help(jobs: SimpleQueue[Job]) -> None:
     while True:
-        jobs.get()()
+        for function in list(jobs.get()):
+            function()
+        function = None  # and with it, its arrays
 
 
 @contextmanager

@@ -259,7 +259,7 @@ FUNCTIONS: dict[str, Callable] = {
     "stack": lambda tup, axis=0, out=None, *, dtype=None, casting="same_kind": None,
     "concatenate": lambda tup, axis=0, out=None, *, dtype=None, casting="same_kind": None,
     "tile": lambda A, reps: None,
-    "clip": lambda a, a_min=None, a_max=None, out=None: None,
+    "clip": lambda a, a_min, a_max, out=None: None,
     "sum": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
     "mean": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
     "std": lambda a, axis=None, dtype=None, out=None, ddof=0, keepdims=False: None,

@@ -503,7 +503,7 @@ def _describe(value: Any) -> str | None:
 def _quiet_overflow() -> Iterator[None]:
     """A loss that is not finite ends in TrainingDiverged; NumPy's own warnings on the way there say less.
 
-    (np.errstate would do, did it reach the threads that work on shares of the batch.)
+    (np.errstate would do where NumPy hands it on to other threads, which before version 2 it does not.)
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(overflow|invalid value) encountered", RuntimeWarning)

@@ -1,9 +1,11 @@
 """Pieces of a batch on several threads: every piece once, in order, and nobody at work once `map_pieces` has ended."""
 
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -128,3 +130,79 @@ def test_blas_has_its_threads_back():
     within = map_pieces(np, 8, ITEM, lambda part: threads())
     assert all(number == 1 for numbers in within for number in numbers)
     assert threads() == before
+
+
+def test_after_an_error_no_further_piece_is_begun():
+    begun = []
+
+    def work(part):
+        begun.append(part.start)
+        raise ValueError("at once")
+
+    with pytest.raises(ValueError, match="at once"):
+        map_pieces(np, 200, ITEM * 2, work)
+    assert len(begun) <= 3  # one for each thread
+
+
+def test_of_several_errors_that_of_the_first_piece_is_raised():
+    def work(part):
+        time.sleep(0.02)
+        raise ValueError(str(part.start))
+
+    with pytest.raises(ValueError, match="0"):
+        map_pieces(np, 3, ITEM * 2, work)
+
+
+def test_a_failed_call_keeps_no_arrays():
+    """Out of memory, say: the traceback is gone with the exception, without waiting for the garbage collector."""
+
+    def call():
+        array = np.ones(10)
+        kept.append(weakref.ref(array))
+        map_pieces(np, 8, ITEM, lambda part: array.fail)
+
+    kept = []
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(AttributeError):
+                call()
+        time.sleep(0.05)  # a helper may be at its last step
+        assert [reference() for reference in kept] == [None] * 3
+    finally:
+        gc.enable()
+
+
+def test_a_job_that_no_helper_came_to_keeps_no_arrays(monkeypatch):
+    """Other callers' work keeps the helper busy, and jobs pile up."""
+    monkeypatch.setenv("MINIRES_NUM_THREADS", "2")
+    jobs = []
+    monkeypatch.setattr(parallel, "_hand_over", lambda job, number: jobs.append(job))
+    for _ in range(5):
+        map_pieces(np, 8, ITEM, lambda part: None)
+    assert jobs == [[]] * 5
+
+
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="NumPy 1 keeps errstate for each thread")
+def test_the_callers_errstate_holds_on_all_threads():
+    together = threading.Barrier(3, timeout=20)
+
+    def work(part):
+        together.wait()
+        return np.geterr()["over"]
+
+    with np.errstate(over="raise"):
+        assert map_pieces(np, 3, ITEM * 2, work) == ["raise"] * 3
+
+
+def test_where_no_thread_can_be_started_the_caller_does_the_work(monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(parallel, "_state", parallel._State())
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert map_pieces(np, 4, ITEM * 2, lambda part: part.start) == [0, 1, 2, 3]
+
+
+def test_nothing_to_do():
+    assert map_pieces(np, 0, 100, lambda part: part) == []

@@ -31,6 +31,10 @@ RULES = {
         "a second backward replaces what is in .grad; it has to be added to it, as parameter.add_grad does: a "
         "parameter that is used twice receives the sum of both gradients"
     ),
+    "other when unwatched": (
+        "the layer gives other numbers when nobody observes it: then a BatchNorm2d and the ReLU behind it go through "
+        "memory together (ops/batchnorm_relu.py), which must not change a bit of y"
+    ),
     "ties": (
         "where several pixels of a window are equally large, the first of them has to get all of dy; "
         "here it goes to others, too"

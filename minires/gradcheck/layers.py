@@ -147,7 +147,8 @@ class LayerPair:
 
     def accumulates(self, x: Array, dy: Array) -> bool:
         """Whether two passes add up in .grad."""
-        self.record(x, dy)
+        self.layer.zero_grad()
+        self._round_trip(x, dy)
         once = [p.grad.copy() for p in self.layer.parameters()]
         self._round_trip(x, dy)
         return all(
@@ -155,13 +156,19 @@ class LayerPair:
             for p, g in zip(self.layer.parameters(), once, strict=True)
         )
 
-    def _round_trip(self, x: Array, dy: Array) -> None:
+    def same_unwatched(self, x: Array, dy: Array) -> bool:
+        """Whether y and dx have the same bits when somebody observes the layer and when nobody does."""
+        with self.layer.observe(lambda *what: None):
+            watched = self._round_trip(x, dy)
+        return all(map(np.array_equal, watched, self._round_trip(x, dy), (True, True)))
+
+    def _round_trip(self, x: Array, dy: Array) -> tuple[Array, Array]:
         self._rewind(self.layer)
         y = self.layer.forward(x)
         if self.loss is not None:
             self.loss.forward(y, to_numpy(self.labels))
             dy = self.loss.backward() * dy
-        self.layer.backward(dy)
+        return y, self.layer.backward(dy)
 
     def _rewind(self, layer: nn.Layer) -> None:
         """Random generators (dropout's) start every pass in the same state."""
@@ -248,9 +255,13 @@ def _check(
     _say_why_vacuous(report, pair, passes, x)
     if report.verdict == "fail":
         _find_layer(report, pair, passes, x, call.dy, settings)
-    if not pair.accumulates(x, call.dy):
-        report.offences.append(RULES["grad overwritten"])
-        report.diagnosis = report.diagnosis or report.offences[-1]
+    for holds, rule in (
+        (pair.accumulates(x, call.dy), "grad overwritten"),
+        (pair.same_unwatched(x, call.dy), "other when unwatched"),
+    ):
+        if not holds:
+            report.offences.append(RULES[rule])
+            report.diagnosis = report.diagnosis or RULES[rule]
     return report
 
 

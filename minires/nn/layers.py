@@ -1,4 +1,4 @@
-"""The layers: each owns its parameters and calls one op of `minires.ops`.
+"""The layers: each owns its parameters and calls one op of `minires.ops` (BatchNorm2d and ReLU one together).
 
 Weights are PyTorch's in name, shape and default of bias and momentum; their default law is He's (`init.HeNormal()`),
 biases start at zero. `rng`: a seed or a numpy.random.Generator; None lets the operating system choose a seed.
@@ -159,7 +159,7 @@ class BatchNorm2d(Layer):
 
 
 class ReLU(Layer):
-    """max(x, 0)."""
+    """max(x, 0). Behind a BatchNorm2d it is done by `ops/batchnorm_relu.py`, unless somebody observes: see `joined`."""
 
     def _forward(self, x: Array) -> tuple[Array, Array]:
         return ops.relu_forward(x)
@@ -180,10 +180,10 @@ class BatchNormReLU:
     def forward(self, x: Array, shortcut: Array | None = None) -> Array:
         """x, and what is added between the two or None -> y."""
         weight, bias = self.norm.weight.value, self.norm.bias.value
-        y, (cache, gate) = ops.batchnorm_relu_forward(x, weight, bias, shortcut, **self.norm._options())
+        y, (cache, y_cache) = ops.batchnorm_relu_forward(x, weight, bias, shortcut, **self.norm._options())
         self.norm._follow(cache)
         self.norm._keep(cache, y)
-        self.relu._keep(gate, y)
+        self.relu._keep(y_cache, y)
         return y
 
     def backward(self, dy: Array) -> Array:
@@ -206,9 +206,18 @@ def joined(layers: Iterable[Layer]) -> list[Layer | BatchNormReLU]:
     return result
 
 
+PASSES = ("forward", "backward", "_forward", "_backward")
+OWN = {kind: [getattr(kind, name) for name in PASSES] for kind in (BatchNorm2d, ReLU)}
+
+
 def watched(*layers: Layer) -> bool:
-    """Whether a layer has an observer, or a `forward` or `backward` that was put in place of its own."""
-    return any(layer._observer or not vars(layer).keys().isdisjoint(("forward", "backward")) for layer in layers)
+    """Whether a layer has an observer, or a pass that was put in place of its own, in it or in its class."""
+    return any(
+        layer._observer
+        or not vars(layer).keys().isdisjoint(PASSES)
+        or [getattr(type(layer), name) for name in PASSES] != OWN[type(layer)]
+        for layer in layers
+    )
 
 
 class LeakyReLU(Layer):
@@ -337,7 +346,11 @@ class Identity(Layer):
 
 
 class Sequential(Layer):
-    """One layer after the other. Its children are named "0", "1", ..."""
+    """One layer after the other. Its children are named "0", "1", ...
+
+    A BatchNorm2d and a ReLU behind it go through memory together, with the same bits (see `joined`). To have every
+    layer called by itself, with a debugger say, run the passes within `with model.observe(lambda *what: None):`.
+    """
 
     def __init__(self, *layers: Layer) -> None:
         for i, layer in enumerate(layers):

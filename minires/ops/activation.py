@@ -38,7 +38,7 @@ def elementwise(f: Callable[..., object], *arrays: Array) -> Array:
 
 
 def relu_forward(x: Array) -> tuple[Array, Array]:
-    """x of any shape -> y, cache (which is y)."""
+    """x of any shape -> y, cache (which is y). In a network, a relu behind BatchNorm is in `batchnorm_relu.py`."""
     xp = check_arrays(x=x)
     y = elementwise(lambda x, y: rectify(xp, x, y), x)
     return y, y

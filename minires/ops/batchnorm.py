@@ -26,8 +26,8 @@ s,
     mean = s + (sum of d) / m      var = (sum of d^2) / m - (mean - s)^2
 
 (Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", section 3). With s = 0 the difference may
-lose every digit. We take the first image's mean for s: since that image is one of the N, (mean - s)^2 is never above
-(N - 1) * var, and no more than a factor N of the rounding error can be gained.
+lose every digit. For s we take the mean of the middle line of every image. They are a fraction f = 1/H of all values,
+so (mean - s)^2 <= (1/f - 1) * var whatever the values are: at worst, the rounding error of the sums counts H times.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 from minires.backend import Array
 from minires.checks import check_arrays, check_number, check_shape, check_upstream
-from minires.ops.channels import affine, sums
+from minires.ops.channels import affine, column_sums, lines, sums, tiled
 from minires.ops.layout import channels_last_memory
 
 
@@ -83,7 +83,10 @@ def batchnorm_forward(
 def batchnorm_backward(
     dy: Array, cache: BatchNormCache, *, start: Callable[[slice], None] | None = None
 ) -> tuple[Array, Array, Array]:
-    """dy like x -> dx like x, dweight (C,), dbias (C,). start(part) may fill in each piece of the rows of dy."""
+    """dy like x -> dx like x, dweight (C,), dbias (C,).
+
+    start(part) may fill in each piece of the rows of a dy that is channels-last in memory: see `batchnorm_relu.py`.
+    """
     x, weight, mean, var, eps, trained = cache
     xp = check_upstream(dy, x.shape, x)
     dy, m, inv = channels_last_memory(xp, dy), x.size // x.shape[1], 1 / xp.sqrt(var + eps)
@@ -99,17 +102,18 @@ def batchnorm_backward(
 
 def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
     """Mean and biased variance of each channel: (C,) and (C,)."""
-    m = x.size // x.shape[1]
-    shift = x[0] if x.ndim == 2 else x[0].sum(axis=(1, 2)) / x[0, 0].size
-    total, squares = sums(xp, x, shift)
+    c, height = x.shape[1], 1 if x.ndim == 2 else x.shape[2]
+    m, middle = x.size // c, lines(x)[height // 2 :: height]
+    first = middle[0, :c]  # differences from it: a channel that is constant has a variance of 0, not of rounding errors
+    away = column_sums(xp, middle - tiled(first, middle)).reshape(-1, c).sum(axis=0)
+    total, squares = sums(xp, x, shift := first + away * (c / middle.size))
     return shift + total / m, squares / m - (total / m) ** 2
 
 
 def check_batchnorm(x: Array, weight: Array, bias: Array, mean: Array | None, var: Array | None) -> ModuleType:
     """The library of the arguments; TypeError or ValueError if they do not fit."""
     xp = check_arrays({"mean": mean, "var": var}, x=x, weight=weight, bias=bias)
-    if x.ndim not in (2, 4) or 0 in x.shape:
-        raise ValueError(f"x has shape {x.shape}; expected (N, C) or (N, C, H, W), no axis empty")
+    check_channels(x)
     for name, array in {"weight": weight, "bias": bias, "mean": mean, "var": var}.items():
         if array is not None:
             check_shape(name, array, x.shape[1:2], f"since x has {x.shape[1]} channels")
@@ -118,3 +122,9 @@ def check_batchnorm(x: Array, weight: Array, bias: Array, mean: Array | None, va
     if mean is None and x.size == x.shape[1]:
         raise ValueError(f"x has shape {x.shape}: one value per channel; expected at least 2 to take a variance of")
     return xp
+
+
+def check_channels(x: Array) -> None:
+    """ValueError unless x is (N, C) or (N, C, H, W), not empty."""
+    if x.ndim not in (2, 4) or 0 in x.shape:
+        raise ValueError(f"x has shape {x.shape}; expected (N, C) or (N, C, H, W), no axis empty")

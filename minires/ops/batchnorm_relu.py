@@ -16,7 +16,7 @@ from typing import Any
 from minires.backend import Array
 from minires.checks import check_arrays, check_shape, check_upstream
 from minires.ops.activation import gate, rectify
-from minires.ops.batchnorm import BatchNormCache, batchnorm_backward, batchnorm_forward
+from minires.ops.batchnorm import BatchNormCache, batchnorm_backward, batchnorm_forward, check_channels
 from minires.ops.channels import rows
 from minires.ops.layout import channels_last_memory
 
@@ -26,6 +26,7 @@ def batchnorm_relu_forward(
 ) -> tuple[Array, tuple[BatchNormCache, Array]]:
     """x (N, C, H, W) or (N, C), shortcut like x or None -> y, caches of batchnorm and of relu; options as there."""
     xp = check_arrays({"shortcut": shortcut}, x=x)
+    check_channels(x)
     if shortcut is not None:
         check_shape("shortcut", shortcut, x.shape, "the shape of x")
         added = rows(channels_last_memory(xp, shortcut))

@@ -1,7 +1,7 @@
 """What BatchNorm does with the channels of a batch, over all images and pixels: sums, and a straight line for each.
 
 Channels-last memory is viewed as long rows of numbers, with the C parameters repeated for the pixels of a row: that is
-what NumPy is fast at.
+what NumPy is fast at. A line is one line of an image, W*C numbers; a row is one or several lines, one after the other.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ def on_device(arrays):
 
 
 def assert_same(got, expected):
-    """On the device, and the host's numbers: to rounding, for shares of a batch are put together in another order."""
+    """On the device, and the host's numbers: to rounding, for the sums are put together in another order."""
     assert isinstance(got, DeviceArray)
     assert got.shape == np.shape(expected) and got.dtype == expected.dtype
     scale = np.max(np.abs(expected), initial=0.0)

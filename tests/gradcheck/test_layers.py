@@ -166,3 +166,20 @@ def test_a_spoiled_gradient_breaks_its_identity(spoil, name):
     passes = passes_of(model, IMAGES)
     spoil(passes)
     assert any(name in i.name for i in identities.of_passes(passes) if not i.holds)
+
+
+@pytest.mark.parametrize("fault", ["forward", "backward"])
+def test_a_fault_in_the_pass_that_nobody_watches_is_found(monkeypatch, fault):
+    """BatchNorm2d and ReLU are joined where no observer is: the check looks at that pass, too."""
+    good = getattr(ops, f"batchnorm_relu_{fault}")
+
+    def faulty(*arguments, **options):
+        first, *others = good(*arguments, **options)
+        return 3 * first, *others
+
+    layer, x = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU()), np.random.default_rng(0).standard_normal((4, 3, 5, 4))
+    assert check_layer(layer, x).verdict == "pass"
+    monkeypatch.setattr(ops, f"batchnorm_relu_{fault}", faulty)
+    report = check_layer(layer, x)
+    assert report.verdict == "fail"
+    assert fault == "backward" or "nobody observes" in report.diagnosis

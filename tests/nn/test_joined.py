@@ -73,14 +73,24 @@ def test_what_is_joined_and_what_is_not():
     assert kinds([]) == []
 
 
-@pytest.mark.parametrize("method", ["forward", "backward"])
+@pytest.mark.parametrize("method", ["forward", "backward", "_forward", "_backward"])
 def test_a_pass_that_somebody_replaced_is_called(method):
     """A student's own function in place of a layer's pass, as one does with a debugger at hand."""
     model, called = nn.resnet(8, width=4), []
     original = getattr(model.layer1.layers[0].relu1, method)
-    setattr(model.layer1.layers[0].relu1, method, lambda array: called.append(method) or original(array))
+    setattr(model.layer1.layers[0].relu1, method, lambda *arrays: called.append(method) or original(*arrays))
     model.backward(model.forward(np.ones((4, 3, 8, 8), "float32")))
     assert called == [method]
+
+
+@pytest.mark.parametrize("name", ["forward", "backward", "_forward", "_backward"])
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.BatchNorm2d])
+def test_a_pass_that_was_replaced_in_the_class_is_called(monkeypatch, kind, name):
+    called, original = [], getattr(kind, name)
+    monkeypatch.setattr(kind, name, lambda *arguments: called.append(name) or original(*arguments))
+    model = nn.resnet(8, width=4)
+    model.backward(model.forward(np.ones((4, 3, 8, 8), "float32")))
+    assert len(called) == sum(type(layer) is kind for _, layer in model.named_layers())
 
 
 def test_a_layer_of_ones_own_is_called():

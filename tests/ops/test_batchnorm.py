@@ -47,6 +47,29 @@ def test_a_large_mean_does_not_cancel():
     assert abs(float(y.std()) - 1) <= 1e-4
 
 
+@pytest.mark.parametrize("value", [178.5, 1000.1, 4321.0, -0.1])
+@pytest.mark.parametrize("shape", [(1, 3, 500, 500), (2, 5, 224, 224), (32, 4, 16, 16), (900, 7)], ids=str)
+def test_a_constant_channel_has_a_variance_of_zero(shape, value):
+    x = np.full(shape, value, "float32")
+    y, cache = ops.batchnorm_forward(x, np.ones(shape[1], "float32"), np.zeros(shape[1], "float32"))
+    assert (cache.var == 0).all() and (cache.mean == x.flat[0]).all()
+    assert abs(y).max() <= 1e-2 * max(1, abs(value) / 100)  # eps alone is left to divide rounding errors by
+
+
+@pytest.mark.parametrize("which", ["first image", "first line", "first pixel", "last image"])
+@pytest.mark.parametrize("k", [10, 100, 10000])
+def test_an_outlier_costs_no_digits(which, k):
+    """float32 with values of N(0, 1) and some k above: var against float64.
+
+    A sum of the 4096 numbers in a column makes at most as many roundings of 6e-8 each, relative to itself.
+    """
+    x = np.random.default_rng(7).standard_normal((512, 2, 8, 8)).astype("float32")
+    part = {"first image": x[:1], "first line": x[:, :, :1], "first pixel": x[:1, :, :1, :1], "last image": x[-1:]}
+    part[which] += k
+    _, cache = ops.batchnorm_forward(x, np.ones(2, "float32"), np.zeros(2, "float32"))
+    assert relative_error(cache.var, x.astype("float64").var(AXES)) <= 4096 * 6e-8
+
+
 def test_given_statistics_are_used_and_left_alone():
     mean, var = np.array([1.0, -2.0, 0.5]), np.array([0.5, 2.0, 1.0])
     kept = mean.copy(), var.copy()
