@@ -213,7 +213,8 @@ class Layer:
     def zero_grad(self) -> None:
         """Sets every gradient to zero; to be called before each backward pass that should not add to the last."""
         for parameter in self.parameters():
-            parameter.grad = array_namespace(parameter.value).zeros_like(parameter.value)
+            value = parameter.value
+            parameter.grad = array_namespace(value).zeros(value.shape, value.dtype)
 
     def train(self, mode: bool = True) -> Self:
         """Training: BatchNorm uses the batch's statistics, Dropout drops."""
