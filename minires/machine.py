@@ -1,7 +1,7 @@
 """A setting of the process that NumPy's speed depends on: `python -m minires` makes it, a library import does not.
 
 A training step frees its activations, and the C library hands their memory back to the system, only to ask for it
-again in the next step, page by page: about a sixth of the step's time, and more where a step takes a gigabyte
+again in the next step, page by page: about a fifth of the step's time, and more where a step takes a gigabyte
 (batches of 512, networks of 110 layers). Told to keep it, it does not; the most that was needed at once is kept.
 
 For one's own program: `minires.machine.keep_freed_memory()`, once, at its start.

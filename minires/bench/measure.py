@@ -23,7 +23,6 @@ from minires.bench.engines import ENGINES, environment
 TURN = 0.5
 """Seconds that one turn should take at least: shorter work is repeated within it, as the steps of a training are."""
 
-
 PAUSE = 0.05
 """Seconds before each turn: the last engine's threads may still be spinning, as OpenMP's do for some milliseconds and
 OpenBLAS's for some 30."""
