@@ -30,7 +30,6 @@ import numpy as np
 from minires.backend import Array
 
 T = TypeVar("T")
-
 PIECE_BYTES, GPU_PIECE_BYTES = 2**21, 2**29
 """The memory that the work on one piece may touch: about what a core's own cache holds. (Much less costs calls.)"""
 

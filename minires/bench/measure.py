@@ -1,4 +1,9 @@
-"""Engines take turns, each in a process of its own, and what comes of it."""
+"""Engines take turns, each in a process of its own, and what comes of it.
+
+A round goes through all cases, and in each case every engine has its turn. A machine that others use, too, is slower
+at some moments than at others: so such a moment meets all engines of a case, and one round of each case, rather than
+all turns of one.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +39,10 @@ class EngineFailed(Exception):
 
 @dataclass(frozen=True)
 class Effort:
-    """How often each case is repeated: `repeats` times, or as often as an engine manages in `seconds`, but `least`."""
+    """How many rounds there are, and in how many of them slow engines take part."""
 
-    repeats: int = 9
-    seconds: float = 4.0
-    least: int = 3
-
-    def turns(self, seconds: float) -> int:
-        """Turns of an engine whose turn takes so many seconds."""
-        return max(self.least, min(self.repeats, int(self.seconds / seconds)))
+    rounds: int = 9
+    slow: int = 3
 
 
 @dataclass
@@ -88,9 +88,9 @@ def measure(
 
     Raises EngineFailed if minires itself fails; other engines that do are named in the run's notes.
     """
-    run = Run()
+    run, courses = Run(), []
     weighed = [case for case in cases if case.kind == "train" and case.depth == cases[0].depth]
-    pieces = len(cases) + len(weighed)
+    pieces = len(cases) * (1 + effort.rounds) + len(weighed)
     with ExitStack() as stack:
         workers = {}
         for name in engines_for(device):
@@ -100,10 +100,15 @@ def measure(
                 workers[name] = stack.enter_context(open_worker(name, device, threads))
                 run.facts |= workers[name].facts
         for number, case in enumerate(cases):
-            report(str(case), number, pieces)
+            report(f"{case}: first steps", number, pieces)
             taking_part = {n: w for n, w in workers.items() if _takes_part(n, case, cases)}
-            run.results.append(_take_turns(case, taking_part, effort, run.notes))
-    for number, case in enumerate(weighed, len(cases)):
+            courses.append(_Course(case, taking_part, effort, run.notes))
+        for turn in range(effort.rounds):
+            for number, course in enumerate(courses, len(cases) * (1 + turn)):
+                report(f"round {turn + 1} of {effort.rounds}: {course.result.case}", number, pieces)
+                course.take(turn)
+    run.results = [course.result for course in courses]
+    for number, case in enumerate(weighed, pieces - len(weighed)):
         report(f"{case}: memory", number, pieces)
         result = next(result for result in run.results if result.case == case)
         result.bytes = _weigh(result, device, threads, run.notes)
@@ -115,24 +120,30 @@ def _takes_part(name: str, case: Case, cases: Sequence[Case]) -> bool:
     return case.kind in engine.kinds and (not engine.slow or is_headline(case, cases))
 
 
-def _take_turns(case: Case, workers: dict[str, Worker], effort: Effort, notes: list[str]) -> Result:
-    """A B A B ...: one turn each in every round, until each engine has had its share."""
-    calls, turns = {}, {}
-    for name, worker in workers.items():
-        with _noted(name, notes, case):
-            seconds = worker.ask("prepare", case=asdict(case))["seconds"]
-            calls[name] = max(1, math.ceil(TURN / max(seconds, 1e-6)))
-            turns[name] = effort.turns(seconds * calls[name])
-    result = Result(case, {name: [] for name in calls})
-    for turn in range(max(turns.values(), default=0)):
-        for name in [name for name in result.seconds if turn < turns[name]]:
-            time.sleep(PAUSE)
+class _Course:
+    """One case: the engines that do it, and how many repetitions each of them makes in a turn."""
+
+    def __init__(self, case: Case, workers: dict[str, Worker], effort: Effort, notes: list[str]) -> None:
+        self.workers, self.notes, self.result = workers, notes, Result(case)
+        self.calls: dict[str, int] = {}
+        self.turns: dict[str, int] = {}
+        for name, worker in workers.items():
             with _noted(name, notes, case):
-                taken = workers[name].ask("run", calls=calls[name])["seconds"]
-                result.seconds[name].append(taken / calls[name])
+                seconds = worker.ask("prepare", case=asdict(case))["seconds"]
+                self.calls[name] = max(1, math.ceil(TURN / max(seconds, 1e-6)))
+                self.turns[name] = min(effort.slow, effort.rounds) if ENGINES[name].slow else effort.rounds
+                self.result.seconds[name] = []
+
+    def take(self, turn: int) -> None:
+        """One turn of each engine, but for slow ones that have had theirs. One that fails is out."""
+        case, seconds = self.result.case, self.result.seconds
+        for name in [name for name in seconds if turn < self.turns[name]]:
+            time.sleep(PAUSE)
+            with _noted(name, self.notes, case):
+                taken = self.workers[name].ask("run", case=asdict(case), calls=self.calls[name])["seconds"]
+                seconds[name].append(taken / self.calls[name])
                 continue
-            del result.seconds[name]
-    return result
+            del seconds[name]
 
 
 def _weigh(result: Result, device: str, threads: int, notes: list[str]) -> dict[str, int]:

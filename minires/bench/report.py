@@ -132,8 +132,9 @@ def _megabytes(size: int | None) -> str:
 def explanation(run: Run, threads: int, device: str) -> list[str]:
     """What the numbers are, where and when they were measured."""
     lines = [
-        "Times are medians of turns taken in alternation, one process an engine; ratios are medians of turn by turn, "
-        "with quartiles; MB: peak memory of a training step beyond engine, model and data, in a process of its own.",
+        "Each round goes through all rows, and in each of them every engine, a process of its own, has its turn. "
+        "Times are medians over the rounds, ratios medians of round by round, with quartiles. "
+        "MB: peak memory of a training step beyond engine, model and data, in a process of its own.",
         "Every engine is timed in a process that keeps the memory it frees (minires.machine); "
         "engines other than minires are weighed as they come.",
         "products: the step's matrix products alone, in the shapes in which minires makes them.",

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repeats",
         type=whole_number(1),
         metavar="N",
-        help="turns of each engine, fewer where they take long (default: 9); steps of a profile (default: 9)",
+        help="turns of each engine, of slow ones 3 at most (default: 9); steps of a profile (default: 9)",
     )
     parser.add_argument("--quick", action="store_true", help="resnet20 at batch 128 and the layers, few turns")
     parser.add_argument("--profile", action="store_true", help="instead: time of each layer of a training step")
@@ -98,10 +98,10 @@ def _compare(args: argparse.Namespace, threads: int) -> int:
 
     if args.quick:
         cases = all_cases(args.models[:1], [headline_batch(args.batches)], args.only)
-        effort = Effort(args.repeats or 3, seconds=1.5, least=1)
+        effort = Effort(args.repeats or 3, slow=1)
     else:
         cases = all_cases(args.models, args.batches, args.only)
-        effort = Effort(args.repeats or 9, least=min(3, args.repeats or 3))
+        effort = Effort(args.repeats or 9)
     try:
         with _progress() as told:
             found = measure(cases, device=args.device, threads=threads, effort=effort, report=told)
@@ -135,7 +135,7 @@ def _profile(args: argparse.Namespace, threads: int) -> int:
     notes = [
         "Medians; a block's own time is that of its sums. GFLOP/s: the textbook's multiply-adds, twice each. "
         "MB moved: the arrays that go in and come out. A layer that is timed is called by itself: otherwise a "
-        "BatchNorm, the sum and the relu behind it go through memory together, and the step takes less.",
+        "convolution, BatchNorm, sum and relu go through memory together, and the step takes less.",
         f"{report.machine()}; {facts}",
     ]
     _print(tables, notes, args.markdown)

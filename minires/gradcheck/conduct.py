@@ -32,8 +32,8 @@ RULES = {
         "parameter that is used twice receives the sum of both gradients"
     ),
     "other when unwatched": (
-        "the layer gives other numbers when nobody observes it: then a BatchNorm2d and the ReLU behind it go through "
-        "memory together (ops/batchnorm_relu.py), which must not change a bit of y"
+        "the layer gives other numbers when nobody observes it: then a Conv2d, a BatchNorm2d and a ReLU behind each "
+        "other go through memory together (nn/sequential.py), which must not change a bit of y"
     ),
     "ties": (
         "where several pixels of a window are equally large, the first of them has to get all of dy; "

@@ -48,7 +48,7 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 
 class Initializer:
-    """What all initializers have in common. A subclass writes `_draw`, `variance` and `kurtosis`."""
+    """What all initializers have in common. A subclass writes `_draw` and, if anything is random, the two laws."""
 
     def sample(self, shape: Shape, rng: Rng = 0, dtype: np.dtype | type = np.float32) -> np.ndarray:
         """An array of `shape`, drawn in float64 and rounded to `dtype`."""
@@ -59,11 +59,11 @@ class Initializer:
 
     def variance(self, shape: Shape) -> float:
         """Variance of one weight of an array of `shape`."""
-        raise NotImplementedError
+        return 0.0
 
     def kurtosis(self, shape: Shape) -> float:
         """Fourth central moment of one weight over its squared variance."""
-        raise NotImplementedError
+        return math.nan
 
 
 # --- laws that do not look at the shape --------------------------------------------------------------------------
@@ -77,12 +77,6 @@ class Constant(Initializer):
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         return np.full(shape, self.c)
-
-    def variance(self, shape: Shape) -> float:
-        return 0.0
-
-    def kurtosis(self, shape: Shape) -> float:
-        return math.nan
 
 
 @dataclass(frozen=True)
@@ -148,22 +142,14 @@ def truncated_moments(cut: float = CUT) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class TruncatedNormal(Initializer):
+class TruncatedNormal(Normal):
     """A normal cut off at two of its standard deviations, scaled so that `std` is what the samples have."""
-
-    std: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_scale("std", self.std)
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         z = rng.standard_normal(shape)
         while (outside := np.abs(z) > CUT).any():
             z[outside] = rng.standard_normal(outside.sum())
         return self.std / math.sqrt(truncated_moments()[0]) * z
-
-    def variance(self, shape: Shape) -> float:
-        return self.std**2
 
     def kurtosis(self, shape: Shape) -> float:
         return truncated_moments()[1]

@@ -13,7 +13,6 @@ Sources: Saxe, McClelland, Ganguli 2013, arXiv:1312.6120; Xiao et al. 2018, arXi
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,12 +77,6 @@ class Dirac(Initializer):
         weight = np.zeros(shape)
         np.fill_diagonal(center_tap(weight, "Dirac", tall=False), 1)
         return weight
-
-    def variance(self, shape: Shape) -> float:
-        return 0.0
-
-    def kurtosis(self, shape: Shape) -> float:
-        return math.nan
 
 
 def center_tap(weight: np.ndarray, name: str, *, tall: bool = True) -> np.ndarray:

@@ -50,7 +50,7 @@ def from_pretrained(model: Any, state_dict: Mapping[str, np.ndarray], strict: bo
     for name, array in state_dict.items():
         if translate(name) in given:
             raise ValueError(f"state_dict holds both {given[translate(name)][0]} and {name}; expected one of them")
-        if not _is_counter(name):
+        if not name.endswith("num_batches_tracked"):
             given[translate(name)] = name, array
     report = LoadReport()
     fitting = {}
@@ -74,7 +74,3 @@ def translate(name: str) -> str:
     parts = name.removeprefix("module.").split(".")
     synonyms = {"fc": "linear", "downsample": "shortcut"}
     return ".".join(synonyms.get(part, part) for part in parts)
-
-
-def _is_counter(name: str) -> bool:
-    return name.endswith("num_batches_tracked")

@@ -14,7 +14,6 @@ from minires.nn.layers import (
     MaxPool2d,
     MeanSquaredError,
     ReLU,
-    Sequential,
     Sigmoid,
     SoftmaxCrossEntropy,
     Tanh,
@@ -33,3 +32,4 @@ from minires.nn.resnet import (
     resnet56,
     resnet110,
 )
+from minires.nn.sequential import Sequential

@@ -240,15 +240,10 @@ class Layer:
             if not any(True for _ in layer.children()):
                 shape = "?" if layer._shape is None else " x ".join(map(str, layer._shape[1:]))
                 rows.append((path, repr(layer), shape, f"{_count(layer):,}"))
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = [
-            "  ".join(
-                (row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2].ljust(widths[2]), row[3].rjust(widths[3]))
-            )
-            for row in rows
-        ]
-        rule = "-" * len(lines[0])
-        return "\n".join([repr(self), lines[0], rule, *lines[1:], rule, f"{_count(self):,} parameters"])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        header, *lines = ("  ".join(map("{:{}{}}".format, row, "<<<>", widths)) for row in rows)
+        rule = "-" * len(header)
+        return "\n".join([repr(self), header, rule, *lines, rule, f"{_count(self):,} parameters"])
 
 
 def _count(layer: Layer) -> int:

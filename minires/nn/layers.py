@@ -7,7 +7,6 @@ biases start at zero. `rng`: a seed or a numpy.random.Generator; None lets the o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,7 @@ class Conv2d(Layer):
         self.weight = Parameter(weight_init.sample(shape, generator(rng)))
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
 
-    def _forward(self, x: Array) -> tuple[Array, tuple]:
+    def _forward(self, x: Array, **hooks: Any) -> tuple[Array, tuple]:
         return ops.conv2d_forward(
             x,
             self.weight.value,
@@ -52,10 +51,11 @@ class Conv2d(Layer):
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
+            **hooks,
         )
 
-    def _backward(self, dy: Array, cache: tuple) -> Array:
-        dx, dweight, dbias = ops.conv2d_backward(dy, cache)
+    def _backward(self, dy: Array, cache: tuple, **hooks: Any) -> Array:
+        dx, dweight, dbias = ops.conv2d_backward(dy, cache, **hooks)
         self.weight.add_grad(dweight)
         if self.bias is not None:
             self.bias.add_grad(dbias)
@@ -133,12 +133,10 @@ class BatchNorm2d(Layer):
         self.running_mean, self.running_var = xp.zeros_like(self.running_mean), xp.ones_like(self.running_var)
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
-        y, cache = ops.batchnorm_forward(x, self.weight.value, self.bias.value, **self._options())
+        statistics = {} if self.training else {"mean": self.running_mean, "var": self.running_var}
+        y, cache = ops.batchnorm_forward(x, self.weight.value, self.bias.value, eps=self.eps, **statistics)
         self._follow(cache)
         return y, cache
-
-    def _options(self) -> dict[str, Any]:
-        return {"eps": self.eps} | ({} if self.training else {"mean": self.running_mean, "var": self.running_var})
 
     def _follow(self, cache: BatchNormCache) -> None:
         """Moves the running statistics towards the batch's, if the batch's were used."""
@@ -159,65 +157,13 @@ class BatchNorm2d(Layer):
 
 
 class ReLU(Layer):
-    """max(x, 0). Behind a BatchNorm2d it is done by `ops/batchnorm_relu.py`, unless somebody observes: see `joined`."""
+    """max(x, 0). Behind a Conv2d and a BatchNorm2d, the three go through memory together: see `nn/sequential.py`."""
 
     def _forward(self, x: Array) -> tuple[Array, Array]:
         return ops.relu_forward(x)
 
     def _backward(self, dy: Array, cache: Array) -> Array:
         return ops.relu_backward(dy, cache)
-
-
-class BatchNormReLU:
-    """A BatchNorm2d and the ReLU behind it, in one pass over memory (`ops/batchnorm_relu.py`), with the same bits.
-
-    No layer: it has nothing of its own, and each of the two keeps the cache that it keeps by itself.
-    """
-
-    def __init__(self, norm: BatchNorm2d, relu: ReLU) -> None:
-        self.norm, self.relu = norm, relu
-
-    def forward(self, x: Array, shortcut: Array | None = None) -> Array:
-        """x, and what is added between the two or None -> y."""
-        weight, bias = self.norm.weight.value, self.norm.bias.value
-        y, (cache, y_cache) = ops.batchnorm_relu_forward(x, weight, bias, shortcut, **self.norm._options())
-        self.norm._follow(cache)
-        self.norm._keep(cache, y)
-        self.relu._keep(y_cache, y)
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        """dy -> dx; `dshortcut` then holds the gradient of what was added."""
-        caches = self.norm._kept(), self.relu._kept()
-        dx, dweight, dbias, self.dshortcut = ops.batchnorm_relu_backward(dy, caches)
-        self.norm.weight.add_grad(dweight)
-        self.norm.bias.add_grad(dbias)
-        self.norm._cache = self.relu._cache = None
-        return dx
-
-
-def joined(layers: Iterable[Layer]) -> list[Layer | BatchNormReLU]:
-    """The layers in turn, a BatchNorm2d and a ReLU behind it as one, unless somebody watches either of them."""
-    result = []
-    for layer in layers:
-        if result and (type(result[-1]), type(layer)) == (BatchNorm2d, ReLU) and not watched(result[-1], layer):
-            layer = BatchNormReLU(result.pop(), layer)
-        result.append(layer)
-    return result
-
-
-PASSES = ("forward", "backward", "_forward", "_backward")
-OWN = {kind: [getattr(kind, name) for name in PASSES] for kind in (BatchNorm2d, ReLU)}
-
-
-def watched(*layers: Layer) -> bool:
-    """Whether a layer has an observer, or a pass that was put in place of its own, in it or in its class."""
-    return any(
-        layer._observer
-        or not vars(layer).keys().isdisjoint(PASSES)
-        or [getattr(type(layer), name) for name in PASSES] != OWN[type(layer)]
-        for layer in layers
-    )
 
 
 class LeakyReLU(Layer):
@@ -343,47 +289,6 @@ class Identity(Layer):
 
     def _backward(self, dy: Array, cache: None) -> Array:
         return dy
-
-
-class Sequential(Layer):
-    """One layer after the other. Its children are named "0", "1", ...
-
-    A BatchNorm2d and a ReLU behind it go through memory together, with the same bits (see `joined`). To have every
-    layer called by itself, with a debugger say, run the passes within `with model.observe(lambda *what: None):`.
-    """
-
-    def __init__(self, *layers: Layer) -> None:
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Layer):
-                raise TypeError(f"layer {i} is {layer!r}; expected a Layer, as in Sequential(Linear(64, 10), ReLU())")
-            self.add(str(i), layer)
-
-    def add(self, name: str, layer: Layer) -> None:
-        """Appends a layer, under a name of its own."""
-        setattr(self, name, layer)
-
-    @property
-    def layers(self) -> list[Layer]:
-        """The layers in the order of the forward pass."""
-        return [layer for _, layer in self.children()]
-
-    def _forward(self, x: Array) -> tuple[Array, None]:
-        for layer in joined(self.layers):
-            x = layer.forward(x)
-        return x, None
-
-    def _backward(self, dy: Array, cache: None) -> Array:
-        for layer in reversed(joined(self.layers)):
-            dy = layer.backward(dy)
-        return dy
-
-    def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        for layer in self.layers:
-            shape = layer.output_shape(shape)
-        return shape
-
-    def __repr__(self) -> str:
-        return f"Sequential of {len(self.layers)} layers"
 
 
 class _Loss:

@@ -21,7 +21,9 @@ from minires import ops
 from minires.backend import Array, array_namespace
 from minires.checks import check_arrays, check_number, check_shape, whole
 from minires.nn.layer import Layer
-from minires.nn.layers import BatchNorm2d, BatchNormReLU, Conv2d, Identity, ReLU, Sequential, joined
+from minires.nn.layers import BatchNorm2d, Conv2d, Identity, ReLU
+from minires.nn.sequential import ConvNormReLU, Sequential, Step, forward_through, joined
+from minires.ops.layout import filled
 
 
 class Subsample(Layer):
@@ -106,43 +108,45 @@ class ResidualBlock(Layer):
         """Sets the layers named in `branch`, from i to o channels (a bottleneck: to expansion * o)."""
         raise NotImplementedError
 
-    def _steps(self) -> tuple[list[Layer | BatchNormReLU], Layer | BatchNormReLU | None]:
+    def _steps(self) -> tuple[list[Step], Step | None]:
         """The branch in turn, and what comes after: if it ends in BatchNorm, sum and relu, these three as one step."""
         branch = [getattr(self, name) for name in self.branch]
         if self.after_sum is None:
             return joined(branch), None
         after = getattr(self, self.after_sum)
-        if self.branch_scale == 1 and len(tail := joined([branch[-1], after])) == 1:
-            return joined(branch[:-1]), tail[0]
+        *steps, last = joined([*branch, after])
+        if self.branch_scale == 1 and isinstance(last, ConvNormReLU):
+            return steps, last
         return joined(branch), after
 
     def _forward(self, x: Array) -> tuple[Array, None]:
-        branch, after = self._steps()
-        y = x
-        for layer in branch:
-            y = layer.forward(y)
-        if self.branch_scale != 1:
-            y = y * self.branch_scale
+        steps, after = self._steps()
+        y, fill = forward_through(steps, x)
         shortcut = None if self.shortcut is None else self.shortcut.forward(x)
-        if isinstance(after, BatchNormReLU):
-            return after.forward(y, shortcut), None
+        if isinstance(after, ConvNormReLU):
+            return filled(*after.forward(y, fill, shortcut)), None
+        y = filled(y, fill) if self.branch_scale == 1 else filled(y, fill) * self.branch_scale
         if shortcut is not None:
             y = ops.elementwise(array_namespace(x).add, y, shortcut)
         return y if after is None else after.forward(y), None
 
     def _backward(self, dy: Array, cache: None) -> Array:
-        branch, after = self._steps()
-        if isinstance(after, BatchNormReLU):
-            dx = after.backward(dy)
+        steps, after = self._steps()
+        if isinstance(after, ConvNormReLU):
+            dx = after.backward(dy, summed=self.shortcut is not None)
             dy = after.dshortcut
         else:
             dy = dy if after is None else after.backward(dy)
             dx = dy if self.branch_scale == 1 else dy * self.branch_scale
-        for layer in reversed(branch):
-            dx = layer.backward(dx)
-        if self.shortcut is not None:
-            dx = ops.elementwise(array_namespace(dy).add, dx, self.shortcut.backward(dy))
-        return dx
+        first, *others = steps
+        for step in reversed(others):
+            dx = step.backward(dx)
+        if self.shortcut is None:
+            return first.backward(dx)
+        sent = self.shortcut.backward(dy)
+        if isinstance(first, ConvNormReLU):
+            return first.backward(dx, finish=lambda part, dx: array_namespace(dx).add(dx, sent[part], out=dx))
+        return ops.elementwise(array_namespace(dy).add, first.backward(dx), sent)
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         out = shape

@@ -17,8 +17,9 @@ from typing import Any
 from minires.checks import Rng, whole
 from minires.init import HeNormal, Initializer, initialize
 from minires.nn.layer import Layer
-from minires.nn.layers import Conv2d, GlobalAvgPool2d, Linear, ReLU, Sequential
+from minires.nn.layers import Conv2d, GlobalAvgPool2d, Linear, ReLU
 from minires.nn.residual import BasicBlock, Bottleneck, PreActBlock, ResidualBlock, make_norm
+from minires.nn.sequential import Sequential
 
 
 class ResNet(Sequential):

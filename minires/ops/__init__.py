@@ -17,7 +17,6 @@ from minires.ops.activation import (
     tanh_forward,
 )
 from minires.ops.batchnorm import batchnorm_backward, batchnorm_forward
-from minires.ops.batchnorm_relu import batchnorm_relu_backward, batchnorm_relu_forward
 from minires.ops.conv import conv2d_backward, conv2d_forward
 from minires.ops.dropout import dropout_backward, dropout_forward
 from minires.ops.im2col import col2im, conv2d_im2col_backward, conv2d_im2col_forward, im2col

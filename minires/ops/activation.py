@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from minires.backend import Array
 from minires.checks import check_arrays, check_number, check_upstream
-from minires.parallel import map_pieces
+from minires.ops.layout import filled
 
 
 def elementwise(f: Callable[..., object], *arrays: Array) -> Array:
@@ -29,16 +29,14 @@ def elementwise(f: Callable[..., object], *arrays: Array) -> Array:
     """
     xp = check_arrays(**{f"operand {i}": array for i, array in enumerate(arrays, 1)})
     result = xp.empty_like(arrays[0])
-    if result.ndim == 0 or result.size == 0:
-        f(*arrays, result)
-    else:
-        item_bytes = 2 * result[:1].nbytes
-        map_pieces(xp, len(result), item_bytes, lambda part: f(*(a[part] for a in arrays), result[part]))
+    if result.ndim > 0 and result.size > 0:
+        return filled(result, lambda part: f(*(a[part] for a in arrays), result[part]))
+    f(*arrays, result)
     return result
 
 
 def relu_forward(x: Array) -> tuple[Array, Array]:
-    """x of any shape -> y, cache (which is y). In a network, a relu behind BatchNorm is in `batchnorm_relu.py`."""
+    """x of any shape -> y, cache (which is y). What a network with BatchNorm does instead: `nn/sequential.py`."""
     xp = check_arrays(x=x)
     y = elementwise(lambda x, y: rectify(xp, x, y), x)
     return y, y

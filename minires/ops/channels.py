@@ -1,16 +1,17 @@
-"""What BatchNorm does with the channels of a batch, over all images and pixels: sums, and a straight line for each.
+"""How BatchNorm sees images, as long rows of numbers with the C parameters repeated for their pixels; and its sums.
 
-Channels-last memory is viewed as long rows of numbers, with the C parameters repeated for the pixels of a row: that is
-what NumPy is fast at. A line is one line of an image, W*C numbers; a row is one or several lines, one after the other.
+Long rows are what NumPy is fast at. All of this is for x (N, C, H, W) in channels-last memory, or x (N, C).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from types import ModuleType
 
+import numpy as np
+
 from minires.backend import Array
+from minires.ops.layout import Fill
 from minires.parallel import map_pieces, scratch
 
 LONG = 8192
@@ -18,63 +19,76 @@ LONG = 8192
 
 
 def lines(x: Array) -> Array:
-    """(N, C, H, W) in channels-last memory -> its view (N*H, W*C); (N, C) as it is."""
-    return x if x.ndim == 2 else x.transpose(0, 2, 3, 1).reshape(len(x) * x.shape[2], -1)
+    """x -> its view (N, H, W*C), a row for each line of an image; (N, C) -> (N, 1, C)."""
+    return x[:, None] if x.ndim == 2 else x.transpose(0, 2, 3, 1).reshape(len(x), x.shape[2], -1)
 
 
 def rows(x: Array) -> Array:
-    """The lines of x, several of them in each row: as many as it takes to be LONG, and as divide their number."""
-    view = lines(x)
-    joined = math.gcd(len(view), 2 ** math.ceil(math.log2(max(1, LONG / view.shape[1]))))
-    return view.reshape(len(view) // joined, -1)
+    """x -> its view as rows of several lines each: as many as it takes to be LONG, and as divide those of an image."""
+    n, h, length = lines(x).shape
+    joined = math.gcd(h, 2 ** math.ceil(math.log2(max(1, LONG / length))))
+    return lines(x).reshape(n, h // joined, joined * length)
 
 
-def tiled(parameter: Array, x_rows: Array) -> Array:
-    """A parameter (C,) repeated for the pixels of a row: (row length,)."""
-    return parameter[None].repeat(x_rows.shape[1] // len(parameter), axis=0).ravel()
+def repeated(parameters: Array, x_rows: Array) -> Array:
+    """Parameters (..., C) repeated for the pixels of a row: (..., row length)."""
+    times = x_rows.shape[2] // parameters.shape[-1]
+    return parameters[..., None, :].repeat(times, axis=-2).reshape(*parameters.shape[:-1], x_rows.shape[2])
 
 
-def column_sums(xp: ModuleType, values: Array) -> Array:
-    """(M, K) -> (K,): the sum over rows, as a product with ones (BLAS is faster at it than `sum(0)`)."""
-    return xp.ones(len(values), values.dtype) @ values
+def image_sums(xp: ModuleType, channels: int, f: Array, g: Array | None = None) -> Array:
+    """Sum over the pixels of each image of f, or of f * g, given as `lines` (here, shorter is better) -> (n, C)."""
+    columns = ones_times(xp, f) if g is None else xp.einsum("nij,nij->nj", f, g)
+    return ones_times(xp, columns.reshape(len(f), -1, channels))[:, 0]
 
 
-def sums(
-    xp: ModuleType, x: Array, shift: Array, dy: Array | None = None, start: Callable[[slice], None] | None = None
-) -> tuple[Array, Array]:
-    """Sum of f and of f * (x - shift) over each channel, (C,) and (C,), where f is dy or else x - shift itself."""
-    x_rows, dy_rows, line = rows(x), None if dy is None else rows(dy), lines(x).shape[1]
-    shift_row = tiled(shift, x_rows)
-
-    def piece(part: slice) -> Array:
-        if start is not None:
-            start(part)
-        values = x_rows[part]
-        deviation = xp.subtract(values, shift_row, out=scratch(xp, "term", values.shape, values.dtype))
-        f = deviation if dy is None else dy_rows[part]
-        f, deviation = f.reshape(-1, line), deviation.reshape(-1, line)  # for sums, shorter rows are better
-        return xp.stack([column_sums(xp, f), xp.einsum("ij,ij->j", f, deviation)])
-
-    total = sum(map_pieces(xp, len(x_rows), 2 * x_rows[:1].nbytes, piece))
-    return tuple(total.reshape(2, -1, x.shape[1]).sum(axis=1))
+def ones_times(xp: ModuleType, f: Array) -> Array:
+    """(n, M, K) -> (n, 1, K): the sum over the rows of each matrix, as a product (faster than `sum`)."""
+    return xp.ones((1, f.shape[1]), f.dtype) @ f
 
 
-def affine(
-    xp: ModuleType, offset: Array, *terms: tuple[Array, Array], finish: Callable[[slice, Array], None] | None = None
-) -> Array:
-    """offset + sum of x * factor over the terms (x, factor): x (N, C, ...), factor and offset (C,)."""
-    result = xp.empty_like(terms[0][0])
-    result_rows = rows(result)
-    (x, factor), *others = [(rows(array), tiled(factor, result_rows)) for array, factor in terms]
-    offset = tiled(offset, result_rows)
+class Moments:
+    """Mean and variance of each channel of a batch, taken image by image, in any order; see `batchnorm.py`."""
+
+    def __init__(self, xp: ModuleType, n: int, channels: int, dtype: np.dtype) -> None:
+        self.xp, self.pixels = xp, 1
+        self.shifts, self.sums, self.squares = xp.empty((3, n, channels), dtype)
+
+    def take(self, part: slice, x: Array) -> None:
+        """The images `part` of the batch are x (n, C, ...)."""
+        xp, (n, c), f, self.pixels = self.xp, x.shape[:2], lines(x), x[0, 0].size
+        middle = f[:, f.shape[1] // 2].reshape(n, -1, c)
+        first = middle[:, :1]  # a channel that is constant differs from it by 0, not by rounding errors
+        shift = first + ones_times(xp, middle - first) / middle.shape[1]
+        d = xp.subtract(f, repeated(shift, f), out=scratch(xp, "term", f.shape, f.dtype))
+        self.shifts[part] = shift[:, 0]
+        self.sums[part], self.squares[part] = image_sums(xp, c, d), image_sums(xp, c, d, d)
+
+    def of_the_batch(self) -> tuple[Array, Array]:
+        """Mean and biased variance, (C,) and (C,)."""
+        ones, n, m = self.xp.ones_like(self.sums[:, 0]), len(self.sums), self.pixels
+        means, variances = self.shifts + self.sums / m, self.squares / m - (self.sums / m) ** 2
+        mean = means[0] + ones @ (means - means[0]) / n
+        return mean, ones @ (variances + (means - mean) ** 2) / n
+
+
+def moments_of(xp: ModuleType, x: Array) -> Moments:
+    """Those of a whole batch."""
+    moments = Moments(xp, *x.shape[:2], x.dtype)
+    map_pieces(xp, len(x), 2 * x[:1].nbytes, lambda part: moments.take(part, x[part]))
+    return moments
+
+
+def gradient_sums(xp: ModuleType, dy: Array, x: Array, mean: Array, fill: Fill) -> tuple[Array, Array]:
+    """Sum of dy, and of dy * (x - mean), over each channel: (C,) and (C,). fill(part) may write each piece of dy."""
+    x_rows, f, sums = rows(x), lines(dy), xp.empty((2, *x.shape[:2]), x.dtype)
+    mean_row = repeated(mean, x_rows)
 
     def piece(part: slice) -> None:
-        out = xp.multiply(x[part], factor, out=result_rows[part])
-        out += offset
-        for other, its_factor in others:
-            out += xp.multiply(other[part], its_factor, out=scratch(xp, "term", out.shape, out.dtype))
-        if finish is not None:
-            finish(part, out)
+        fill(part)
+        values = x_rows[part]
+        d = xp.subtract(values, mean_row, out=scratch(xp, "term", values.shape, x.dtype)).reshape(f[part].shape)
+        sums[0, part], sums[1, part] = image_sums(xp, len(mean), f[part]), image_sums(xp, len(mean), f[part], d)
 
     map_pieces(xp, len(x), 2 * x[:1].nbytes, piece)
-    return result
+    return tuple(sums.sum(axis=1))

@@ -35,7 +35,18 @@ from typing import NamedTuple
 from minires.backend import Array
 from minires.checks import check_upstream
 from minires.ops.im2col import check_convolution
-from minires.ops.layout import Joined, Pair, Window, channels_first, channels_last, row_columns
+from minires.ops.layout import (
+    Fill,
+    Finish,
+    Joined,
+    Pair,
+    Window,
+    channels_first,
+    channels_last,
+    joined_rows,
+    nothing,
+    row_columns,
+)
 from minires.parallel import map_pieces, scratch
 
 
@@ -47,51 +58,69 @@ class ConvCache(NamedTuple):
 
 
 def conv2d_forward(
-    x: Array, weight: Array, bias: Array | None = None, *, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    fill: Fill = nothing,
+    finish: Finish = nothing,
 ) -> tuple[Array, ConvCache]:
     """Two-dimensional convolution (cross-correlation, as in every deep-learning library), zero padding.
 
     x (N, C, H, W), weight (O, C, kh, kw), bias (O,) or None -> y (N, O, H_out, W_out), cache,
     H_out = floor((H + 2*padding - dilation*(kh-1) - 1) / stride) + 1.
+    fill(part) may write each piece of x just before it is read, finish(part, y[part]) read or change each piece of y.
 
     Raises TypeError for dtypes that differ or cannot be computed in, ValueError for shapes that do not fit.
     """
     xp, window = check_convolution(x, weight, bias, stride, padding, dilation)
     (kh, kw), (_, stride), (_, padding), (_, dilation), (ho, wo) = window
-    pixels, joined = channels_last(xp, x), window.joined_rows(x.shape[2])
+    pixels, joined = channels_last(xp, x), joined_rows(window, x.shape[2])
     n, h, _, c = pixels.shape
     row_weights = weight.transpose(2, 3, 1, 0).reshape(kh, kw * c, -1)
     y = xp.empty((n, ho, wo, len(weight)), x.dtype)
 
     def piece(part: slice) -> None:
+        fill(part)
         xcols = row_columns(xp, pixels[part], padding, 1, (wo, kw, stride, dilation))
         add_products(xp, xcols, row_weights, joined, y[part])
         if bias is not None:
             y[part] += bias
+        finish(part, channels_first(y[part]))
 
     map_pieces(xp, n, h * wo * kw * c * x.itemsize, piece)
     return channels_first(y), ConvCache(channels_first(pixels), weight, bias is not None, window)
 
 
-def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | None]:
-    """dy (N, O, H_out, W_out) -> dx (N, C, H, W), dweight (O, C, kh, kw), dbias (O,) or None."""
+def conv2d_backward(
+    dy: Array, cache: ConvCache, *, fill: Fill = nothing, finish: Finish = nothing
+) -> tuple[Array, Array, Array | None]:
+    """dy (N, O, H_out, W_out) -> dx (N, C, H, W), dweight (O, C, kh, kw), dbias (O,) or None.
+
+    fill(part) may write each piece of dy just before it is read, finish(part, dx[part]) read or change each of dx.
+    """
     x, weight, has_bias, window = cache
     (n, c, h, w), (o, _, kh, kw), dilation = x.shape, weight.shape, window.dilation[1]
     xp = check_upstream(dy, (n, o, *window.out), x)
     pixels, dy_pixels = channels_last(xp, x), channels_last(xp, dy)
     flipped = weight[:, :, :, ::-1].transpose(2, 3, 0, 1).reshape(kh, kw * o, c)
-    joined = [(a, i, r) for a, r, i in window.joined_rows(h)]
+    joined = tuple((a, i, r) for a, r, i in joined_rows(window, h))
     offset = (kw - 1) * dilation - window.padding[1]
     dx = xp.empty((n, h, w, c), dy.dtype)
 
     def piece(part: slice) -> Array:
         """Writes its part of dx; returns its part of dweight, flipped along the row, as (kh, C, kw*O)."""
+        fill(part)
         dycols = row_columns(xp, dy_pixels[part], offset, window.stride[1], (w, kw, 1, dilation))
         add_products(xp, dycols, flipped, joined, dx[part])
         dweight = xp.zeros((kh, c, kw * o), dy.dtype)
         for a, i, r in joined:
             left = pixels[part, r].reshape(len(dycols), -1, c).transpose(0, 2, 1)
             dweight[a] = xp.matmul(left, dycols[:, i].reshape(len(dycols), -1, kw * o)).sum(axis=0)
+        finish(part, channels_first(dx[part]))
         return dweight
 
     dweight = sum(map_pieces(xp, n, window.out[0] * w * kw * o * dy.itemsize, piece))

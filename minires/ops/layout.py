@@ -9,18 +9,26 @@ from a file say, is accepted and costs one copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from minires.backend import Array
+from minires.backend import Array, array_namespace
 from minires.checks import pair
-from minires.parallel import scratch
+from minires.parallel import map_pieces, scratch
 
 Pair = int | tuple[int, int]
-Joined = list[tuple[int, slice, slice]]
+Size = tuple[int, int]
+Joined = tuple[tuple[int, slice, slice], ...]
+Fill, Finish = Callable[[slice], None], Callable[[slice, Array], None]
+"""What one op hands another, so that both work on a piece of an array while it is in the processor's cache.
+
+fill(part) writes the images `part` of an array that has no numbers yet: the last loop of the op that made the array,
+for the next op to begin each of its pieces with. finish(part, y[part]) is told each piece of the next op's result.
+"""
 
 
 def channels_last(xp: ModuleType, x: Array) -> Array:
@@ -36,6 +44,17 @@ def channels_first(pixels: Array) -> Array:
 def channels_last_memory(xp: ModuleType, x: Array) -> Array:
     """x (N, C, H, W) or (N, C), copied if its memory is in another order."""
     return xp.ascontiguousarray(x) if x.ndim == 2 else channels_first(channels_last(xp, x))
+
+
+def nothing(*piece: Any) -> None:
+    """A fill and a finish that do nothing."""
+
+
+def filled(array: Array, fill: Fill) -> Array:
+    """The array, once fill(part) has written every part of it."""
+    if fill is not nothing:
+        map_pieces(array_namespace(array), len(array), 2 * array[:1].nbytes, fill)
+    return array
 
 
 class Window(NamedTuple):
@@ -57,12 +76,14 @@ class Window(NamedTuple):
         start, stride = tap * self.dilation[axis], self.stride[axis]
         return slice(start, start + stride * self.out[axis], stride)
 
-    def joined_rows(self, h: int) -> Joined:
-        """(a, input rows r, output rows i) for each kernel row a that joins any, r = i*s + a*d - p; most rows first."""
-        (stride, _), (padding, _), (dilation, _) = self.stride, self.padding, self.dilation
-        joined = [(a, *landing(self.out[0], a * dilation - padding, stride, h)) for a in range(self.kernel[0])]
-        joined = [(a, r, i) for a, r, i in joined if i.start < i.stop]
-        return sorted(joined, key=lambda rows: rows[2].start - rows[2].stop)
+
+@lru_cache
+def joined_rows(window: Window, h: int) -> Joined:
+    """(a, input rows r, output rows i) for each kernel row a that joins any, r = i*s + a*d - p; most rows first."""
+    (stride, _), (padding, _), (dilation, _) = window.stride, window.padding, window.dilation
+    joined = [(a, *landing(window.out[0], a * dilation - padding, stride, h)) for a in range(window.kernel[0])]
+    joined = [(a, r, i) for a, r, i in joined if i.start < i.stop]
+    return tuple(sorted(joined, key=lambda rows: rows[2].start - rows[2].stop))
 
 
 def landing(count: int, offset: int, spread: int, size: int) -> tuple[slice, slice]:
@@ -82,6 +103,11 @@ def place_window(
     """
     kernel, stride = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
     padding, dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
+    return _placed(tuple(size), kernel, stride, padding, dilation)
+
+
+@lru_cache
+def _placed(size: Size, kernel: Size, stride: Size, padding: Size, dilation: Size) -> Window:
     out = []
     for axis, n, k, s, p, d in zip(("height", "width"), size, kernel, stride, padding, dilation, strict=True):
         extent = d * (k - 1) + 1

@@ -42,16 +42,11 @@ def test_ratio_is_taken_turn_by_turn():
     assert all(math.isnan(value) for value in (*result.ratio("a", "c"), result.median("c")))
 
 
-def test_effort_spends_its_seconds():
-    effort = Effort(repeats=9, seconds=4.0, least=3)
-    assert [effort.turns(seconds) for seconds in (0.1, 1.0, 100.0)] == [9, 4, 3]
-
-
 def test_a_worker_times_weighs_and_ends():
     with open_worker("minires", "cpu", 2) as worker:
         assert worker.facts["NumPy"] == np.__version__
         assert worker.ask("prepare", case=asdict(LAYER))["seconds"] > 0
-        assert worker.ask("run", calls=2)["seconds"] > 0
+        assert worker.ask("run", case=asdict(LAYER), calls=2)["seconds"] > 0
         size = worker.ask("memory", case=asdict(LAYER))["bytes"]
         assert size is None or size >= 0
     assert worker.process.poll() is not None
@@ -100,25 +95,40 @@ class _Stub:
         return {"seconds": self.seconds * details.get("calls", 1)}
 
 
-def test_engines_take_turns_and_one_that_fails_is_left_out(monkeypatch):
+def test_engines_take_turns_slow_ones_fewer_and_one_that_fails_is_left_out(monkeypatch):
     monkeypatch.setattr(measure, "TURN", 0.1)
-    order = []
-    stubs = {"minires": _Stub(0.5), "torch": _Stub(0.04), "dezero": _Stub(0.5, "prepare"), "numpy-ml": _Stub(1, "run")}
+    order, notes = [], []
+    stubs = {
+        "minires": _Stub(0.5),
+        "torch": _Stub(0.04),
+        "torch-channels-last": _Stub(0.5, "prepare"),
+        "dezero": _Stub(0.5),
+        "numpy-ml": _Stub(1, "run"),
+    }
     for name, stub in stubs.items():
         stub.ask = lambda what, name=name, ask=stub.ask, **d: order.append((name, what)) or ask(what, **d)
-    notes = []
-    result = measure._take_turns(LAYER, stubs, Effort(repeats=4, seconds=1.0, least=2), notes)
+    course = measure._Course(LAYER, stubs, Effort(rounds=3, slow=2), notes)
+    for turn in range(3):
+        course.take(turn)
     runs = [name for name, what in order if what == "run"]
-    assert runs == ["minires", "torch", "numpy-ml", "minires", "torch", "torch", "torch"]
-    assert result.seconds["minires"] == [0.5, 0.5]
-    assert result.seconds["torch"] == pytest.approx([0.04] * 4)
-    assert set(result.seconds) == {"minires", "torch"}
+    assert runs == ["minires", "torch", "dezero", "numpy-ml", "minires", "torch", "dezero", "minires", "torch"]
+    assert course.result.seconds == {"minires": [0.5] * 3, "torch": pytest.approx([0.04] * 3), "dezero": [0.5] * 2}
     assert notes == [
-        "dezero, 3x3 layer 4x8x8, batch 2: out of memory",
+        "PyTorch channels_last, 3x3 layer 4x8x8, batch 2: out of memory",
         "numpy-ml, 3x3 layer 4x8x8, batch 2: out of memory",
     ]
 
 
+def test_a_round_goes_through_all_cases(monkeypatch):
+    told, cases = [], [Case("layers", 2, channels=4, size=8), Case("infer", 2, depth=8)]
+    monkeypatch.setattr(measure, "TURN", 0.001)
+    monkeypatch.setattr(measure, "engines_for", lambda device: ["minires"])
+    run = measure.measure(cases, device="cpu", threads=1, effort=Effort(2), report=lambda *what: told.append(what))
+    assert [what.split(":")[0] for what, _, _ in told[2:]] == ["round 1 of 2"] * 2 + ["round 2 of 2"] * 2
+    assert [done for _, done, _ in told] == list(range(6)) and {of for _, _, of in told} == {6}
+    assert [len(result.seconds["minires"]) for result in run.results] == [2, 2]
+
+
 def test_without_minires_there_is_nothing_to_compare():
     with pytest.raises(EngineFailed, match=r"minires, 3x3 layer .*out of memory"):
-        measure._take_turns(LAYER, {"minires": _Stub(1, "run")}, Effort(), [])
+        measure._Course(LAYER, {"minires": _Stub(1, "run")}, Effort(), []).take(0)

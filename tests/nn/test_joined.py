@@ -1,10 +1,10 @@
-"""BatchNorm2d and the ReLU behind it go through memory together, unless somebody watches them: the same bits."""
+"""Conv2d, BatchNorm2d and ReLU go through memory together, unless somebody watches them: the same bits."""
 
 import numpy as np
 import pytest
 
-from minires import nn, ops
-from minires.nn.layers import BatchNormReLU, joined
+from minires import nn, ops, parallel
+from minires.nn.sequential import ConvNormReLU, joined
 from tests.nn.cases import randomized
 
 NETWORKS = {
@@ -19,11 +19,27 @@ NETWORKS = {
 }
 
 
-def one_step(options, watch, training):
-    network = nn.resnet(**{"depth": 8, "width": 4} | options)
-    model = randomized(network, np.random.default_rng(0)).train(training)
+@pytest.fixture(autouse=True)
+def many_pieces(monkeypatch):
+    """Small work is shared, too, and in small pieces, another number of images for each op."""
+    monkeypatch.setenv("MINIRES_NUM_THREADS", "3")
+    monkeypatch.setattr(parallel, "SMALL_BYTES", 0)
+    monkeypatch.setattr(parallel, "PIECE_BYTES", 2**13)
+
+
+def bits(array):
+    return np.ascontiguousarray(array).tobytes()
+
+
+def network(options, dtype="float64"):
+    model = nn.resnet(**{"depth": 8, "width": 4} | options)
+    return randomized(model, np.random.default_rng(0)).astype(dtype)
+
+
+def one_step(options, watch, training, dtype):
+    model = network(options, dtype).train(training)
     rng = np.random.default_rng(1)
-    x, dy = rng.standard_normal((6, 3, 9, 8)), rng.standard_normal((6, 10))
+    x, dy = rng.standard_normal((11, 3, 9, 8)).astype(dtype), rng.standard_normal((11, 10)).astype(dtype)
     if watch == "nobody":
         y, dx = model.forward(x), model.backward(dy)
     elif watch == "an observer":
@@ -41,14 +57,39 @@ def one_step(options, watch, training):
     return {"y": y, "dx": dx, **state}
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("watch", ["an observer", "an observer of forward", "an observer of backward"])
 @pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
-def test_a_network_has_the_same_bits_watched_or_not(options, watch, training):
-    alone, watched = one_step(options, "nobody", training), one_step(options, watch, training)
+def test_a_network_has_the_same_bits_watched_or_not(options, watch, training, dtype):
+    alone, watched = one_step(options, "nobody", training, dtype), one_step(options, watch, training, dtype)
     assert alone.keys() == watched.keys()
     for name, array in alone.items():
-        assert np.ascontiguousarray(array).tobytes() == np.ascontiguousarray(watched[name]).tobytes(), name
+        assert bits(array) == bits(watched[name]), name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_inference_which_keeps_nothing_has_the_bits_of_evaluation(options, dtype):
+    model = network(options, dtype).eval()
+    x = np.random.default_rng(2).standard_normal((11, 3, 9, 8)).astype(dtype)
+    before = x.copy()
+    assert bits(model.infer(x)) == bits(model.forward(x)) and bits(x) == bits(before)
+
+
+def test_inference_by_a_model_that_still_trains_keeps_nothing_either():
+    model, x = network({}), np.random.default_rng(2).standard_normal((4, 3, 9, 8))
+    expected = network({}).forward(x)
+    assert bits(model.infer(x)) == bits(expected)
+    assert all(layer._cache is None for _, layer in model.named_layers())
+
+
+def test_a_nan_is_not_cut_off():
+    model = nn.Sequential(nn.Conv2d(2, 2, 1, rng=0), nn.BatchNorm2d(2), nn.ReLU())
+    x = np.ones((4, 2, 3, 3), "float32")
+    x[1, 0, 2, 2] = np.nan
+    assert np.isnan(model.forward(x)).all() and np.isnan(model.backward(np.ones_like(x))).all()
+    assert np.isnan(model.eval().infer(x))[1, :, 2, 2].all()
 
 
 def test_an_observer_sees_every_layer_and_what_is_between():
@@ -60,17 +101,23 @@ def test_an_observer_sees_every_layer_and_what_is_between():
     assert (seen["layer1.0.bn2", "forward"] < 0).any() and (seen["layer1.0.relu2", "forward"] >= 0).all()
 
 
-def kinds(layers):
-    return [type(layer) for layer in joined(layers)]
+def kinds(*layers):
+    """The steps that the layers become: the type of each, or of the three layers that are one."""
+    steps = [step.layers if isinstance(step, ConvNormReLU) else [step] for step in joined(layers)]
+    return [" ".join(type(layer).__name__ for layer in step) for step in steps]
 
 
 def test_what_is_joined_and_what_is_not():
-    norm, relu, conv = nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 3, 3)
-    assert kinds([conv, norm, relu, conv]) == [nn.Conv2d, BatchNormReLU, nn.Conv2d]
-    assert kinds([norm, conv, relu]) == [nn.BatchNorm2d, nn.Conv2d, nn.ReLU]
-    assert kinds([norm, relu, relu]) == [BatchNormReLU, nn.ReLU]
-    assert kinds([norm, nn.LeakyReLU()]) == [nn.BatchNorm2d, nn.LeakyReLU]
-    assert kinds([]) == []
+    norm, relu, conv, wider = nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 3, 3), nn.Conv2d(3, 4, 3)
+    three = "Conv2d BatchNorm2d ReLU"
+    assert kinds(conv, norm, relu, conv) == [three, "Conv2d"]
+    assert kinds(norm, relu, conv, norm, relu, conv, norm, relu) == ["BatchNorm2d", "ReLU", three, three]
+    assert kinds(norm, conv, relu) == ["BatchNorm2d", "Conv2d", "ReLU"]
+    assert kinds(conv, norm) == ["Conv2d", "BatchNorm2d"]
+    assert kinds(wider, norm, relu) == ["Conv2d", "BatchNorm2d", "ReLU"]  # an error, which is BatchNorm's to tell
+    assert kinds(conv, norm.astype("float64"), relu) == ["Conv2d", "BatchNorm2d", "ReLU"]  # and this one
+    assert kinds(conv, norm, nn.LeakyReLU()) == ["Conv2d", "BatchNorm2d", "LeakyReLU"]
+    assert kinds() == []
 
 
 @pytest.mark.parametrize("method", ["forward", "backward", "_forward", "_backward"])
@@ -84,7 +131,7 @@ def test_a_pass_that_somebody_replaced_is_called(method):
 
 
 @pytest.mark.parametrize("name", ["forward", "backward", "_forward", "_backward"])
-@pytest.mark.parametrize("kind", [nn.ReLU, nn.BatchNorm2d])
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.BatchNorm2d, nn.Conv2d])
 def test_a_pass_that_was_replaced_in_the_class_is_called(monkeypatch, kind, name):
     called, original = [], getattr(kind, name)
     monkeypatch.setattr(kind, name, lambda *arguments: called.append(name) or original(*arguments))

@@ -70,20 +70,6 @@ def _frozen_batchnorm(name, shape):
     return Case(f"batchnorm {name}", forward, ops.batchnorm_backward, draw, 3)
 
 
-def _batchnorm_relu(name, shape, frozen=False):
-    """With a shortcut; frozen: with given statistics, as inputs that have no gradient."""
-
-    def draw(rng):
-        weight, bias, mean = rng.standard_normal((3, shape[1]))
-        inputs = 2.0 + 1.5 * rng.standard_normal(shape), 1 + 0.5 * weight, bias, rng.standard_normal(shape)
-        return (*inputs, mean, rng.uniform(0.3, 3.0, shape[1])) if frozen else inputs
-
-    def forward(x, weight, bias, shortcut, mean=None, var=None):
-        return ops.batchnorm_relu_forward(x, weight, bias, shortcut, mean=mean, var=var)
-
-    return Case(f"batchnorm_relu {name}", forward, ops.batchnorm_relu_backward, draw, 4)
-
-
 def _activation(name, shape=(4, 3, 5, 6), label="", **options):
     forward, backward = getattr(ops, f"{name}_forward"), getattr(ops, f"{name}_backward")
     return Case(f"{name}{label}", partial(forward, **options), backward, _normal(shape))
@@ -132,9 +118,6 @@ CASES = [
     _batchnorm("2-d", (6, 5)),
     _frozen_batchnorm("4-d frozen", (4, 3, 3, 5)),
     _frozen_batchnorm("2-d frozen", (5, 4)),
-    _batchnorm_relu("4-d", (4, 3, 5, 2)),
-    _batchnorm_relu("2-d", (6, 5)),
-    _batchnorm_relu("4-d frozen", (4, 3, 3, 5), frozen=True),
     _activation("relu"),
     _activation("leaky_relu"),
     _activation("leaky_relu", label=" slope 0.2, 2-d", shape=(5, 7), slope=0.2),

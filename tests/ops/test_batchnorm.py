@@ -102,6 +102,17 @@ def test_threads_change_rounding_alone_and_the_same_number_gives_the_same_bits(m
         assert got.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("shape", [(20, 8, 25, 26), (7, 5, 3, 1), (900, 9)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_how_the_images_are_shared_changes_no_bit(monkeypatch, shape, dtype):
+    """Sums are made image by image and put together in one order."""
+    alone = run_with_threads(monkeypatch, 1, shape, dtype)
+    monkeypatch.setattr(parallel, "PIECE_BYTES", 2**13)
+    for threads in (1, 2, 7):
+        for got, expected in zip(run_with_threads(monkeypatch, threads, shape, dtype), alone, strict=True):
+            assert got.tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize(
     ("argument", "was", "change"),
     [

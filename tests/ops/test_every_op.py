@@ -128,7 +128,6 @@ NAMES = dict.fromkeys(
 ) | {
     "conv2d": ("x", "weight", "bias"),
     "linear": ("x", "weight", "bias"),
-    "batchnorm_relu": ("x", "weight", "bias", "shortcut", "mean", "var"),
     "batchnorm": ("x", "weight", "bias"),
     "softmax_cross_entropy": ("logits",),
     "mse": ("prediction", "target"),
