@@ -69,7 +69,7 @@ def test_the_counter_counts_code_alone(tmp_path):
 
 
 def test_what_a_student_reads_stays_near_1200_lines():
-    assert sum(map(statements, CORE)) <= 1370, {str(p.relative_to(PACKAGE)): statements(p) for p in CORE}
+    assert sum(map(statements, CORE)) <= 1390, {str(p.relative_to(PACKAGE)): statements(p) for p in CORE}
 
 
 ALLOWED = {  # who may import whom: DESIGN's arrows, from below to above

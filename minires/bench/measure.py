@@ -135,7 +135,7 @@ class _Course:
                 self.result.seconds[name] = []
 
     def take(self, turn: int) -> None:
-        """One turn of each engine, but for slow ones that have had theirs. One that fails is out."""
+        """One turn of each engine, but for slow ones that have had theirs. One that fails has no more of them."""
         case, seconds = self.result.case, self.result.seconds
         for name in [name for name in seconds if turn < self.turns[name]]:
             time.sleep(PAUSE)
@@ -143,7 +143,9 @@ class _Course:
                 taken = self.workers[name].ask("run", case=asdict(case), calls=self.calls[name])["seconds"]
                 seconds[name].append(taken / self.calls[name])
                 continue
-            del seconds[name]
+            self.turns[name] = turn
+            if turn == 0:
+                del seconds[name]
 
 
 def _weigh(result: Result, device: str, threads: int, notes: list[str]) -> dict[str, int]:

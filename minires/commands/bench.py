@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repeats",
         type=whole_number(1),
         metavar="N",
-        help="turns of each engine, of slow ones 3 at most (default: 9); steps of a profile (default: 9)",
+        help="turns of each engine, of slow ones fewer (default: 9); steps of a profile (default: 9)",
     )
     parser.add_argument("--quick", action="store_true", help="resnet20 at batch 128 and the layers, few turns")
     parser.add_argument("--profile", action="store_true", help="instead: time of each layer of a training step")

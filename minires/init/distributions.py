@@ -48,7 +48,7 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 
 class Initializer:
-    """What all initializers have in common. A subclass writes `_draw` and, if anything is random, the two laws."""
+    """What all initializers have in common. A subclass writes `_draw`, `variance` and `kurtosis`."""
 
     def sample(self, shape: Shape, rng: Rng = 0, dtype: np.dtype | type = np.float32) -> np.ndarray:
         """An array of `shape`, drawn in float64 and rounded to `dtype`."""
@@ -59,10 +59,20 @@ class Initializer:
 
     def variance(self, shape: Shape) -> float:
         """Variance of one weight of an array of `shape`."""
-        return 0.0
+        raise NotImplementedError
 
     def kurtosis(self, shape: Shape) -> float:
         """Fourth central moment of one weight over its squared variance."""
+        raise NotImplementedError
+
+
+class Fixed(Initializer):
+    """Nothing is random."""
+
+    def variance(self, shape: Shape) -> float:
+        return 0.0
+
+    def kurtosis(self, shape: Shape) -> float:
         return math.nan
 
 
@@ -70,7 +80,7 @@ class Initializer:
 
 
 @dataclass(frozen=True)
-class Constant(Initializer):
+class Constant(Fixed):
     """Every weight is c: all units of a layer compute the same, and receive the same gradient, for ever."""
 
     c: float

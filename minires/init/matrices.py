@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minires.init.distributions import Initializer, Shape, fans
+from minires.init.distributions import Fixed, Initializer, Shape, fans
 
 
 def haar(rows: int, columns: int, rng: np.random.Generator) -> np.ndarray:
@@ -70,7 +70,7 @@ class DeltaOrthogonal(Initializer):
 
 
 @dataclass(frozen=True)
-class Dirac(Initializer):
+class Dirac(Fixed):
     """The identity: channel i is copied to channel i, at the center tap. Nothing is random, so the variance is 0."""
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

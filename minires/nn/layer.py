@@ -60,6 +60,7 @@ class Layer:
 
     def forward(self, x: Array) -> Array:
         """x -> y; keeps what backward will need."""
+        self._cache = None  # should this forward fail, there is no way back through the one before
         y, cache = self._forward(x)
         self._keep(cache, y)
         if self._observer:

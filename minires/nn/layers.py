@@ -1,4 +1,4 @@
-"""The layers: each owns its parameters and calls one op of `minires.ops` (BatchNorm2d and ReLU one together).
+"""The layers: each owns its parameters and calls one op of `minires.ops`.
 
 Weights are PyTorch's in name, shape and default of bias and momentum; their default law is He's (`init.HeNormal()`),
 biases start at zero. `rng`: a seed or a numpy.random.Generator; None lets the operating system choose a seed.

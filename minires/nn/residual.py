@@ -115,7 +115,7 @@ class ResidualBlock(Layer):
             return joined(branch), None
         after = getattr(self, self.after_sum)
         *steps, last = joined([*branch, after])
-        if self.branch_scale == 1 and isinstance(last, ConvNormReLU):
+        if self.branch_scale == 1 and steps and isinstance(last, ConvNormReLU):
             return steps, last
         return joined(branch), after
 
@@ -144,6 +144,7 @@ class ResidualBlock(Layer):
         if self.shortcut is None:
             return first.backward(dx)
         sent = self.shortcut.backward(dy)
+        check_arrays(dy=dy, **{"what the shortcut's backward returned": sent})
         if isinstance(first, ConvNormReLU):
             return first.backward(dx, finish=lambda part, dx: array_namespace(dx).add(dx, sent[part], out=dx))
         return ops.elementwise(array_namespace(dy).add, first.backward(dx), sent)

@@ -7,20 +7,22 @@ piece of an array is handed on while it is in the processor's cache, which leave
     forward     convolution, moments of its output | BatchNorm, sum, relu (and the next convolution)
     backward    relu, BatchNorm's sums | BatchNorm's dx, convolution (and the sum at the block's input)
 
-and one at inference, since there the moments are known. The ops are the layers' own and so are the bits of all results.
-As soon as somebody looks at one of the layers, they are called one by one.
+and one at inference (`model.infer`), since there the moments are known. The ops are the layers' own and so are the bits
+of all results. As soon as somebody looks at one of the layers, or replaces one of their functions, they are called one
+by one; as they are in evaluation with a way back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from minires import ops
 from minires.backend import Array, array_namespace
-from minires.checks import check_upstream
+from minires.checks import check_arrays, check_axes, check_shape, check_upstream
 from minires.nn.layer import Layer
 from minires.nn.layers import BatchNorm2d, Conv2d, ReLU
 from minires.ops.activation import gate, rectify
-from minires.ops.batchnorm import begin_backward, begin_forward, scale_and_offset
+from minires.ops.batchnorm import begin_backward, begin_forward, check_batchnorm, scale_and_offset
 from minires.ops.channels import Moments, repeated, rows
 from minires.ops.layout import Fill, Finish, channels_last_memory, filled, nothing
 
@@ -36,15 +38,19 @@ class ConvNormReLU:
 
     def forward(self, x: Array, fill: Fill = nothing, shortcut: Array | None = None) -> tuple[Array, Fill]:
         """x, its fill if it has yet to be written, and what is added before the relu if anything is -> y, its fill."""
+        check_axes("x", x, "N, C, H, W")
         conv, norm, xp = self.conv, self.norm, array_namespace(x)
         weight, bias = norm.weight.value, norm.bias.value
 
         def add_and_rectify(part: slice, y: Array) -> None:
             if shortcut is not None:
+                check_arrays(y=y, shortcut=shortcut)
+                check_shape("shortcut", shortcut[part], y.shape, "the shape of what it is added to")
                 y += shortcut[part]
             rectify(xp, y, y)
 
         def normalize_add_and_rectify(part: slice, z: Array) -> None:
+            check_batchnorm(z, weight, bias, norm.running_mean, norm.running_var)
             z_rows = rows(z)
             z_rows *= repeated(scale, z_rows)
             z_rows += repeated(offset, z_rows)
@@ -68,12 +74,14 @@ class ConvNormReLU:
         """dy -> dx, after finish(part, dx[part]); if `summed`, `dshortcut` then is the gradient of what was added."""
         conv_cache, cache, y = (layer._kept() for layer in self.layers)
         xp = check_upstream(dy, y.shape, y)
-        dy, g = channels_last_memory(xp, dy), xp.empty_like(y)
-        dz = xp.empty_like(y) if summed else g
+        dy = channels_last_memory(xp, dy)
+        g = xp.empty_like(dy)
+        dz = xp.empty_like(dy) if summed else g
         fill, dweight, dbias = begin_backward(dz, g, cache, lambda part: gate(xp, dy[part], y[part], g[part]))
+        dx = self.conv._backward(dz, conv_cache, fill=fill, finish=finish)
         self.norm.weight.add_grad(dweight)
         self.norm.bias.add_grad(dbias)
-        dx, self.dshortcut = self.conv._backward(dz, conv_cache, fill=fill, finish=finish), g
+        self.dshortcut = g if summed else None
         for layer in self.layers:
             layer._cache = None
         return dx
@@ -101,11 +109,12 @@ def can_join(conv: Conv2d, norm: BatchNorm2d, relu: ReLU) -> bool:
 
 PASSES = ("forward", "backward", "_forward", "_backward")
 OWN = {kind: [getattr(kind, name) for name in PASSES] for kind in TOGETHER}
+OPS = {f"{op}_{way}": getattr(ops, f"{op}_{way}") for op in ("conv2d", "batchnorm", "relu") for way in PASSES[:2]}
 
 
 def watched(*layers: Layer) -> bool:
-    """Whether a layer has an observer, or a pass that was put in place of its own, in it or in its class."""
-    return any(
+    """Whether a layer has an observer, or a pass that was put in place of its own, in it, in its class or in `ops`."""
+    return any(getattr(ops, name) is not op for name, op in OPS.items()) or any(
         layer._observer
         or not vars(layer).keys().isdisjoint(PASSES)
         or [getattr(type(layer), name) for name in PASSES] != OWN[type(layer)]

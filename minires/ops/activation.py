@@ -57,7 +57,7 @@ def rectify(xp: ModuleType, x: Array, y: Array) -> None:
 
 
 def gate(xp: ModuleType, dy: Array, y: Array, dx: Array) -> None:
-    """dx = dy where y is not 0, else 0: not `y > 0`, so that a NaN comes through, and whoever looks at dx sees it."""
+    """dx = dy where y is not 0, else 0 * dy: not `y > 0`, so that a NaN comes through, and whoever looks sees it."""
     xp.multiply(dy, y != 0, out=dx)
 
 

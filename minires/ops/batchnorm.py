@@ -26,8 +26,9 @@ with d = x - s for any shift s, and sums over its m pixels,
     mean = s + (sum of d) / m      var = (sum of d^2) / m - (mean - s)^2
 
 (Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", section 3). With s = 0 the difference may
-lose every digit. For s we take the mean of the image's middle line. That is a fraction f = 1/H of all values, so
-(mean - s)^2 <= (1/f - 1) * var whatever the values are: at worst, the rounding error of the sums counts H times.
+lose every digit. For s we take the mean of every 32nd line of the image (of the middle one, if it has fewer). They are
+a fraction f >= 1/48 of all values, so (mean - s)^2 <= (1/f - 1) * var whatever the values are: at worst, the rounding
+error of the sums counts 48 times.
 Those of the batch follow from them, as all images have the same number of pixels:
 
     mean = mean of the images' means      var = mean of the images' variances + variance of the images' means

@@ -18,6 +18,10 @@ LONG = 8192
 """Numbers in a row, if possible: NumPy's buffer. It first copies a shorter row as often as it fits in there."""
 
 
+EVERY = 32
+"""Of so many lines of an image, one is looked at for a first idea of its mean."""
+
+
 def lines(x: Array) -> Array:
     """x -> its view (N, H, W*C), a row for each line of an image; (N, C) -> (N, 1, C)."""
     return x[:, None] if x.ndim == 2 else x.transpose(0, 2, 3, 1).reshape(len(x), x.shape[2], -1)
@@ -37,7 +41,7 @@ def repeated(parameters: Array, x_rows: Array) -> Array:
 
 
 def image_sums(xp: ModuleType, channels: int, f: Array, g: Array | None = None) -> Array:
-    """Sum over the pixels of each image of f, or of f * g, given as `lines` (here, shorter is better) -> (n, C)."""
+    """Sum over the pixels of each image of f, or of f * g, both given as `lines` -> (n, C)."""
     columns = ones_times(xp, f) if g is None else xp.einsum("nij,nij->nj", f, g)
     return ones_times(xp, columns.reshape(len(f), -1, channels))[:, 0]
 
@@ -57,9 +61,10 @@ class Moments:
     def take(self, part: slice, x: Array) -> None:
         """The images `part` of the batch are x (n, C, ...)."""
         xp, (n, c), f, self.pixels = self.xp, x.shape[:2], lines(x), x[0, 0].size
-        middle = f[:, f.shape[1] // 2].reshape(n, -1, c)
-        first = middle[:, :1]  # a channel that is constant differs from it by 0, not by rounding errors
-        shift = first + ones_times(xp, middle - first) / middle.shape[1]
+        step = min(f.shape[1], EVERY)
+        some = f[:, step // 2 :: step].reshape(n, -1, c)
+        first = some[:, :1]  # a channel that is constant differs from it by 0, not by rounding errors
+        shift = first + ones_times(xp, some - first) / some.shape[1]
         d = xp.subtract(f, repeated(shift, f), out=scratch(xp, "term", f.shape, f.dtype))
         self.shifts[part] = shift[:, 0]
         self.sums[part], self.squares[part] = image_sums(xp, c, d), image_sums(xp, c, d, d)
@@ -69,6 +74,7 @@ class Moments:
         ones, n, m = self.xp.ones_like(self.sums[:, 0]), len(self.sums), self.pixels
         means, variances = self.shifts + self.sums / m, self.squares / m - (self.sums / m) ** 2
         mean = means[0] + ones @ (means - means[0]) / n
+        mean = mean + ones @ (means - mean) / n  # the first image may lie far away
         return mean, ones @ (variances + (means - mean) ** 2) / n
 
 
@@ -91,4 +97,4 @@ def gradient_sums(xp: ModuleType, dy: Array, x: Array, mean: Array, fill: Fill) 
         sums[0, part], sums[1, part] = image_sums(xp, len(mean), f[part]), image_sums(xp, len(mean), f[part], d)
 
     map_pieces(xp, len(x), 2 * x[:1].nbytes, piece)
-    return tuple(sums.sum(axis=1))
+    return tuple(xp.ones(len(x), x.dtype) @ sums)

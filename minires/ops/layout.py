@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from operator import index
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -27,7 +28,8 @@ Fill, Finish = Callable[[slice], None], Callable[[slice, Array], None]
 """What one op hands another, so that both work on a piece of an array while it is in the processor's cache.
 
 fill(part) writes the images `part` of an array that has no numbers yet: the last loop of the op that made the array,
-for the next op to begin each of its pieces with. finish(part, y[part]) is told each piece of the next op's result.
+for the next op to begin each of its pieces with, once for each image. finish(part, y[part]) is told each piece of the
+next op's result.
 """
 
 
@@ -103,7 +105,7 @@ def place_window(
     """
     kernel, stride = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
     padding, dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
-    return _placed(tuple(size), kernel, stride, padding, dilation)
+    return _placed(tuple(map(index, size)), kernel, stride, padding, dilation)
 
 
 @lru_cache

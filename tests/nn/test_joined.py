@@ -140,6 +140,16 @@ def test_a_pass_that_was_replaced_in_the_class_is_called(monkeypatch, kind, name
     assert len(called) == sum(type(layer) is kind for _, layer in model.named_layers())
 
 
+@pytest.mark.parametrize("way", ["forward", "backward"])
+@pytest.mark.parametrize("op", ["conv2d", "batchnorm", "relu"])
+def test_an_op_that_was_replaced_is_called(monkeypatch, op, way):
+    called, original = [], getattr(ops, f"{op}_{way}")
+    monkeypatch.setattr(ops, f"{op}_{way}", lambda *a, **options: called.append(op) or original(*a, **options))
+    model = nn.resnet(8, width=4)
+    model.backward(model.forward(np.ones((4, 3, 8, 8), "float32")))
+    assert len(called) == 7
+
+
 def test_a_layer_of_ones_own_is_called():
     class Loud(nn.ReLU):
         def _forward(self, x):
@@ -147,17 +157,99 @@ def test_a_layer_of_ones_own_is_called():
             return 2 * y, cache
 
     x = np.random.default_rng(0).standard_normal((4, 3, 5, 5))
-    y = nn.Sequential(nn.BatchNorm2d(3).astype("float64"), Loud()).forward(x)
-    expected = 2 * ops.relu_forward(ops.batchnorm_forward(x, np.ones(3), np.zeros(3))[0])[0]
-    np.testing.assert_allclose(y, expected, rtol=1e-12)
+    conv = nn.Conv2d(3, 3, 3, padding=1, rng=0).astype("float64")
+    y = nn.Sequential(conv, nn.BatchNorm2d(3).astype("float64"), Loud()).forward(x)
+    z, _ = ops.batchnorm_forward(conv.forward(x), np.ones(3), np.zeros(3))
+    np.testing.assert_allclose(y, 2 * ops.relu_forward(z)[0], rtol=1e-12)
+
+
+def three(**options):
+    return nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, rng=0, **options), nn.BatchNorm2d(3), nn.ReLU())
 
 
 def test_a_second_backward_is_refused_and_nothing_is_kept_when_inferring():
-    model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())
-    x = np.ones((4, 3, 5, 5), "float32")
-    model.infer(x)
+    model, x = three(), np.random.default_rng(0).standard_normal((4, 3, 5, 5)).astype("float32")
+    model.eval().infer(x)
     assert all(layer._cache is None for layer in model.layers)
-    model.backward(model.forward(x))
-    assert all(layer._cache is None for layer in model.layers)
+    model.train().backward(model.forward(x))
+    for layer in model.layers:
+        with pytest.raises(ValueError, match="one forward"):
+            layer.backward(x)
+
+
+def test_a_block_whose_branch_is_one_convolution():
+    class Short(nn.ResidualBlock):
+        branch, after_sum = ("conv1", "bn1"), "relu1"
+
+        def _make_branch(self, i, o, stride, conv, norm, activation):
+            self.conv1, self.bn1 = conv(i, o, 3, stride, 1), norm(o)
+
+    x = np.random.default_rng(0).standard_normal((4, 3, 5, 5)).astype("float32")
+    for shortcut in ("A", None):
+        block = Short(3, 3, shortcut=shortcut)
+        alone = block.backward(block.forward(x))
+        with block.observe(lambda *what: None):
+            assert bits(block.backward(block.forward(x))) == bits(alone)
+
+
+def test_what_is_kept_may_lie_in_memory_in_another_order():
+    model, x = three(), np.random.default_rng(0).standard_normal((4, 3, 5, 5)).astype("float32")
+    expected = model.backward(model.forward(x))
+    y = model.forward(x)
+    conv, norm, relu = (layer._cache[0] for layer in model.layers)
+    plain = np.ascontiguousarray
+    model.layers[0]._cache = (conv._replace(x=plain(conv.x)),)
+    model.layers[1]._cache = (norm._replace(x=plain(norm.x)),)
+    model.layers[2]._cache = (plain(relu),)
+    assert bits(model.backward(plain(y))) == bits(expected)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "says"),
+    [
+        (lambda norm: setattr(norm, "running_mean", norm.running_mean.astype("float64")), TypeError, "mean has dtype"),
+        (lambda norm: setattr(norm, "running_var", np.ones(1, "float32")), ValueError, "var has shape"),
+        (lambda norm: setattr(norm.bias, "value", np.zeros(3)), TypeError, "bias has dtype"),
+    ],
+)
+def test_inference_refuses_what_evaluation_refuses(spoil, error, says):
+    model, x = three().eval(), np.ones((4, 3, 5, 5), "float32")
+    spoil(model.layers[1])
+    for run in (model.forward, model.infer):
+        with pytest.raises(error, match=says):
+            run(x)
+
+
+def test_a_shortcut_of_another_dtype_or_shape_is_refused():
+    class Odd(nn.Identity):
+        def __init__(self, change):
+            self.change = change
+
+        def _forward(self, x):
+            return self.change(x), None
+
+    x = np.random.default_rng(0).standard_normal((4, 3, 5, 5)).astype("float32")
+    for change, error in ((lambda x: x.astype("float64"), TypeError), (lambda x: x[:, :1], ValueError)):
+        block = nn.BasicBlock(3, 3)
+        block.shortcut = Odd(change)
+        with pytest.raises(error, match="shortcut"):
+            block.forward(x)
+
+
+def test_after_a_forward_that_failed_there_is_no_way_back():
+    model, x = nn.Sequential(*three().layers, *three().layers), np.ones((4, 3, 5, 5), "float32")
+    y = model.forward(x)
+    model.layers[3].weight.value = np.ones((3, 4, 3, 3), "float32")
+    with pytest.raises(ValueError, match="weight"):
+        model.forward(x)
     with pytest.raises(ValueError, match="one forward"):
-        model.backward(x)
+        model.backward(y)
+
+
+def test_an_interrupted_backward_adds_nothing_twice(monkeypatch):
+    model, x = three(), np.random.default_rng(0).standard_normal((4, 3, 5, 5)).astype("float32")
+    y = model.forward(x)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(model.layers[0].weight, "add_grad", lambda grad: (_ for _ in ()).throw(KeyboardInterrupt))
+        model.backward(y)
+    assert not model.layers[1].weight.grad.any()

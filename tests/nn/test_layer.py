@@ -247,6 +247,14 @@ def test_a_loss_goes_back_once(loss):
 # --- print -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_shape_of_floats_is_refused_and_does_no_harm():
+    """8.0 == 8: what is remembered about windows must not take one for the other."""
+    for layer in (nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)):
+        with pytest.raises(TypeError):
+            layer.output_shape((1, 3, 9.0, 17.0))
+        assert layer.forward(np.ones((1, 3, 9, 17), "float32")).ndim == 4
+
+
 def test_print_shows_layers_output_shapes_and_parameters():
     text = str(nn.resnet20())
     for expected in ("layer1.0.conv1", "Conv2d(3, 16, 3x3", "16 x 32 x 32", "64 x 8 x 8", "432", "650", "269,722"):

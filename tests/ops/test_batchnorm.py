@@ -70,6 +70,25 @@ def test_an_outlier_costs_no_digits(which, k):
     assert relative_error(cache.var, x.astype("float64").var(AXES)) <= 4096 * 6e-8
 
 
+@pytest.mark.parametrize("shape", [(10_000, 3), (4096, 2, 8, 8)], ids=str)
+def test_the_mean_behind_an_outlying_first_image(shape):
+    """Deviations from a first mean are summed again: N roundings of 6e-8, relative to a deviation's usual size."""
+    x = np.random.default_rng(7).standard_normal(shape).astype("float32")
+    x[0] += 1e4
+    _, cache = ops.batchnorm_forward(x, np.ones(shape[1], "float32"), np.zeros(shape[1], "float32"))
+    axes, exact = tuple({0, *range(2, len(shape))}), x.astype("float64")
+    assert (abs(cache.mean - exact.mean(axes)) <= len(x) * 6e-8 * exact.std(axes)).all()
+
+
+@pytest.mark.parametrize("brighter", [1.0, 100.0, 1e4])
+def test_a_tall_image_with_a_bright_line_in_the_middle(brighter):
+    """The rounding errors of a sum over M = 16,000 numbers, 48 times at worst."""
+    x = (1e-3 * np.random.default_rng(9).standard_normal((1, 1, 4000, 4))).astype("float32")
+    x[:, :, 2000] += brighter
+    _, cache = ops.batchnorm_forward(x, np.ones(1, "float32"), np.zeros(1, "float32"))
+    assert relative_error(cache.var, x.astype("float64").var(AXES)) <= 48 * 16_000 * 6e-8
+
+
 def test_given_statistics_are_used_and_left_alone():
     mean, var = np.array([1.0, -2.0, 0.5]), np.array([0.5, 2.0, 1.0])
     kept = mean.copy(), var.copy()
@@ -90,16 +109,6 @@ def run_with_threads(monkeypatch, number, shape, dtype):
     weight, bias = rng.standard_normal((2, shape[1])).astype(dtype)
     y, cache = ops.batchnorm_forward(x, weight, bias)
     return y, *ops.batchnorm_backward(dy, cache)
-
-
-@pytest.mark.parametrize("shape", [(20, 8, 25, 26), (9000, 9)], ids=["4-d", "2-d"])
-def test_threads_change_rounding_alone_and_the_same_number_gives_the_same_bits(monkeypatch, shape):
-    alone = run_with_threads(monkeypatch, 1, shape, "float64")
-    for got, expected in zip(run_with_threads(monkeypatch, 3, shape, "float64"), alone, strict=True):
-        assert relative_error(got, expected) <= 1e-12
-    first = run_with_threads(monkeypatch, 3, shape, "float32")
-    for got, expected in zip(run_with_threads(monkeypatch, 3, shape, "float32"), first, strict=True):
-        assert got.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("shape", [(20, 8, 25, 26), (7, 5, 3, 1), (900, 9)], ids=str)
