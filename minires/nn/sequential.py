@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from minires import ops
-from minires.backend import Array, array_namespace
+from minires.backend import Array
 from minires.checks import check_arrays, check_axes, check_shape, check_upstream
 from minires.nn.layer import Layer
 from minires.nn.layers import BatchNorm2d, Conv2d, ReLU
@@ -38,9 +38,9 @@ class ConvNormReLU:
 
     def forward(self, x: Array, fill: Fill = nothing, shortcut: Array | None = None) -> tuple[Array, Fill]:
         """x, its fill if it has yet to be written, and what is added before the relu if anything is -> y, its fill."""
+        xp = check_arrays(x=x)
         check_axes("x", x, "N, C, H, W")
-        conv, norm, xp = self.conv, self.norm, array_namespace(x)
-        weight, bias = norm.weight.value, norm.bias.value
+        conv, norm, weight, bias = self.conv, self.norm, self.norm.weight.value, self.norm.bias.value
 
         def add_and_rectify(part: slice, y: Array) -> None:
             if shortcut is not None:

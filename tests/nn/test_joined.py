@@ -220,6 +220,25 @@ def test_inference_refuses_what_evaluation_refuses(spoil, error, says):
             run(x)
 
 
+@pytest.mark.parametrize(
+    ("x", "error"),
+    [
+        ([[1.0]], TypeError),
+        (np.ones((2, 3, 5, 5), int), TypeError),
+        (np.float32(3), ValueError),
+        (np.ones((2, 3), "float32"), ValueError),
+        (np.ones((2, 4, 5, 5), "float32"), ValueError),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused_as_it_is_when_watched(x, error):
+    model, said = three(), []
+    with pytest.raises(error) as alone:
+        model.forward(x)
+    with pytest.raises(error) as watched, model.observe(lambda *what: said.append(what)):
+        model.forward(x)
+    assert str(alone.value) == str(watched.value) and not said
+
+
 def test_a_shortcut_of_another_dtype_or_shape_is_refused():
     class Odd(nn.Identity):
         def __init__(self, change):
