@@ -22,7 +22,7 @@ from minires.checks import check_arrays, check_axes, check_shape, check_upstream
 from minires.nn.layer import Layer
 from minires.nn.layers import BatchNorm2d, Conv2d, ReLU
 from minires.ops.activation import gate, rectify
-from minires.ops.batchnorm import begin_backward, begin_forward, check_batchnorm, scale_and_offset
+from minires.ops.batchnorm import begin_backward, begin_forward, scale_and_offset
 from minires.ops.channels import Moments, repeated, rows
 from minires.ops.layout import Fill, Finish, channels_last_memory, filled, nothing
 
@@ -38,19 +38,18 @@ class ConvNormReLU:
 
     def forward(self, x: Array, fill: Fill = nothing, shortcut: Array | None = None) -> tuple[Array, Fill]:
         """x, its fill if it has yet to be written, and what is added before the relu if anything is -> y, its fill."""
-        xp = check_arrays(x=x)
+        xp = check_arrays({"shortcut": shortcut}, x=x)
         check_axes("x", x, "N, C, H, W")
         conv, norm, weight, bias = self.conv, self.norm, self.norm.weight.value, self.norm.bias.value
+        if shortcut is not None:
+            check_shape("shortcut", shortcut, conv._output_shape(x.shape), "the shape of what it is added to")
 
         def add_and_rectify(part: slice, y: Array) -> None:
             if shortcut is not None:
-                check_arrays(y=y, shortcut=shortcut)
-                check_shape("shortcut", shortcut[part], y.shape, "the shape of what it is added to")
                 y += shortcut[part]
             rectify(xp, y, y)
 
         def normalize_add_and_rectify(part: slice, z: Array) -> None:
-            check_batchnorm(z, weight, bias, norm.running_mean, norm.running_var)
             z_rows = rows(z)
             z_rows *= repeated(scale, z_rows)
             z_rows += repeated(offset, z_rows)
@@ -102,8 +101,13 @@ def joined(layers: Iterable[Layer]) -> list[Step]:
 
 
 def can_join(conv: Conv2d, norm: BatchNorm2d, relu: ReLU) -> bool:
-    """Whether the three fit, are in training or at inference, where nothing is kept, and nobody watches them."""
-    fit = conv.out_channels == norm.num_features and conv.weight.value.dtype == norm.weight.value.dtype
+    """Whether the three fit, are in training or at inference, where nothing is kept, and nobody watches them.
+
+    Those that do not fit are left to say so themselves.
+    """
+    weight, arrays = conv.weight.value, (norm.weight.value, norm.bias.value, norm.running_mean, norm.running_var)
+    like = type(weight), weight.dtype, weight.shape[:1]
+    fit = all((type(array), array.dtype, array.shape) == like for array in arrays)
     return fit and (norm.training or not norm._remembers) and not watched(conv, norm, relu)
 
 

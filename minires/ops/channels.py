@@ -55,24 +55,24 @@ class Moments:
     """Mean and variance of each channel of a batch, taken image by image, in any order; see `batchnorm.py`."""
 
     def __init__(self, xp: ModuleType, n: int, channels: int, dtype: np.dtype) -> None:
-        self.xp, self.pixels = xp, 1
-        self.shifts, self.sums, self.squares = xp.empty((3, n, channels), dtype)
+        self.xp = xp
+        self.shifts, self.away, self.squares = xp.empty((3, n, channels), dtype)
 
     def take(self, part: slice, x: Array) -> None:
         """The images `part` of the batch are x (n, C, ...)."""
-        xp, (n, c), f, self.pixels = self.xp, x.shape[:2], lines(x), x[0, 0].size
+        xp, (n, c), f, m = self.xp, x.shape[:2], lines(x), x[0, 0].size
         step = min(f.shape[1], EVERY)
         some = f[:, step // 2 :: step].reshape(n, -1, c)
         first = some[:, :1]  # a channel that is constant differs from it by 0, not by rounding errors
         shift = first + ones_times(xp, some - first) / some.shape[1]
         d = xp.subtract(f, repeated(shift, f), out=scratch(xp, "term", f.shape, f.dtype))
         self.shifts[part] = shift[:, 0]
-        self.sums[part], self.squares[part] = image_sums(xp, c, d), image_sums(xp, c, d, d)
+        self.away[part], self.squares[part] = image_sums(xp, c, d) / m, image_sums(xp, c, d, d) / m
 
     def of_the_batch(self) -> tuple[Array, Array]:
         """Mean and biased variance, (C,) and (C,)."""
-        ones, n, m = self.xp.ones_like(self.sums[:, 0]), len(self.sums), self.pixels
-        means, variances = self.shifts + self.sums / m, self.squares / m - (self.sums / m) ** 2
+        ones, n = self.xp.ones_like(self.away[:, 0]), len(self.away)
+        means, variances = self.shifts + self.away, self.squares - self.away**2
         mean = means[0] + ones @ (means - means[0]) / n
         mean = mean + ones @ (means - mean) / n  # the first image may lie far away
         return mean, ones @ (variances + (means - mean) ** 2) / n
