@@ -16,7 +16,8 @@
 
 `check_op` takes anybody's plain functions, `check_layer` and `check_model` take layers of minires. Each returns a
 `GradReport`: `.verdict` is "pass", "fail", "kink", "roundoff" or "vacuous", `.diagnosis` says what is wrong.
-Start reading at `numerical.py` (derivatives and their error bounds), then `check.py`.
+Start reading at `numerical.py` (derivatives and their error bounds); then follow `tensor_check.py` (one tensor),
+`check.py` (one op) and `diagnosis.py` (which mistake explains a failure).
 """
 
 from minires.gradcheck.check import check_op

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck import conduct, definitions, gates, identities
-from minires.gradcheck.conduct import RULES
+from minires.gradcheck import definitions, identities, kinks, rules
 from minires.gradcheck.diagnosis import Case, diagnose
-from minires.gradcheck.examine import Examination, Measured, Plan
-from minires.gradcheck.gates import Reach, Switch
+from minires.gradcheck.kinks import Reach, Switch
 from minires.gradcheck.numerical import ROUNDOFF, is_single
-from minires.gradcheck.protocol import Subject, check_repeatable, input_names, prepare_inputs
 from minires.gradcheck.report import GradReport, TensorReport
+from minires.gradcheck.rules import RULES
+from minires.gradcheck.tensor_check import Examination, Measured, Plan
+from minires.gradcheck.user_functions import Subject, check_repeatable, input_names, prepare_inputs
 
 METHODS = ("central", "complex")
 MAX_ENTRIES = 1000
@@ -124,7 +124,7 @@ class Call:
                     f'method="complex" needs a forward that computes in complex numbers; this one returned {y.dtype} '
                     '(an array made without dtype=x.dtype drops the imaginary part). Use method="central"'
                 )
-            return y, self.see() if self.see else gates.switches_of_op(self.like, arrays[0], self.options)
+            return y, self.see() if self.see else kinks.switches_of_op(self.like, arrays[0], self.options)
 
         return evaluate
 
@@ -146,9 +146,9 @@ def run(call: Call, dy: Array | float | None, method: str, max_entries: int, dir
     if like is not None and y.shape != definitions.DEFINITIONS[like].shape(call.arrays, call.options):
         return _wrong_output_shape(call, y)
     pair = (call.subject.forward, call.subject.backward)
-    gradients, broken = conduct.examine(*pair, call.arrays, call.dy, call.keeps_cache)
+    gradients, broken = rules.examine(*pair, call.arrays, call.dy, call.keeps_cache)
     if like is not None:
-        broken += conduct.of_op(like, *pair, call.arrays, call.options, call.dy)
+        broken += rules.of_op(like, *pair, call.arrays, call.options, call.dy)
         call.notes += _upstream_of_number(call) if y.ndim == 0 else []
     u = ROUNDOFF["float32" if is_single(y) else "float64"]
     plan = Plan(method, max_entries, directions, u, np.random.default_rng([seed, 1]))
@@ -170,7 +170,7 @@ def _report(call: Call, y: Array, gradients: list[Array | None], broken: list[st
             reach = reach or examination.reach
             reach.join(examination.reach)
     if any(row.verdict == "fail" for row in rows):
-        broken = [b for b in broken if b not in conduct.OF_RIGHT_GRADIENTS]
+        broken = [b for b in broken if b not in rules.OF_RIGHT_GRADIENTS]
     report = GradReport(call.title, rows, notes=call.notes, offences=[RULES[b] for b in broken])
     if call.like is not None and rows[0].verdict == "pass":
         report.identities = identities.adjoint(call.like, call.arrays, call.options, y, call.dy, gradients)

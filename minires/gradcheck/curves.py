@@ -9,7 +9,7 @@ import numpy as np
 
 from minires import ops
 from minires.backend import Array
-from minires.gradcheck import gates, numerical
+from minires.gradcheck import kinks, numerical
 from minires.gradcheck.numerical import ROUNDOFF
 
 
@@ -79,9 +79,9 @@ def kink_curve(seed: int = 0, weights: int = 40) -> KinkCurve:
     line[np.arange(weights), rng.integers(0, 27, weights)] = 1.0
     z, slope = _preactivation(x, weight), _preactivation(x, line.reshape(weight.shape))  # z is linear in the weight
     steps = np.logspace(-5, -1, 9)
-    reaches = [gates.Reach([gates.relu_switch(z)]) for _ in steps]
+    reaches = [kinks.Reach([kinks.relu_switch(z)]) for _ in steps]
     for h, reach in zip(steps, reaches, strict=True):
-        reach.add([gates.relu_switch(z + h * slope)], [gates.relu_switch(z - h * slope)])
+        reach.add([kinks.relu_switch(z + h * slope)], [kinks.relu_switch(z - h * slope)])
     return KinkCurve(steps, np.array([r.crossed for r in reaches]), np.array([r.expected for r in reaches]))
 
 

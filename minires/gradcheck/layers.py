@@ -7,30 +7,21 @@ something fails, for the search: which layer, checked by itself, is wrong?
 
 from __future__ import annotations
 
-import copy
-from types import ModuleType
-
 import numpy as np
 
 from minires import nn
-from minires.backend import Array, array_namespace, to_device, to_numpy
+from minires.backend import Array, to_numpy
 from minires.gradcheck import identities
 from minires.gradcheck.check import Call, all_vacuous, check_method, few_values, run
-from minires.gradcheck.conduct import RULES
-from minires.gradcheck.gates import Switch, Watch
-from minires.gradcheck.identities import Pass, Recorder
-from minires.gradcheck.protocol import Subject, prepare_inputs
+from minires.gradcheck.identities import Pass
+from minires.gradcheck.layer_pair import LayerPair
 from minires.gradcheck.report import GradReport
+from minires.gradcheck.rules import RULES
+from minires.gradcheck.user_functions import Subject, prepare_inputs
 
 LAYER_ENTRIES, BLOCK_ENTRIES, LAYER_DIRECTIONS = 200, 16, 4
 MODEL_ENTRIES, MODEL_DIRECTIONS = 3, 2
 """Per tensor. A direction moves all entries of a tensor at once, so none goes unseen."""
-
-KNOWN_LEAVES = (
-    *(nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.MaxPool2d, nn.AvgPool2d),
-    *(nn.GlobalAvgPool2d, nn.Dropout, nn.Flatten, nn.Identity, nn.Subsample),
-)
-"""Layers whose switches can be seen. A tree with any other leaf may hide a kink."""
 
 
 def check_layer(
@@ -79,117 +70,6 @@ def check_model(
     (x, *_), notes = prepare_inputs((x,))
     title = f"gradient check: {type(model).__name__} with {type(pair.loss).__name__}"
     return _check(pair, x, None, notes, title, (method, max_entries, directions, seed), None, {})
-
-
-class LayerPair:
-    """A layer (and a loss) as forward and backward functions of x and all parameters.
-
-    The functions take and return arrays of the host; the passes in between run where the layer's arrays are (or, if it
-    has none, where x is). What looks into the layer, identities and the search for a fault, uses a copy on the host.
-    """
-
-    def __init__(self, layer: nn.Layer, x: Array, loss: object | None = None, labels: Array | None = None) -> None:
-        if not isinstance(layer, nn.Layer):
-            raise TypeError(
-                f"layer is {type(layer).__name__}; expected a layer of minires (a loss is checked by check_model, "
-                "plain functions by check_op)"
-            )
-        self.loss, self.labels = copy.deepcopy(loss), labels
-        self.xp = _library(layer, x)
-        self.copies = {
-            "float64": copy.deepcopy(layer).astype(np.float64),
-            "complex128": copy.deepcopy(layer).astype(np.complex128),
-        }
-        self.layer = self.copies["float64"] if self.xp is np else copy.deepcopy(self.copies["float64"]).to("cpu")
-        self.states = [(path, name, g.bit_generator.state) for path, name, g in _generators(layer)]
-        leaves = [sub for _, sub in layer.named_layers() if not any(True for _ in sub.children())]
-        self.transparent = all(isinstance(leaf, KNOWN_LEAVES) for leaf in leaves)
-        self.watch = Watch()
-
-    @property
-    def values(self) -> list[Array]:
-        return [p.value.copy() for p in self.layer.parameters()]
-
-    @property
-    def names(self) -> list[str]:
-        return [p.name for p in self.layer.parameters()]
-
-    def forward(self, x: Array, *values: Array) -> tuple[Array, nn.Layer]:
-        layer = self.copies[x.dtype.name]
-        for parameter, value in zip(layer.parameters(), values, strict=True):
-            parameter.value = to_device(value, self.xp)
-        self._rewind(layer)
-        self.watch.switches = []
-        with self.watch.on(layer):
-            y = layer.forward(to_device(x, self.xp))
-        return to_numpy(y if self.loss is None else self.loss.forward(y, self.labels)), layer
-
-    def backward(self, dy: Array | float, layer: nn.Layer) -> tuple[Array, ...]:
-        layer.zero_grad()
-        if self.loss is not None:
-            dy = self.loss.backward() * dy
-        elif not isinstance(dy, float):
-            dy = to_device(dy, self.xp)
-        dx = layer.backward(dy)
-        return (to_numpy(dx), *(to_numpy(p.grad) for p in layer.parameters()))
-
-    def switches(self) -> list[Switch] | None:
-        """Those of the last forward call; None if a layer may hide some."""
-        return list(self.watch.switches) if self.transparent else None
-
-    def record(self, x: Array, dy: Array) -> list[Pass]:
-        """What went through every layer, in one forward and one backward pass."""
-        self.layer.zero_grad()
-        recorder = Recorder()
-        with self.layer.observe(recorder.see):
-            self._round_trip(x, dy)
-        return recorder.in_order()
-
-    def accumulates(self, x: Array, dy: Array) -> bool:
-        """Whether two passes add up in .grad."""
-        self.layer.zero_grad()
-        self._round_trip(x, dy)
-        once = [p.grad.copy() for p in self.layer.parameters()]
-        self._round_trip(x, dy)
-        return all(
-            np.allclose(p.grad, 2 * g, rtol=1e-9, atol=1e-12 * float(np.max(np.abs(g), initial=0.0)))
-            for p, g in zip(self.layer.parameters(), once, strict=True)
-        )
-
-    def same_unwatched(self, x: Array, dy: Array) -> bool:
-        """Whether y and dx have the same bits when somebody observes the layer and when nobody does."""
-        with self.layer.observe(lambda *what: None):
-            watched = self._round_trip(x, dy)
-        return all(map(np.array_equal, watched, self._round_trip(x, dy), (True, True)))
-
-    def _round_trip(self, x: Array, dy: Array) -> tuple[Array, Array]:
-        self._rewind(self.layer)
-        y = self.layer.forward(x)
-        if self.loss is not None:
-            self.loss.forward(y, to_numpy(self.labels))
-            dy = self.loss.backward() * dy
-        return y, self.layer.backward(dy)
-
-    def _rewind(self, layer: nn.Layer) -> None:
-        """Random generators (dropout's) start every pass in the same state."""
-        states = {(path, name): state for path, name, state in self.states}
-        for path, name, generator in _generators(layer):
-            generator.bit_generator.state = states[path, name]
-
-
-def _library(layer: nn.Layer, x: Array) -> ModuleType:
-    """The array library of the layer's parameters and buffers; of x, if it has none."""
-    own = next(iter(layer.state_dict().values()), x)
-    return array_namespace(own) if hasattr(own, "dtype") else np
-
-
-def _generators(layer: nn.Layer) -> list[tuple[str, str, np.random.Generator]]:
-    return [
-        (path, name, value)
-        for path, sub in layer.named_layers()
-        for name, value in vars(sub).items()
-        if isinstance(value, np.random.Generator)
-    ]
 
 
 def _op_of(layer: nn.Layer) -> tuple[str | None, dict]:

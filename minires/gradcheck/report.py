@@ -1,7 +1,7 @@
 """What a gradient check found: a verdict for every tensor with its reason, and what is wrong in words.
 
     pass      the gradient agrees with the numerical one within the estimated numerical error
-    fail      it does not (or has the wrong shape, is not finite, or the function broke a rule of conduct)
+    fail      it does not (or has the wrong shape, is not finite, or the function broke a rule, see `rules.py`)
     kink      the step crossed the switch of a ReLU or max-pool too often, or the point lies on one
     roundoff  it agrees, but this step could not have seen an error of a thousandth
     vacuous   it agrees, but a wrong gradient would have agreed as well

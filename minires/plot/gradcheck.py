@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minires.gradcheck.curves import KinkCurve, StepCurve
-from minires.gradcheck.gates import poisson_quantile
+from minires.gradcheck.kinks import poisson_quantile
 from minires.plot.style import COLORS, QUIET, caption, new_figure
 
 

@@ -21,11 +21,12 @@ from minires.gradcheck import CATALOGUE, check_model, check_op
 from minires.gradcheck.check import Call
 from minires.gradcheck.configurations import draw
 from minires.gradcheck.definitions import DEFINITIONS, run_backward, run_forward
-from minires.gradcheck.examine import Examination, Plan
-from minires.gradcheck.gates import poisson_quantile
-from minires.gradcheck.layers import MODEL_DIRECTIONS, LayerPair
+from minires.gradcheck.kinks import poisson_quantile
+from minires.gradcheck.layer_pair import LayerPair
+from minires.gradcheck.layers import MODEL_DIRECTIONS
 from minires.gradcheck.numerical import ROUNDOFF
-from minires.gradcheck.protocol import Subject
+from minires.gradcheck.tensor_check import Examination, Plan
+from minires.gradcheck.user_functions import Subject
 
 SEED = 2026
 

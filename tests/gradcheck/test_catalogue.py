@@ -12,10 +12,10 @@ import pytest
 
 from minires import ops
 from minires.gradcheck import CATALOGUE, check_op
-from minires.gradcheck.conduct import RULES
 from minires.gradcheck.configurations import draw
 from minires.gradcheck.definitions import DEFINITIONS, run_backward, run_forward
 from minires.gradcheck.faults.base import right_backward
+from minires.gradcheck.rules import RULES
 
 
 def plant(fault, seed=0):
@@ -38,7 +38,7 @@ def test_the_catalogue_covers_the_field():
     assert len(CATALOGUE) >= 60
     assert {fault.op for fault in CATALOGUE.values()} == set(DEFINITIONS)
     for fault in CATALOGUE.values():
-        assert fault.conduct is None or fault.conduct in RULES
+        assert fault.rule is None or fault.rule in RULES
         assert fault.sentence.endswith(".") and fault.hint and fault.hint != fault.sentence
     assert len({fault.hint for fault in CATALOGUE.values()}) > 60
 

@@ -8,7 +8,7 @@ import pytest
 from minires import ops
 from minires.gradcheck import numerical
 from minires.gradcheck.curves import kink_curve, step_curve
-from minires.gradcheck.gates import Reach, poisson_quantile, relu_switch
+from minires.gradcheck.kinks import Reach, poisson_quantile, relu_switch
 from minires.gradcheck.numerical import ROUNDOFF, Probe
 
 

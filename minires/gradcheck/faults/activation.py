@@ -59,7 +59,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     "relu:dy-in-place",
     "backward writes into dy. The same array may serve a shortcut, which is then corrupted.",
     "Compare dy before and after your call.",
-    conduct="dy changed",
+    rule="dy changed",
 )
 def _(dy: Array, saved: Saved) -> Gradients:
     dy[saved.inputs[0] <= 0] = 0
@@ -70,7 +70,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     "relu:input-in-place",
     "forward writes into x. Whoever else uses x, a shortcut say, finds it changed.",
     "Compare x before and after your call.",
-    conduct="input changed",
+    rule="input changed",
 )
 def _(x: Array) -> Array:
     x[x < 0] = 0
@@ -180,7 +180,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     "tanh:forward-unstable",
     "forward overflows for large inputs: exp(x) / exp(x) is inf / inf = NaN.",
     "Try x = 1000.",
-    conduct="not finite for large inputs",
+    rule="not finite for large inputs",
 )
 def _(x: Array) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):

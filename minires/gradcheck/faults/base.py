@@ -53,15 +53,15 @@ class Fault:
     backward: Callable[[Array, Saved], Gradients]
     needs: dict = field(default_factory=dict)
     """Settings without which it would not show (`stride` ignored at stride 1): for `configurations.draw`."""
-    conduct: str | None = None
-    """The rule it breaks, if the numbers of a single call are right: a name in `conduct.RULES`."""
+    rule: str | None = None
+    """The rule it breaks, if the numbers of a single call are right: a name in `rules.RULES`."""
 
 
 CATALOGUE: dict[str, Fault] = {}
 """Every fault by its name, in the order of the files of this package."""
 
 
-def backward_fault(name: str, sentence: str, hint: str, *, conduct: str | None = None, **needs: object) -> Callable:
+def backward_fault(name: str, sentence: str, hint: str, *, rule: str | None = None, **needs: object) -> Callable:
     """Registers the decorated `backward(dy, saved)` as the fault `name`; the op is what stands before the colon."""
 
     def register(backward: Callable[[Array, Saved], Gradients]) -> Callable[[Array, Saved], Gradients]:
@@ -70,13 +70,13 @@ def backward_fault(name: str, sentence: str, hint: str, *, conduct: str | None =
         def forward(*inputs: Array, **options: object) -> tuple[Array, Saved]:
             return right_forward(op, inputs, options)
 
-        _add(Fault(name, op, sentence, hint, forward, backward, needs, conduct))
+        _add(Fault(name, op, sentence, hint, forward, backward, needs, rule))
         return backward
 
     return register
 
 
-def forward_fault(name: str, sentence: str, hint: str, *, conduct: str | None = None, **needs: object) -> Callable:
+def forward_fault(name: str, sentence: str, hint: str, *, rule: str | None = None, **needs: object) -> Callable:
     """Registers the decorated `output(*inputs, **options) -> y` as the fault `name`; its backward is the right op's."""
 
     def register(output: Callable[..., Array]) -> Callable[..., Array]:
@@ -86,7 +86,7 @@ def forward_fault(name: str, sentence: str, hint: str, *, conduct: str | None = 
             y = output(*inputs, **options)
             return y, right_forward(op, inputs, options)[1]
 
-        _add(Fault(name, op, sentence, hint, forward, right_backward, needs, conduct))
+        _add(Fault(name, op, sentence, hint, forward, right_backward, needs, rule))
         return output
 
     return register

@@ -149,5 +149,5 @@ CATALOGUE["linear:cache-of-last-call"] = Fault(
     "Call forward twice, then backward with the first cache. Is there a global, or an attribute?",
     _keep_in_one_place,
     _use_the_last_one,
-    conduct="cache of the last call",
+    rule="cache of the last call",
 )

@@ -144,7 +144,7 @@ def _(logits: Array, labels: Array) -> Array:
     "softmax_cross_entropy:forward-unstable",
     "forward overflows for large logits: exp(1000) is infinite. Take the largest logit off first.",
     "Add 1000 to all logits. Should the loss change?",
-    conduct="not finite for large inputs",
+    rule="not finite for large inputs",
 )
 def _(logits: Array, labels: Array) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):

@@ -91,7 +91,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     "max_pool2d:ties-to-all",
     "where several pixels are equally large, each gets all of dy: the gradient grows. One of them has to get it.",
     "Try a window of equal pixels. Do the dx of the window add up to dy?",
-    conduct="ties",
+    rule="ties",
 )
 def _(dy: Array, saved: Saved) -> Gradients:
     return _spread(dy, saved, lambda window: (window == window.max(axis=(2, 3), keepdims=True)).astype(float))
@@ -101,7 +101,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     "max_pool2d:ties-shared",
     "where several pixels are equally large, dy is shared among them; here the first of them gets all of it.",
     "Try a window of equal pixels. Which of them does argmax name?",
-    conduct="ties",
+    rule="ties",
 )
 def _(dy: Array, saved: Saved) -> Gradients:
     def share(window: Array) -> Array:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minires.gradcheck import check_op, structure
-from minires.gradcheck.structure import Comparison, explain, place
+from minires.gradcheck import check_op, hypotheses
+from minires.gradcheck.hypotheses import Comparison, explain, place
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.standard_normal((4, 3, 5, 5))
@@ -102,7 +102,7 @@ CASES = {
 
 
 def test_every_hypothesis_has_a_case():
-    assert set(CASES) == {hypothesis.__name__ for hypothesis in structure.HYPOTHESES}
+    assert set(CASES) == {hypothesis.__name__ for hypothesis in hypotheses.HYPOTHESES}
 
 
 @pytest.mark.parametrize(("case", "words"), SHAPES)
@@ -114,12 +114,12 @@ def test_a_wrong_shape_is_explained(case, words):
 def test_a_hypothesis_names_its_error_and_nothing_else_does(name, case, words, monkeypatch):
     said = explain(case)
     assert said is not None and words in said
-    others = tuple(h for h in structure.HYPOTHESES if h.__name__ != name)
-    monkeypatch.setattr(structure, "HYPOTHESES", others)
+    others = tuple(h for h in hypotheses.HYPOTHESES if h.__name__ != name)
+    monkeypatch.setattr(hypotheses, "HYPOTHESES", others)
     assert words not in (explain(case) or ""), "without the hypothesis nobody says so"
 
 
-@pytest.mark.parametrize("hypothesis", structure.HYPOTHESES, ids=lambda h: h.__name__)
+@pytest.mark.parametrize("hypothesis", hypotheses.HYPOTHESES, ids=lambda h: h.__name__)
 def test_no_hypothesis_explains_an_arbitrary_error(hypothesis):
     """Random numbers, a random error, and a tiny error in one entry: nothing to explain them."""
     one_off = IMAGE.copy()

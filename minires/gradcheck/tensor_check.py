@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck import gates, numerical
-from minires.gradcheck.gates import Switch
+from minires.gradcheck import kinks, numerical
+from minires.gradcheck.kinks import Switch
 from minires.gradcheck.numerical import Probe
 from minires.gradcheck.report import TensorReport
 
@@ -82,7 +82,7 @@ class Examination:
     def __init__(self, value: Array, evaluate: Evaluate, dy: Array, plan: Plan) -> None:
         self.value, self.evaluate, self.dy, self.plan = value, evaluate, dy, plan
         self.y0, self.switches = evaluate(value)
-        self.reach = None if self.switches is None or plan.method == "complex" else gates.Reach(self.switches)
+        self.reach = None if self.switches is None or plan.method == "complex" else kinks.Reach(self.switches)
         self.scale = numerical.typical_size(value)
         self.total = float(np.sum(np.abs(dy) * np.maximum(np.abs(self.y0), _rms(self.y0))))
 
@@ -141,13 +141,13 @@ class Examination:
         tally.claims.append(float(np.sum(flat * line) if isinstance(line, np.ndarray) else flat[line]))
         tally.probes.append(probe)
         if self.reach is None:
-            tally.crossed.append(self.plan.method == "complex" and gates.touched(sides[0]))
+            tally.crossed.append(self.plan.method == "complex" and kinks.touched(sides[0]))
             tally.on_switch += tally.crossed[-1]
             return
         tally.crossed.append(self.reach.add(*sides))
         if tally.crossed[-1]:
             _, close = self._measure(line, step * ON_SWITCH)
-            tally.on_switch += gates.Reach(self.switches).add(*close)
+            tally.on_switch += kinks.Reach(self.switches).add(*close)
 
     def _judge(self, name: str, gradient: Array, tally: _Tally, entries: np.ndarray) -> tuple[TensorReport, Measured]:
         values = np.array([p.value for p in tally.probes])
@@ -277,7 +277,7 @@ class Examination:
             )
         if crossings > probes / 2:
             return f"{crossings} of {probes} steps crossed a kink: what is left says too little"
-        if self.reach is not None and self.reach.crossed > gates.poisson_quantile(self.reach.expected):
+        if self.reach is not None and self.reach.crossed > kinks.poisson_quantile(self.reach.expected):
             return f"the steps crossed {self._crossed()}"
         return None
 

@@ -1,0 +1,81 @@
+"""A gradient as it was returned beside the gradient as it should be, and the small tools of every hypothesis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+
+from minires.backend import Array
+
+AXES = {1: ("entry",), 2: ("row", "column"), 3: ("slice", "row", "column"), 4: ("sample", "channel", "row", "column")}
+
+
+@dataclass
+class Comparison:
+    """A gradient as it was returned, and as it should be."""
+
+    name: str
+    yours: Array
+    expected: Array
+    """NaN where it is not known."""
+    bound: Array
+    """How exactly each entry of `expected` is known."""
+    sizes: dict[str, float] = field(default_factory=dict)
+    """Numbers that occur in wrong factors, by name: "the batch size N": 4."""
+    x: Array | None = None
+    """The input that this is the gradient of."""
+    axes: tuple[str, ...] | None = None
+    """What an index along each axis is called."""
+    partners: dict[str, Array] = field(default_factory=dict)
+    """Other arrays of the call, by name, that a gradient may have been confused with or multiplied by."""
+
+    @property
+    def known(self) -> Array:
+        return np.isfinite(self.expected)
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        return self.axes or AXES.get(self.expected.ndim, tuple(f"axis-{i}" for i in range(self.expected.ndim)))
+
+    def fits(self, candidate: Array, scale: float = 1.0) -> bool:
+        """Whether `candidate` is what was returned, wherever both are known."""
+        if candidate.shape != self.yours.shape:
+            return False
+        bound = np.broadcast_to(self.bound, self.yours.shape) if self.bound.shape != self.yours.shape else self.bound
+        known = np.isfinite(candidate)
+        slack = max(1.0, abs(scale)) * bound + 1e-13 * np.abs(np.where(known, candidate, 0))
+        return bool(known.any() and np.all(np.abs(self.yours - candidate)[known] <= slack[known]))
+
+    def wrong(self) -> Array:
+        """Which entries are off."""
+        with np.errstate(invalid="ignore"):
+            return self.known & ~(np.abs(self.yours - self.expected) <= self.bound)
+
+
+def close(a: Array, b: Array, bound: float) -> bool:
+    known = np.isfinite(b)
+    return bool(np.all(np.abs(a - b)[known] <= 4 * bound))
+
+
+def fitted_factor(yours: Array, expected: Array, bound: Array) -> tuple[float | None, float]:
+    """The least-squares factor between two arrays, and how exactly it is known; None where expected is nothing."""
+    known = np.isfinite(expected)
+    square = float(np.sum(expected[known] ** 2))
+    if square <= float(np.sum(np.broadcast_to(bound, expected.shape)[known] ** 2)):
+        return None, 0.0
+    factor = float(np.sum(yours[known] * expected[known])) / square
+    doubt = float(np.sqrt(np.sum(np.broadcast_to(bound, expected.shape)[known] ** 2) / square))
+    return factor, max(1e-9, (1 + abs(factor)) * doubt)
+
+
+def subsets(n: int) -> Iterator[tuple[int, ...]]:
+    for size in range(1, n + 1):
+        yield from combinations(range(n), size)
+
+
+def listed(items: object) -> str:
+    words = [str(i) for i in items]
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
