@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minires.backend import Array, to_device, to_numpy
-from minires.commands import CommandError, add_device_argument
+from minires.commands import CommandError, add_device_argument, live_display
 
 if TYPE_CHECKING:
     from minires.gradcheck import GradReport
@@ -105,6 +105,7 @@ def _plot(path: Path, seed: int) -> int:
 
 def _demo(seed: int, device: str) -> int:
     from rich.console import Console
+    from rich.progress import TextColumn
     from rich.table import Table
 
     table = Table(title="every gradient of minires, float64", title_justify="left")
@@ -114,8 +115,10 @@ def _demo(seed: int, device: str) -> int:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     console, failed, start = Console(width=max(Console().width, 110)), [], time.perf_counter()
-    with console.status("checking"):
+    with live_display(TextColumn("checking {task.description}")) as display:
+        task = display.add_task("")
         for name, check in _checks(seed, device):
+            display.update(task, description=name)
             begun = time.perf_counter()
             report = check()
             table.add_row(name, *_summary(report), f"{time.perf_counter() - begun:.1f}", report.verdict)
