@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, ProgressColumn
 
     from minires.init import Initializer
 
@@ -130,15 +129,3 @@ def console() -> Console:
 
     found = Console()
     return found if found.is_terminal else Console(width=max(found.width, 140))
-
-
-def live_display(*columns: ProgressColumn) -> Progress:
-    """rich's live line on stderr, gone when the work is done; nothing where stderr is no terminal.
-
-    A live line needs a thread that redraws it: a file, a pipe and a browser have neither the use nor always the thread.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    screen = Console(stderr=True)
-    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)

@@ -9,15 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minires.commands import (
-    CommandError,
-    add_device_argument,
-    add_seed_argument,
-    console,
-    live_display,
-    output_folder,
-    whole_number,
-)
+from minires.commands import CommandError, add_device_argument, add_seed_argument, console, output_folder, whole_number
 
 if TYPE_CHECKING:
     from minires.bench.report import Table
@@ -199,9 +191,11 @@ def _print(tables: list[Table], notes: list[str], markdown: bool) -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A live line on stderr, so that what is printed can go into a file: told(what, done, of)."""
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with live_display(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("starting")
         yield lambda what, done, of: progress.update(task, description=what, completed=done, total=of)
 

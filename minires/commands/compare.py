@@ -8,9 +8,11 @@ import io
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,6 @@ from minires.commands import (
     add_seed_argument,
     console,
     initializer,
-    live_display,
     output_folder,
     positive_number,
     whole_number,
@@ -118,46 +119,21 @@ def run_cases(cases: Sequence[Case]) -> list[Run]:
     fresh = [case for case in cases if case.initializer]
     taught = [case for case in cases if not case.initializer]
     workers = 1 if cases[0].device != "cpu" else num_threads()
-    with progress_bar(len(cases) + len(taught)) as advance, _executor(workers) as pool:
-
-        def submit(function: Callable, *args: object) -> Future:
-            future = pool.submit(function, *args)
-            future.add_done_callback(advance)
-            return future
-
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+    with progress_bar(len(cases) + len(taught)) as advance, pool:
         try:
-            teachers = [submit(pretrain, replace(case, initializer=HeNormal())) for case in taught]
-            futures = {case: submit(run_case, case) for case in fresh}
+            teachers = [pool.submit(pretrain, replace(case, initializer=HeNormal())) for case in taught]
+            futures = {case: pool.submit(run_case, case) for case in fresh}
+            for future in (*teachers, *futures.values()):
+                future.add_done_callback(advance)
             for case, teacher in zip(taught, teachers, strict=True):
-                futures[case] = submit(run_case, case, teacher.result())
+                futures[case] = pool.submit(run_case, case, teacher.result())
+                futures[case].add_done_callback(advance)
             return [futures[case].result() for case in cases]
-        except BrokenExecutor:
+        except BrokenProcessPool:
             raise CommandError("a process was stopped from outside, perhaps for want of memory") from None
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _executor(workers: int) -> Executor:
-    """One process a core; with a single core, or a browser, this process is enough."""
-    if workers == 1:
-        return _ThisProcess()
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
-
-
-class _ThisProcess(Executor):
-    """Calls each function when it is submitted, with BLAS at one thread as in the worker processes."""
-
-    def submit(self, function: Callable, /, *args: object) -> Future:
-        future = Future()
-        try:
-            with threadpool_limits(1):
-                future.set_result(function(*args))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 def _start_worker() -> None:
@@ -173,7 +149,8 @@ def _start_worker() -> None:
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[Future], None]]:
     """A bar on stderr with the time left; gives the function to be called with each future that is done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("training"),
@@ -182,7 +159,7 @@ def progress_bar(total: int) -> Iterator[Callable[[Future], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with live_display(*columns) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
 
         def advance(future: Future) -> None:

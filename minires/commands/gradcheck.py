@@ -1,8 +1,14 @@
-"""`minires gradcheck`: every gradient of minires held against numerical ones, and faults planted to see them caught."""
+"""`minires gradcheck`: every gradient of minires held against numerical ones, and faults planted to see them caught.
+
+`minires gradcheck student.py --like conv2d` checks the functions of anybody's file on the standard cases of an op.
+"""
 
 from __future__ import annotations
 
 import argparse
+import io
+import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -12,16 +18,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minires.backend import Array, to_device, to_numpy
-from minires.commands import CommandError, add_device_argument, live_display
+from minires.commands import CommandError, add_device_argument, positive_number
 
 if TYPE_CHECKING:
     from minires.gradcheck import GradReport
 
-HELP = "check every op, layer, block and a whole network; plant a fault and see it named"
+HELP = "check anybody's forward and backward, or every gradient of minires; plant a fault and see it named"
+
+SETTINGS = ("stride", "padding", "dilation", "kernel_size", "eps", "slope")
+"""Settings that functions may be written for, each an option of the command."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "exit code: 0 if everything passes, 1 if not (so 1 for a planted fault that is caught)"
+    parser.add_argument(
+        "file", nargs="?", type=Path, help="check the functions of this file; without one, everything in minires"
+    )
+    theirs = parser.add_argument_group("for a file")
+    theirs.add_argument("--like", metavar="OP", help="what they should be: conv2d, batchnorm, ... (by their names)")
+    theirs.add_argument("--forward", metavar="NAME", help="the forward function, where its name does not tell")
+    theirs.add_argument("--backward", metavar="NAME", help="the backward function")
+    for name in SETTINGS:
+        told = f"the {name.replace('_', ' ')} they are written for (a number, or a pair as in 2,1)"
+        theirs.add_argument(f"--{name.replace('_', '-')}", type=_number_or_pair, metavar="N", help=told)
+    theirs.add_argument("--time-limit", type=positive_number, default=5.0, metavar="S", help="seconds a call (5)")
+    theirs.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as a page, with pictures")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--fault", metavar="NAME", help="plant this fault of the catalogue and show the report")
     what.add_argument("--list", action="store_true", help="list the catalogue of faults")
@@ -33,13 +55,94 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise CommandError(f"--seed is {args.seed}; expected a number from 0 up")
+    given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    if args.file:
+        if args.list or args.fault or args.plot:
+            raise CommandError("--list, --fault and --plot check nothing of a file; leave out one of the two")
+        return _file(args, given)
+    if args.like or args.forward or args.backward or args.json or given:
+        raise CommandError(
+            "these options are for a file: name it first, as in minires gradcheck student.py --like conv2d"
+        )
     if args.list:
         return _list()
     if args.fault:
-        return _plant(args.fault, args.seed)
+        return _plant(args.fault, args.seed, args.html)
     if args.plot:
         return _plot(args.plot, args.seed)
-    return _demo(args.seed, args.device)
+    return _demo(args.seed, args.device, args.html)
+
+
+def _number_or_pair(text: str) -> int | float | tuple[int, int]:
+    """An argparse type: 2, 0.1, or 2,1."""
+    try:
+        parts = [float(part) for part in text.split(",")]
+        numbers = [int(n) if n == int(n) else n for n in parts]
+        if len(numbers) > 2 or min(numbers) < 0 or (len(numbers) == 2 and not all(type(n) is int for n in numbers)):
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor a pair such as 2,1") from None
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
+def _file(args: argparse.Namespace, options: dict) -> int:
+    from rich.console import Console
+
+    from minires.gradcheck import check_file
+    from minires.gradcheck.runner import Limits
+
+    limits = Limits(call=args.time_limit, total=60 * args.time_limit)
+    status = Console(stderr=True).status("loading the file")
+    try:
+        with status:
+            report = check_file(
+                args.file,
+                args.like,
+                forward=args.forward,
+                backward=args.backward,
+                options=options,
+                seed=args.seed,
+                limits=limits,
+                progress=lambda case: status.update(f"checking: {case}"),
+            )
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise CommandError(str(error)) from None
+    if args.html:
+        from minires.gradcheck import html
+
+        _write_page(args.html, report.title, [html.file_fragment(report), _v_curve(args.seed)])
+    if args.json:
+        print(json.dumps(report.as_dict(), indent=1))
+    else:
+        Console(width=max(Console().width, 110)).print(report, highlight=False)
+    return _exit_code(report.verdict)
+
+
+def _write_page(path: Path, title: str, fragments: list[str]) -> None:
+    from minires.files import atomic_write_text
+    from minires.gradcheck import html
+
+    atomic_write_text(path, html.page(title, fragments))
+    print(f"page: {path}", file=sys.stderr)
+
+
+def _v_curve(seed: int) -> str:
+    """Error against step as a picture, with what it is good for."""
+    import matplotlib.pyplot as plt
+
+    from minires.gradcheck import html
+    from minires.gradcheck.curves import step_curve
+    from minires.plot.gradcheck import draw_steps
+    from minires.plot.style import new_figure
+
+    fig, axes = new_figure(size=(7, 4.2), title="A step too large bends, a step too small rounds")
+    draw_steps(axes[0, 0], step_curve("float64", seed))
+    axes[0, 0].legend(frameon=False, fontsize=9, loc="upper center")
+    file = io.BytesIO()
+    fig.savefig(file, format="png", dpi=110, facecolor="white")
+    plt.close(fig)
+    told = "How exact a numerical derivative is, by its step. The check measures this error and takes it as its bound."
+    return html.picture(file.getvalue(), told)
 
 
 def _list() -> int:
@@ -57,7 +160,7 @@ def _list() -> int:
     return 0
 
 
-def _plant(name: str, seed: int) -> int:
+def _plant(name: str, seed: int, page: Path | None) -> int:
     from rich.console import Console
 
     from minires.gradcheck import CATALOGUE, check_op
@@ -80,6 +183,10 @@ def _plant(name: str, seed: int) -> int:
     console = Console(width=max(Console().width, 110))
     console.print(f"planted: {fault.name}: {fault.sentence}", highlight=False)
     console.print(report, highlight=False)
+    if page:
+        from minires.gradcheck import html
+
+        _write_page(page, f"planted: {fault.name}", [html.fragment(report), _v_curve(seed)])
     named = "named" if report.fault == name else f"named {report.fault}" if report.fault else "not named"
     console.print(f"the fault was {'caught' if report.verdict == 'fail' else 'missed'} and {named}", highlight=False)
     return _exit_code(report.verdict)
@@ -103,9 +210,8 @@ def _plot(path: Path, seed: int) -> int:
     return 0
 
 
-def _demo(seed: int, device: str) -> int:
+def _demo(seed: int, device: str, page: Path | None = None) -> int:
     from rich.console import Console
-    from rich.progress import TextColumn
     from rich.table import Table
 
     table = Table(title="every gradient of minires, float64", title_justify="left")
@@ -114,14 +220,13 @@ def _demo(seed: int, device: str) -> int:
     for column in ("tensors", "error/bound", "identities", "kinks", "s"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    console, failed, start = Console(width=max(Console().width, 110)), [], time.perf_counter()
-    with live_display(TextColumn("checking {task.description}")) as display:
-        task = display.add_task("")
+    console, rows, failed, start = Console(width=max(Console().width, 110)), [], [], time.perf_counter()
+    with console.status("checking"):
         for name, check in _checks(seed, device):
-            display.update(task, description=name)
             begun = time.perf_counter()
             report = check()
-            table.add_row(name, *_summary(report), f"{time.perf_counter() - begun:.1f}", report.verdict)
+            rows.append((name, *_summary(report), f"{time.perf_counter() - begun:.1f}", report.verdict))
+            table.add_row(*rows[-1])
             if report.verdict != "pass":
                 failed.append(report)
     console.print(table)
@@ -129,6 +234,12 @@ def _demo(seed: int, device: str) -> int:
         console.print(report, highlight=False)
     passed = f"{table.row_count - len(failed)} of {table.row_count} pass"
     console.print(f"{passed}, {time.perf_counter() - start:.0f} s", highlight=False)
+    if page:
+        from minires.gradcheck import html
+
+        header = [str(column.header) for column in table.columns]
+        shown = [html.summary(passed, header, rows), *(html.fragment(report) for report in failed), _v_curve(seed)]
+        _write_page(page, table.title, shown)
     return 1 if failed else 0
 
 

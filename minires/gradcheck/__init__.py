@@ -14,7 +14,8 @@
     # ... verdict: fail
     # diagnosis: linear:dbias-mean: dbias is the mean of dy over the batch; the bias was added to every sample, ...
 
-`check_op` takes anybody's plain functions, `check_layer` and `check_model` take layers of minires. Each returns a
+`check_op` takes anybody's plain functions, `check_file` finds them in a file and runs them in a process of its own,
+`check_layer` and `check_model` take layers of minires. Each returns a
 `GradReport`: `.verdict` is "pass", "fail", "kink", "roundoff" or "vacuous", `.diagnosis` says what is wrong.
 Start reading at `numerical.py` (derivatives and their error bounds); then follow `tensor_check.py` (one tensor),
 `check.py` (one op) and `diagnosis.py` (which mistake explains a failure).
@@ -22,7 +23,19 @@ Start reading at `numerical.py` (derivatives and their error bounds); then follo
 
 from minires.gradcheck.check import check_op
 from minires.gradcheck.faults import CATALOGUE, Fault
+from minires.gradcheck.file_check import CaseReport, FileReport, check_file
 from minires.gradcheck.layers import check_layer, check_model
 from minires.gradcheck.report import GradReport, TensorReport
 
-__all__ = ["CATALOGUE", "Fault", "GradReport", "TensorReport", "check_layer", "check_model", "check_op"]
+__all__ = [
+    "CATALOGUE",
+    "CaseReport",
+    "Fault",
+    "FileReport",
+    "GradReport",
+    "TensorReport",
+    "check_file",
+    "check_layer",
+    "check_model",
+    "check_op",
+]

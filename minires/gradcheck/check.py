@@ -164,6 +164,7 @@ def _report(call: Call, y: Array, gradients: list[Array | None], broken: list[st
     for i, name in enumerate(call.names):
         examination = Examination(call.arrays[i], call.evaluator(i), call.dy, plan)
         row, numbers = _examine_gradient(f"d{name}", gradients[i], examination)
+        row.yours, row.right = gradients[i], numbers.complete(call.arrays[i].shape)
         rows.append(row)
         measured.append(numbers)
         if examination.reach is not None:

@@ -67,7 +67,10 @@ def compare(like: str, y: Array, inputs: tuple[Array, ...], options: dict, rng: 
     coverage = f"all {y.size}" if len(indices) == y.size else f"{len(indices)} of {y.size}"
     at = str(_unravel(indices[worst], shape))
     numbers = (float(got[worst]), float(expected[worst]), float(errors[worst]), float(bounds[worst]))
-    return TensorReport("y", shape, "fail" if off else "pass", reason, coverage, at, *numbers)
+    report = TensorReport("y", shape, "fail" if off else "pass", reason, coverage, at, *numbers)
+    if len(indices) == y.size:
+        report.yours, report.right = y, expected.reshape(shape)
+    return report
 
 
 def check_options(like: str, inputs: tuple[Array, ...], options: dict) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from minires.backend import Array
+
 if TYPE_CHECKING:
     from rich.console import Group
 
@@ -48,6 +50,9 @@ class TensorReport:
     """How many switches all steps together crossed; None where they cannot be seen."""
     switches_expected: float | None = None
     """What the law of kinks expects."""
+    yours: Array | None = field(default=None, repr=False)
+    """All entries as they were given, and as they should be (NaN where a kink forbids to say); None if not measured."""
+    right: Array | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -140,6 +145,11 @@ class GradReport:
         console = Console(file=StringIO(), width=120, color_system=None, highlight=False)
         console.print(self)
         return console.file.getvalue().rstrip()
+
+    def _repr_html_(self) -> str:
+        from minires.gradcheck.html import fragment
+
+        return fragment(self)
 
     def _table(self) -> object:
         from rich.table import Table

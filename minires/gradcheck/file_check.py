@@ -1,0 +1,191 @@
+"""`check_file`: the functions of somebody's file, in a process of their own, held against an op on standard cases.
+
+print(gradcheck.check_file("student.py", like="conv2d"))
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import minires
+from minires.gradcheck.check import check_op
+from minires.gradcheck.function_names import Bound, bind, find_pair, guess_op, settings_of
+from minires.gradcheck.report import SEVERITY, STYLE, GradReport, TensorReport
+from minires.gradcheck.runner import CallError, Limits, Stopped, Student
+from minires.gradcheck.standard_cases import StandardCase, standard_cases
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+MAX_ENTRIES = 200
+"""Larger tensors are sampled: loops in plain Python are slow."""
+
+
+@dataclass
+class CaseReport:
+    """One standard case: the report of the check, or why there is none."""
+
+    case: str
+    options: dict
+    report: GradReport | None
+    error: str | None
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        """The report's; "fail" if the functions did not even run."""
+        return "fail" if self.report is None else self.report.verdict
+
+    @property
+    def sentence(self) -> str:
+        """What there is to say in one sentence."""
+        if self.report is None:
+            return self.error or ""
+        return "" if self.verdict == "pass" else self.report.diagnosis or self.report.reason
+
+
+@dataclass
+class FileReport:
+    """A pair of functions on all standard cases. `print(report)` is a table; below it stands what is wrong."""
+
+    title: str
+    cases: list[CaseReport]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """ "fail" if any case fails, "pass" if none does and one passes; else the mildest of what there is.
+
+        A batch of one is vacuous by nature, so a case that cannot tell does not spoil those that can.
+        """
+        found = [c.verdict for c in self.cases]
+        return "fail" if "fail" in found else min(found, key=SEVERITY.index)
+
+    @property
+    def first_failure(self) -> CaseReport | None:
+        """The case whose report says most: the first that fails with a diagnosis, else the first that fails."""
+        failed = [c for c in self.cases if c.verdict == "fail"]
+        named = [c for c in failed if c.report is not None and c.report.fault]
+        return next(iter([*named, *failed]), None)
+
+    @property
+    def diagnosis(self) -> str | None:
+        """A sentence that says what is wrong; None where nothing fails."""
+        return None if self.first_failure is None else self.first_failure.sentence
+
+    def as_dict(self) -> dict:
+        """The report as JSON can hold it; NaN and infinity as strings."""
+        cases = [
+            {
+                "case": c.case,
+                "options": {k: v.tolist() if hasattr(v, "tolist") else v for k, v in c.options.items()},
+                "verdict": c.verdict,
+                "sentence": c.sentence or None,
+                "fault": c.report and c.report.fault,
+                "hint": c.report and c.report.hint,
+                "seconds": round(c.seconds, 3),
+                "tensors": [] if c.report is None else [_tensor_dict(t) for t in c.report.tensors],
+            }
+            for c in self.cases
+        ]
+        told = {"title": self.title, "verdict": self.verdict, "diagnosis": self.diagnosis, "notes": self.notes}
+        return told | {"cases": cases}
+
+    def __rich__(self) -> Group:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=self.title, title_justify="left", header_style="bold")
+        table.add_column("case", no_wrap=True)
+        table.add_column("verdict", no_wrap=True)
+        table.add_column("s", justify="right")
+        table.add_column("what is wrong", overflow="fold")
+        for c in self.cases:
+            told = "" if c.verdict == "pass" else c.sentence
+            table.add_row(c.case, Text(c.verdict, STYLE[c.verdict]), f"{c.seconds:.2f}", Text(told))
+        lines: list[object] = [table, *(Text(f"note: {note}") for note in self.notes)]
+        worst = self.first_failure
+        if worst is not None and worst.report is not None:
+            lines.append(worst.report)
+        else:
+            lines.append(Text(f"verdict: {self.verdict}", STYLE[self.verdict]))
+        return Group(*lines)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(file=StringIO(), width=120, color_system=None, highlight=False)
+        console.print(self)
+        return console.file.getvalue().rstrip()
+
+    def _repr_html_(self) -> str:
+        from minires.gradcheck.html import file_fragment
+
+        return file_fragment(self)
+
+
+def _tensor_dict(tensor: TensorReport) -> dict:
+    numbers = {"yours": tensor.analytic, "reference": tensor.reference, "error": tensor.error, "bound": tensor.bound}
+    told = {"name": tensor.name, "shape": list(tensor.shape), "verdict": tensor.verdict, "reason": tensor.reason}
+    finite = {k: None if n is None else float(n) if math.isfinite(n) else str(n) for k, n in numbers.items()}
+    return told | {"worst": tensor.worst} | finite
+
+
+def check_file(
+    file: str | os.PathLike[str],
+    like: str | None = None,
+    *,
+    forward: str | None = None,
+    backward: str | None = None,
+    options: dict | None = None,
+    seed: int = 0,
+    limits: Limits | None = None,
+    progress: Callable[[str], object] = lambda name: None,
+) -> FileReport:
+    """Runs a pair of functions of `file` in a process of its own and checks it on the standard cases of the op `like`.
+
+    like: by default what the names of the functions say. forward, backward: their names, where they cannot be found.
+    options: the settings they were written for, as in {"stride": 2}; settings that forward takes as arguments are
+    varied unless they are given here. progress(case) is called before each case.
+
+    Raises FileNotFoundError, and ValueError with a sentence for what cannot be checked at all: a file that does not
+    load, names that are not there, settings that do not fit.
+    """
+    limits = limits or Limits(call=5.0, total=300.0)
+    with Student(file, limits, path=[str(Path(minires.__file__).parents[1])]) as student:
+        try:
+            functions = student.functions
+        except (CallError, Stopped) as error:
+            raise ValueError(f"{student.file.name} cannot be loaded: {type(error).__name__}: {error}") from None
+        like = like or guess_op(functions)
+        pair = find_pair(functions, like, forward, backward)
+        bound = bind(functions[pair[0]], like, pair[0])
+        cases = standard_cases(like, bound.free, options or {}, seed)
+        report = FileReport(f"{student.file.name}: {pair[0]} and {pair[1]} as {like}", [], list(bound.notes))
+        for case in cases:
+            progress(case.name)
+            report.cases.append(_check(student, like, pair, bound, case, seed))
+        return report
+
+
+def _check(
+    student: Student, like: str, pair: tuple[str, str], bound: Bound, case: StandardCase, seed: int
+) -> CaseReport:
+    inputs, begun = case.inputs[: bound.arrays], time.perf_counter()
+    positional, keywords = bound.settings(case.options)
+    options = {k: v for k, v in case.options.items() if k in settings_of(like)}
+    try:
+        functions = student.pair(*pair, *positional, **keywords)
+        report = check_op(*functions, inputs, like=like, options=options, max_entries=MAX_ENTRIES, seed=seed)
+        error = None
+    except (CallError, Stopped, ValueError, TypeError) as problem:
+        report, error = None, str(problem)
+    return CaseReport(case.name, case.options, report, error, time.perf_counter() - begun)
