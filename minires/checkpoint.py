@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
@@ -60,17 +60,14 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
 def read(path: str | os.PathLike[str]) -> tuple[Weights, dict[str, Any]]:
     """The arrays and the metadata (an empty dict where there is none). Errors as `read_weights`."""
     path = Path(path)
-    with _as_checkpoint_error(path):
+    with as_checkpoint_error(path):
         with path.open("rb") as file:
-            start = file.read(4)
-        if start == b"PK\x03\x04":
+            start = file.read(9)
+        if start[:4] == b"PK\x03\x04":
             return _read_npz(path)
-        if path.suffix in (".pth", ".pt", ".th", ".pkl", ".npy") or start[:1] == b"\x80":
-            raise CheckpointError(
-                f"{path}: neither .npz nor .safetensors; a file of PyTorch's is converted once by "
-                f"`python -m minires convert {path}`"
-            )
-        return _read_safetensors(path)
+        if start[8:] == b"{":  # eight bytes of length, which may be any, then JSON
+            return _read_safetensors(path)
+        _refuse_others(path, start)
 
 
 def write_weights(
@@ -98,32 +95,42 @@ def pytorch_names(
     state: Mapping[str, np.ndarray], head: str = "linear", projection: str = "shortcut"
 ) -> dict[str, np.ndarray]:
     """The arrays under the names that a PyTorch ResNet has for them: its head, and its projections (torchvision: "fc"
-    and "downsample"). Whatever convention `state` has, prefixes and counters are dropped.
+    and "downsample"). Whatever convention `state` has, prefixes and BatchNorm's counters (num_batches_tracked) are
+    dropped. Raises CheckpointError where two arrays would have one name.
     """
     from .init.pretrained import translate
 
-    renamed = {"linear": head, "shortcut": projection}
-    kept = {translate(name): array for name, array in state.items() if not name.endswith("num_batches_tracked")}
+    renamed, kept, origin = {"linear": head, "shortcut": projection}, {}, {}
+    for name, array in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        new = translate(name)
+        if new in kept:
+            raise CheckpointError(f"{origin[new]} and {name} would both be {new}; expected one of them")
+        kept[new], origin[new] = array, name
     return {".".join(renamed.get(part, part) for part in name.split(".")): array for name, array in kept.items()}
 
 
-def read_pytorch(path: Path) -> Weights:
-    """The arrays of a .pth, .pt or .th file, through PyTorch's own reader in its mode that runs no code.
-
-    Raises CheckpointError where PyTorch is not installed, or the file is damaged or holds more than weights.
-    """
-    try:
-        import torch
-    except ImportError:
-        raise CheckpointError(f"{path}: files of PyTorch are read by PyTorch, which is not installed") from None
-    with _as_checkpoint_error(path):
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = content.get("state_dict", content)
-        return {name: tensor.detach().numpy() for name, tensor in state.items()}
+def _refuse_others(path: Path, start: bytes) -> NoReturn:
+    """Say what a file is that is neither .npz nor .safetensors, and what to do about it."""
+    if start[:1] == b"\x80" or path.suffix.lower() in (".pth", ".pt", ".th", ".ckpt"):
+        raise CheckpointError(
+            f"{path}: neither .npz nor .safetensors; a file of PyTorch's is converted once by "
+            f"`python -m minires convert {path}`"
+        )
+    if start[:6] == b"\x93NUMPY":
+        raise CheckpointError(
+            f"{path}: one array (.npy) without a name; expected .npz: numpy.savez(file, **state_dict)"
+        )
+    if start[:8] == b"\x89HDF\r\n\x1a\n":
+        raise CheckpointError(f"{path}: HDF5, as Keras writes it; expected .npz or .safetensors")
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{path}: not a safetensors file, or damaged: no header after its first 8 bytes")
+    raise CheckpointError(f"{path}: neither .npz nor .safetensors, but {start[:4]!r} at its start")
 
 
 @contextmanager
-def _as_checkpoint_error(path: Path) -> Iterator[None]:
+def as_checkpoint_error(path: Path) -> Iterator[None]:
     """Turn what zipfile, zlib, NumPy and safetensors raise on damaged files into one error that names the file."""
     try:
         yield
@@ -149,7 +156,8 @@ def _write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
 def _read_npz(path: Path) -> tuple[Weights, dict[str, Any]]:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        _check_members(path, members)
+        _check_names(path, [member.filename for member in members])
+        check_archive(path, archive)
         arrays = {member.filename.removesuffix(".npy"): _read_member(archive, member) for member in members}
     stored = arrays.pop(METADATA, None)
     return arrays, {} if stored is None else _parse_metadata(stored.tobytes())
@@ -162,12 +170,25 @@ def _parse_metadata(text: str | bytes) -> dict[str, Any]:
     return metadata
 
 
-def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    names = [member.filename for member in members]
+def _check_names(path: Path, names: list[str]) -> None:
+    if any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        raise CheckpointError(
+            f"{path}: a file of PyTorch's, which is converted once by `python -m minires convert {path}`"
+        )
     if len(set(names)) != len(names) or not all(name.endswith(".npy") for name in names):
         raise CheckpointError(f"{path}: expected .npy members, each once; found {sorted(names)[:5]}")
-    if len(names) > MOST_MEMBERS:
-        raise CheckpointError(f"{path}: {len(names)} arrays; at most {MOST_MEMBERS} are read")
+
+
+def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
+    """Hold what a zip archive claims of itself, how many members of what size, against the file's own size.
+
+    zipfile takes as many members as it finds; a directory that lost some of them shows in the record at the end.
+    """
+    members = archive.infolist()
+    if len(members) > MOST_MEMBERS:
+        raise CheckpointError(f"{path}: {len(members)} arrays; at most {MOST_MEMBERS} are read")
+    if len(members) != (claimed := _claimed_members(path)):
+        raise CheckpointError(f"{path}: damaged: its directory lists {len(members)} members, its end says {claimed}")
     if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
         raise CheckpointError(f"{path}: members are compressed in a way NumPy does not use")
     claimed, size = sum(member.file_size for member in members), path.stat().st_size
@@ -176,6 +197,28 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
             f"{path}: {size} bytes that claim to unpack to {claimed}, more than {MOST_INFLATION} times as many; "
             "refused, as a zip bomb would be. If the file is yours, write it anew with numpy.savez (uncompressed)"
         )
+
+
+def check_contents(path: Path, archive: zipfile.ZipFile) -> None:
+    """Compare every member's checksum (CRC-32) with its bytes; needs no more memory than a chunk."""
+    for member in archive.infolist():
+        with archive.open(member) as file:
+            while file.read(CHUNK):
+                pass
+
+
+END, END64 = b"PK\x05\x06", b"PK\x06\x06"
+
+
+def _claimed_members(path: Path) -> int:
+    """How many members the archive's end record says there are (65,535 there: its 64-bit twin says it)."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - (1 << 16) - 22 - 20 - 56))
+        tail = file.read()
+    at, at64 = tail.rfind(END), tail.rfind(END64)
+    count = int.from_bytes(tail[at + 10 : at + 12], "little")
+    return int.from_bytes(tail[at64 + 32 : at64 + 40], "little") if count == 0xFFFF and at64 >= 0 else count
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
@@ -231,18 +274,31 @@ def _safetensors_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, 
 
 def _read_safetensors(path: Path) -> tuple[Weights, dict[str, Any]]:
     with path.open("rb") as file:
-        header = int.from_bytes(file.read(8), "little")
-    if header > min(MOST_HEADER[".safetensors"], path.stat().st_size - 8):
-        raise CheckpointError(f"{path}: not a safetensors file, or damaged: it claims a header of {header} bytes")
-    with _safetensors().safe_open(path, framework="np") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        metadata = file.metadata() or {}
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(MOST_HEADER[".safetensors"], path.stat().st_size - 8):
+            raise CheckpointError(f"{path}: not a safetensors file, or damaged: it claims a header of {length} bytes")
+        header = file.read(length)
+    with _safetensors().safe_open(path, framework="np") as file:  # which refuses whatever is wrong with the header
+        metadata, entries = file.metadata() or {}, json.loads(header)
+        arrays = {name: _read_tensor(path, file, name, entries[name], 8 + length) for name in sorted(file.keys())}
     if OWN not in metadata:
         return arrays, {}
     own = _parse_metadata(metadata[OWN])
     if own["sha256"] != _checksum(arrays, own["metadata"]):
         raise CheckpointError(f"{path}: damaged: its content does not have the checksum written into it")
     return arrays, _parse_metadata(own["metadata"])
+
+
+def _read_tensor(path: Path, file: Any, name: str, entry: Mapping[str, Any], start: int) -> np.ndarray:
+    """One array; bfloat16, for which NumPy has no dtype, as the float32 numbers of which it is the upper half."""
+    if entry["dtype"] != "BF16":
+        try:
+            return file.get_tensor(name)
+        except (TypeError, AttributeError, ValueError, _safetensors().SafetensorError):
+            raise CheckpointError(f"{path}: {name} has dtype {entry['dtype']}, which NumPy does not know") from None
+    first, end = entry["data_offsets"]
+    halves = np.fromfile(path, "<u2", (end - first) // 2, offset=start + first)
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
 
 
 def _safetensors() -> Any:

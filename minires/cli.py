@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
+from typing import NoReturn
 
 import minires
 from minires.commands import CommandError
+from minires.terminal import forgiving_output
 
 COMMANDS = ("train", "compare", "gradcheck", "predict", "bench", "info", "data", "evaluate", "convert")
 """In the order of --help: each is a file of `minires/commands`."""
@@ -26,27 +29,48 @@ COMMANDS = ("train", "compare", "gradcheck", "predict", "bench", "info", "data",
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (`sys.argv` by default) and returns its exit code."""
     os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go into files; no window, no display needed
-    argv = list(sys.argv[1:] if argv is None else argv)
+    with forgiving_output() as output:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        output.flush()
+        if output.problem is not None and code == 0:
+            code = 1
+            if not isinstance(output.problem, BrokenPipeError):  # who leaves early, as `| head` does, knows it
+                print(f"minires: the output could not be written: {output.problem}", file=sys.stderr)
+    return code
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] not in COMMANDS:
         return _without_command(argv)
     name = argv[0]
     command = _module(name)
-    parser = argparse.ArgumentParser(prog=f"minires {name}", description=command.HELP)
+    parser = _Parser(prog=f"minires {name}", description=command.HELP)
     command.add_arguments(parser)
     args = parser.parse_args(argv[1:])
     try:
-        code = command.run(args)
-        sys.stdout.flush()
-        return code
+        return command.run(args)
     except CommandError as error:
         return _fail(name, str(error), 2)
-    except BrokenPipeError:  # whoever read our output has left, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (OSError, MemoryError) as error:
         return _fail(name, str(error) or "out of memory", 1)
     except KeyboardInterrupt:
         return _fail(name, "stopped", 130)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse's, with the nearest name for an option or a choice that there is not."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong, _, rest = message.partition(": ")
+        if wrong == "unrecognized arguments":
+            options = [option for option in self._option_string_actions if option.startswith("--")]
+            close = [get_close_matches(word.partition("=")[0], options, 1) for word in rest.split() if word[:1] == "-"]
+            named = [names[0] for names in close if names]
+            message += f"; did you mean {' '.join(named)}?" if named else ""
+        elif found := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)$", message):
+            close = get_close_matches(found[1], re.findall(r"[^', ]+", found[2]), 1)
+            message += f"; did you mean {close[0]!r}?" if close else ""
+        super().error(message)
 
 
 def _without_command(argv: list[str]) -> int:

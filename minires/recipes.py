@@ -21,11 +21,11 @@ from .data import Augmentation, Split, count_batches
 class Settings:
     """A run's settings.
 
-    held_out: see `data.load`. model: "resnetN" or "plainN", N = 6n + 2. init: what the weights are drawn from, in the
-    command line's words. weights: the file they come from instead, or None; frozen: all but the head stays as it is
-    there. lr: the highest learning rate. schedule: "cosine" (down to 0), "step" (a tenth after 1/2 and after 3/4 of
-    the run) or "constant". warmup: steps over which the rate rises from a tenth of lr. pad, flip: see
-    `data.Augmentation`.
+    data: a data set's name, or a folder; held_out: see `data.load`. model: "resnetN" or "plainN", N = 6n + 2.
+    init: what the weights are drawn from, in the command line's words. weights: the file they come from instead, or
+    None; frozen: all but the head stays as it is there. lr: the highest learning rate. schedule: "cosine" (down to 0),
+    "step" (a tenth after 1/2 and after 3/4 of the run) or "constant". warmup: steps over which the rate rises from a
+    tenth of lr. pad, flip: see `data.Augmentation`.
     """
 
     data: str = "digits"
@@ -57,8 +57,12 @@ DEFAULTS: Mapping[str, Settings] = {
     "mnist": Settings(data="mnist", epochs=8, batch_size=64, pad=2),
     "fashion": Settings(data="fashion", epochs=15, batch_size=128, pad=2, flip=True),
     "cifar10": Settings(data="cifar10", model="resnet20", epochs=30, batch_size=128, pad=4, flip=True),
+    "cifar100": Settings(data="cifar100", model="resnet20", epochs=60, batch_size=128, pad=4, flip=True),
 }
 """What `minires train --data NAME` does when nothing else is said."""
+
+PICTURES = Settings(epochs=30, pad=4)
+"""The same for a folder of pictures: at most a few hundred, as a rule."""
 
 HE2015_STEPS = 64_000
 
@@ -83,14 +87,17 @@ def depth_of(model: str) -> int:
     return int(match[1])
 
 
-def build_model(settings: Settings, in_channels: int, weight_init: init.Initializer = init.HeNormal()) -> nn.ResNet:
-    """The network of `settings` for ten classes, its weights drawn by `weight_init` and `settings.seed`."""
+def build_model(
+    settings: Settings, in_channels: int, weight_init: init.Initializer = init.HeNormal(), num_classes: int = 10
+) -> nn.ResNet:
+    """The network of `settings`, its weights drawn by `weight_init` and `settings.seed`."""
     return nn.resnet(
         depth_of(settings.model),
         width=settings.width,
         shortcut=settings.shortcut if settings.model.startswith("resnet") else None,
         batchnorm=settings.batchnorm,
         in_channels=in_channels,
+        num_classes=num_classes,
         weight_init=weight_init,
         rng=settings.seed,
     )
@@ -102,12 +109,18 @@ def model_for(weights: Mapping[str, np.ndarray], plain: bool = False) -> nn.ResN
     plain: without shortcuts, which the names do not tell. Raises ValueError for what is no ResNet of BasicBlocks.
     """
     shapes = {init.pretrained.translate(name): array.shape for name, array in weights.items()}
+    if not {"conv1.weight", "linear.weight"} <= shapes.keys():
+        raise ValueError(f"weights: {_what_is_missing(weights)}")
     try:
-        width, in_channels = shapes["conv1.weight"][:2]
-        num_classes = shapes["linear.weight"][0]
-    except (KeyError, IndexError, ValueError):
-        raise ValueError("weights: no conv1.weight and linear.weight in them, as a ResNet has") from None
+        (width, in_channels, *_), (num_classes, _) = shapes["conv1.weight"], shapes["linear.weight"]
+    except ValueError:
+        wrong = {name: shapes[name] for name in ("conv1.weight", "linear.weight")}
+        raise ValueError(f"weights: {wrong}; expected four axes and two, as a ResNet for small images has") from None
     blocks = _blocks_in(shapes, width)
+    if shapes["conv1.weight"][2:] != (3, 3):
+        raise ValueError(
+            f"weights: conv1.weight is {shapes['conv1.weight']}; expected 3x3 kernels, as for small images"
+        )
     shortcut = "B" if any(".shortcut." in name for name in shapes) else "A"
     model = nn.resnet(
         blocks=blocks,
@@ -122,20 +135,36 @@ def model_for(weights: Mapping[str, np.ndarray], plain: bool = False) -> nn.ResN
     return model
 
 
+def _what_is_missing(weights: Mapping[str, Any]) -> str:
+    """Why the names are not a ResNet's: a prefix before all of them, most often."""
+    names = list(weights)
+    for name in names:
+        prefix, found, _ = name.rpartition("conv1.weight")
+        if found and prefix and not re.search(r"layer\d+\.\d+\.$", prefix):
+            return f"every name seems to have {prefix!r} in front, as {name} has; expected conv1.weight: take it off"
+    found = ", ".join(names[:5])
+    return f"no conv1.weight and linear.weight (or fc.weight) in them, as a ResNet has; there are {found}, ..."
+
+
 def _blocks_in(shapes: Mapping[str, tuple[int, ...]], width: int) -> tuple[int, ...]:
-    """Blocks in each stage. The shapes are compared, so that no model much larger than the file is ever built."""
+    """Blocks in each stage. Every convolution's shape is compared, so that no model larger than the file is built."""
     stages: list[int] = []
+    before = width
     while f"layer{len(stages) + 1}.0.conv1.weight" in shapes:
         stage, blocks = len(stages) + 1, 0
-        while (shape := shapes.get(f"layer{stage}.{blocks}.conv1.weight")) is not None:
-            channels = width * 2 ** (stage - 1)
-            if len(shape) != 4 or shape[0] != channels or shape[2:] != (3, 3):
-                name = f"layer{stage}.{blocks}.conv1.weight"
-                raise ValueError(f"weights: {name} is {shape}; expected ({channels}, ..., 3, 3), as in a BasicBlock")
-            blocks += 1
+        channels = width * 2 ** (stage - 1)
+        while f"layer{stage}.{blocks}.conv1.weight" in shapes:
+            for number, inputs in ((1, before), (2, channels)):
+                name, expected = f"layer{stage}.{blocks}.conv{number}.weight", (channels, inputs, 3, 3)
+                if shapes.get(name) != expected:
+                    shape = shapes.get(name, "not there")
+                    raise ValueError(f"weights: {name} is {shape}; expected {expected}, as in a BasicBlock")
+            before, blocks = channels, blocks + 1
         stages.append(blocks)
     if not stages:
         raise ValueError("weights: no layer1.0.conv1.weight in them, as a ResNet has")
+    if shapes["linear.weight"][1] != before:
+        raise ValueError(f"weights: linear.weight is {shapes['linear.weight']}; expected (classes, {before})")
     return tuple(stages)
 
 

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from minires.terminal import console, fitted, is_live
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from minires.checkpoint import Weights
     from minires.init import Initializer
+
+__all__ = ["console", "fitted", "is_live"]  # the rest is defined here
 
 
 class CommandError(Exception):
@@ -101,7 +106,7 @@ def initializer(text: str) -> Initializer:
 
     name, _, parameter = text.partition(":")
     if name not in INITIALIZERS:
-        raise argparse.ArgumentTypeError(f"{name!r} is no initializer; there are {', '.join(INITIALIZERS)}")
+        raise argparse.ArgumentTypeError(f"{name!r} is no initializer; {nearest(name, INITIALIZERS)}")
     make = getattr(init, INITIALIZERS[name])
     try:
         numbers = [float(parameter)] if parameter else []
@@ -123,9 +128,51 @@ def output_folder(path: Path) -> Path:
     return path
 
 
-def console() -> Console:
-    """rich's console on stdout: the terminal's width, or 140 columns into a file or pipe, so that no table is cut."""
-    from rich.console import Console
+PICTURES = (".png", ".pdf", ".svg")
 
-    found = Console()
-    return found if found.is_terminal else Console(width=max(found.width, 140))
+
+def picture_file(text: str) -> Path:
+    """An argparse type: where a picture goes. What cannot be written is said before anything is computed."""
+    path = Path(text)
+    if path.suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text!r}: the ending says the format; expected {', '.join(PICTURES)}")
+    return writable_file(text)
+
+
+def writable_file(text: str) -> Path:
+    """An argparse type: a file in a folder that is there."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; expected the name of a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r} to write {path.name!r} into")
+    return path
+
+
+def nearest(word: str, names: Iterable[str], otherwise: str = "") -> str:
+    """What to say of a word that is none of `names`: the nearest of them, or `otherwise` (or all of them)."""
+    names = list(names)
+    close = get_close_matches(word, names, 3, 0.6)
+    return f"did you mean {' or '.join(close)}?" if close else otherwise or f"there are {', '.join(names)}"
+
+
+def read_weights(path: Path) -> tuple[Weights, dict[str, Any]]:
+    """Arrays and metadata of a file of weights. PyTorch's files are among them; stderr is told what was done.
+
+    Raises CheckpointError where it cannot be read.
+    """
+    from minires import checkpoint, pytorch_files
+
+    if not pytorch_files.is_pytorch(path):
+        return checkpoint.read(path)
+    found = pytorch_files.read_pytorch(path)
+    print(f"{path}: read by PyTorch; `python -m minires convert {path}` writes a file that needs none", file=sys.stderr)
+    if found.left_out:
+        print(f"{path}: holds besides, not used: {some(found.left_out)}", file=sys.stderr)
+    return found.weights, {}
+
+
+def some(names: Sequence[str], most: int = 8) -> str:
+    """The first of the names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

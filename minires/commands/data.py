@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from minires.commands import CommandError, console
+from minires.commands import CommandError, console, fitted, is_live
 
-HELP = "download MNIST, Fashion-MNIST or CIFAR-10, with checksums; without a name: say what is there"
+HELP = "download MNIST, Fashion-MNIST or CIFAR, with checksums; without a name: say what is there"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", choices=("mnist", "fashion", "cifar10"), help="what to download")
+    parser.add_argument("name", nargs="?", choices=("mnist", "fashion", "cifar10", "cifar100"), help="what to download")
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="where to (default: $MINIRES_DATA, then the user's cache folder)"
     )
@@ -39,7 +39,8 @@ def _list(data_dir: Path | None) -> int:
             table.add_row(name, "in the package" if name == "digits" else str(find(name, data_dir)))
         except DataError:
             table.add_row(name, f"not there: python -m minires data {name}")
-    console().print(table)
+    screen = console()
+    screen.print(fitted(table, screen.width))
     return 0
 
 
@@ -52,7 +53,8 @@ def _download(args: argparse.Namespace) -> int:
     if args.url:
         source = source._replace(url=args.url.rstrip("/") + "/")
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console()) as progress:
+    screen = console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not is_live(screen)) as progress:
         folder = download(args.name, args.data_dir, source, _Bar(progress))
     print(f"{args.name} is in {folder}")
     return 0

@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from minires.commands import CommandError, add_device_argument, console, whole_number
+from minires.commands import CommandError, add_device_argument, console, fitted, nearest, read_weights, whole_number
 
-HELP = "test weights from a file (.npz, .safetensors; minires' or PyTorch's names) on a data set"
+HELP = "test weights from a file (.npz, .safetensors, PyTorch's .pth) on a data set or a folder of pictures"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
+    parser.add_argument(
+        "--weights",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help=".npz, .safetensors, or .pth and the like where PyTorch is installed",
+    )
     parser.add_argument(
         "--data",
         metavar="NAME|DIR",
-        help="digits, mnist, fashion, cifar10, or the folder with a data set's files (default: what the weights were "
-        "trained on, where the file says so)",
+        help="digits, mnist, fashion, cifar10, cifar100, or a folder: a data set's files, or pictures, one folder a "
+        "class (default: what the weights were trained on, where the file says so)",
     )
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where the files of NAME are")
     parser.add_argument(
@@ -31,27 +37,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints a table of images, right answers, accuracy and cross-entropy."""
     from rich.table import Table
+    from rich.text import Text
 
     from minires import checkpoint, recipes
     from minires.data import DataError
     from minires.train import evaluate
 
     try:
-        weights, metadata = checkpoint.read(args.weights)
+        weights, metadata = read_weights(args.weights)
         trained = _trained_as(metadata)
         name, x, y = _test_images(args, trained.get("data"))
         plain = args.plain if args.plain is not None else str(trained.get("model", "")).startswith("plain")
         model = recipes.model_for(weights, plain).to(args.device)
         _check_fit(args.weights, weights, x.shape, int(y.max()))
+        loss, accuracy = evaluate(model, x, y, args.batch_size, args.device)
     except (DataError, checkpoint.CheckpointError, ValueError) as error:
         raise CommandError(str(error)) from error
-    loss, accuracy = evaluate(model, x, y, args.batch_size, args.device)
     table = Table(title=f"{args.weights} on {name}", title_justify="left", show_header=False)
     table.add_row("network", f"{model!r}")
     table.add_row("right", f"{round(accuracy * len(y)):,} of {len(y):,} test images")
-    table.add_row("accuracy", f"[bold]{accuracy:.2%}[/bold]")
+    table.add_row("accuracy", Text(f"{accuracy:.2%}", "bold"))
     table.add_row("mean cross-entropy", f"{loss:.5f}")
-    console().print(table)
+    screen = console()
+    screen.print(fitted(table, screen.width))
     return 0
 
 
@@ -67,13 +75,10 @@ def _test_images(args: argparse.Namespace, trained_on: str | None):  # noqa: ANN
     wanted = args.data or trained_on
     if wanted is None:
         raise CommandError(f"{args.weights} does not say what it was trained on: --data NAME or --data DIR")
-    if wanted in data.NAMES:
-        return wanted, *data.load_test(wanted, args.data_dir)
-    folder = Path(wanted)
-    if not folder.is_dir():
-        raise CommandError(f"--data {wanted}: neither a folder nor one of {', '.join(data.NAMES)}")
-    name = data.recognize(folder)
-    return name, *data.load_test(name, folder)
+    if wanted not in data.NAMES and not Path(wanted).is_dir():
+        hint = nearest(wanted, data.NAMES, "check the name")
+        raise CommandError(f"--data {wanted}: neither a folder nor one of {', '.join(data.NAMES)}; {hint}")
+    return wanted, *data.load_test(wanted, args.data_dir)
 
 
 def _check_fit(path: Path, weights: dict, shape: tuple[int, ...], top_label: int) -> None:

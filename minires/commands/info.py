@@ -8,7 +8,13 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 HELP = "show versions, BLAS, threads, devices and extras of this installation"
-EXTRAS = {"safetensors": "pretrained", "pooch": "data", "cupy-cuda13x": "cuda13", "cupy-cuda12x": "cuda12"}
+EXTRAS = {
+    "safetensors": "pretrained",
+    "pooch": "data",
+    "pillow": "data",
+    "cupy-cuda13x": "cuda13",
+    "cupy-cuda12x": "cuda12",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,15 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints one line a fact: what, then its value."""
-    from rich.markup import escape
     from rich.table import Table
 
-    from minires.commands import console
+    from minires.commands import console, fitted
 
     table = Table(show_header=False, box=None)
     for what, value in facts():
-        table.add_row(what, escape(value))
-    console().print(table)
+        table.add_row(what, value)
+    screen = console()
+    screen.print(fitted(table, screen.width))
     return 0
 
 

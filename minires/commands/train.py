@@ -7,7 +7,10 @@ import shlex
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,25 +19,37 @@ from minires.commands import (
     CommandError,
     add_device_argument,
     console,
+    fitted,
     initializer,
+    is_live,
+    nearest,
     positive_number,
+    read_weights,
     whole_number,
 )
 
 if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
     from minires.nn import ResNet
     from minires.recipes import Settings
     from minires.train import History, Progress
 
-HELP = "train a residual network: digits by default, MNIST, Fashion-MNIST or CIFAR-10 where their files are"
+HELP = "train a residual network: digits by default; MNIST, Fashion-MNIST, CIFAR, or a folder of your own pictures"
 
-DATA = ("digits", "mnist", "fashion", "cifar10")
+DATA = ("digits", "mnist", "fashion", "cifar10", "cifar100")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options without a default here take it from the data set's settings in `minires.recipes`."""
     data = parser.add_argument_group("data")
-    data.add_argument("--data", choices=DATA, help="what to train on (default: digits, which need no download)")
+    data.add_argument(
+        "--data",
+        type=data_name,
+        metavar="NAME|DIR",
+        help=f"what to train on: {', '.join(DATA)}, or a folder that holds the files of one of them or your own "
+        "pictures, one folder a class (default: digits, which need no download)",
+    )
     data.add_argument(
         "--data-dir",
         type=Path,
@@ -52,12 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pad",
         type=whole_number(0),
         metavar="N",
-        help="random crops: pad by N pixels and cut out a window (default: 1 for digits, 2 for MNIST, 4 for CIFAR-10)",
+        help="random crops: pad by N pixels and cut out a window (default: 1 for digits, 2 for MNIST, 4 for CIFAR)",
     )
     data.add_argument(
         "--flip",
         action=argparse.BooleanOptionalAction,
-        help="mirror half of the images (default: for CIFAR-10 and fashion)",
+        help="mirror half of the images (default: for CIFAR and fashion)",
     )
 
     model = parser.add_argument_group("model")
@@ -83,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--weights",
         metavar="FILE",
-        help="start from these weights (.npz, .safetensors); a head of another shape is drawn anew",
+        help="start from these weights (.npz, .safetensors, .pth); a head of another shape is drawn anew",
     )
     model.add_argument(
         "--freeze", dest="frozen", action=argparse.BooleanOptionalAction, help="with --weights: train the head alone"
@@ -136,6 +151,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_argument(parser)
 
 
+def data_name(text: str) -> str:
+    """An argparse type: a data set's name, or the absolute path of a folder."""
+    if text in DATA:
+        return text
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a folder nor one of {', '.join(DATA)}; {nearest(text, DATA, 'check the name')}"
+        )
+    return str(Path(text).resolve())
+
+
 def fraction(text: str) -> float:
     """An argparse type: a number from 0 up to, not including, 1."""
     try:
@@ -161,11 +187,14 @@ def run(args: argparse.Namespace) -> int:
         settings = _resumed_settings(args) if args.resume else None
         name = settings.data if settings else args.data or "digits"
         held_out = settings.held_out if settings else args.held_out
+        if args.data_dir is not None and name not in DATA:
+            raise CommandError(f"--data {name} is a folder itself: it goes without --data-dir")
         data = datasets.load(name, args.data_dir, held_out)
+        classes = datasets.count_classes(name, args.data_dir)
         settings = settings or _settings(args, len(data.x_train))
         with warnings.catch_warnings():
             warnings.showwarning = _say
-            return _train(args, settings, data)
+            return _train(args, settings, data, classes)
     except (ValueError, FileExistsError, argparse.ArgumentTypeError) as error:  # DataError and the like are ValueErrors
         raise CommandError(str(error)) from error
 
@@ -185,11 +214,11 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 def _settings(args: argparse.Namespace, train_images: int) -> Settings:
     """The data set's defaults, or the recipe's, with what the user named in place of them."""
-    from minires.recipes import DEFAULTS, depth_of, he2015
+    from minires.recipes import DEFAULTS, PICTURES, depth_of, he2015
 
     given = _given(args)
     name = given.get("data", "digits")
-    base = DEFAULTS[name]
+    base = DEFAULTS.get(name, PICTURES)
     if args.recipe == "he2015":
         if name != "cifar10":
             raise CommandError(f"--recipe he2015 is made for --data cifar10, not for {name}")
@@ -220,11 +249,11 @@ def _resumed_settings(args: argparse.Namespace) -> Settings:
     return Settings(**saved)
 
 
-def _train(args: argparse.Namespace, settings: Settings, data: Any) -> int:
+def _train(args: argparse.Namespace, settings: Settings, data: Any, classes: int) -> int:
     from minires.recipes import build_model, fit_arguments
     from minires.train import TrainingDiverged, TrainingInterrupted, fit
 
-    model = build_model(settings, data.x_train.shape[1], initializer(settings.init))
+    model = build_model(settings, data.x_train.shape[1], initializer(settings.init), classes)
     if settings.weights is not None and not args.resume:
         _load_weights(model, settings.weights)
     folder = args.resume or args.out or _new_folder(settings)
@@ -253,9 +282,8 @@ def _train(args: argparse.Namespace, settings: Settings, data: Any) -> int:
     except OSError as error:
         print(f"minires train: cannot write into {folder}: {error.strerror or error}", file=sys.stderr)
         return 1
-    saved, written = _write_results(folder, settings, model, history)
-    _print_summary(settings, model, history, written)
-    return 0 if saved else 1
+    _print_summary(settings, model, history)
+    return 0 if _write_results(folder, settings, model, history) else 1
 
 
 def _resume_command(args: argparse.Namespace, folder: Path) -> str:
@@ -270,62 +298,79 @@ def _resume_command(args: argparse.Namespace, folder: Path) -> str:
 def _load_weights(model: ResNet, file: str) -> None:
     """Start from a file: all of it has to fit, but for a head of another shape, which is left as it was drawn."""
     from minires import init
-    from minires.checkpoint import read_weights
 
-    weights = read_weights(file)
+    weights, _ = read_weights(Path(file))
     report = init.from_pretrained(model, weights, strict=False)
     wrong = [*report.missing, *report.unexpected, *(m for m in report.misshaped if not m.startswith("linear."))]
     if wrong:
         raise CommandError(f"{file} does not fit {len(model.parameters())} parameters of the model: {report}")
-    console().print(f"{file}: {report}")
+    print(f"{file}: {report}")
 
 
 def _new_folder(settings: Settings) -> Path:
-    """runs/DATA-MODEL, with a number behind it where there is such a run already."""
-    stem = Path("runs") / f"{settings.data}-{settings.model}"
-    names = (stem if n == 1 else stem.with_name(f"{stem.name}-{n}") for n in range(1, 10_000))
-    return next(name for name in names if not name.exists())
+    """runs/DATA-MODEL, with a number behind it where there is such a run already. Made here and now: of two runs that
+    start together each gets its own."""
+    stem = f"{Path(settings.data).name}-{settings.model}"
+    Path("runs").mkdir(exist_ok=True)
+    for number in count(1):
+        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError("count() never ends")
 
 
-def _write_results(folder: Path, settings: Settings, model: ResNet, history: History) -> tuple[bool, list[Path]]:
-    """Weights and curves into the run's folder; if it cannot be written, into a temporary one: nothing is lost."""
+def _write_results(folder: Path, settings: Settings, model: ResNet, history: History) -> bool:
+    """Weights and curves into the run's folder; what cannot be written there, into a temporary one.
+
+    Says where each of them is. False where something went elsewhere, or nowhere.
+    """
     from minires.checkpoint import write_weights
     from minires.plot.curves import draw_history
     from minires.plot.style import save
 
-    for saved, target in ((True, folder), (False, None)):
-        try:
-            target = target or Path(tempfile.mkdtemp(prefix="minires-"))
-            write_weights(target / "weights.npz", model.state_dict(), {"run": asdict(settings)})
-            save(draw_history(history, f"{settings.model} on {settings.data}"), target / "curves.png")
-            return saved, [
-                target / name for name in ("weights.npz", "curves.png", "history.json") if (target / name).exists()
-            ]
-        except OSError as error:
-            warnings.warn(f"results not written into {target}: {error}", stacklevel=2)
-    return False, []
+    def write_curves(path: Path) -> None:
+        save(draw_history(history, f"{settings.model} on {Path(settings.data).name}"), path)
+
+    def write_model(path: Path) -> None:
+        write_weights(path, model.state_dict(), {"run": asdict(settings)})
+
+    there = [
+        _write(write, folder / name) for name, write in (("weights.npz", write_model), ("curves.png", write_curves))
+    ]
+    written = [path for path in (*there, folder / "history.json") if path is not None and path.exists()]
+    for i, path in enumerate(written):
+        print(f"{'' if i else 'written':8} {path}")
+    return all(path is not None and path.parent == folder for path in there)
+
+
+def _write(write: Callable[[Path], None], path: Path) -> Path | None:
+    """Where the file is now: at `path`, in a temporary folder where that cannot be written, or nowhere."""
+    try:
+        write(path)
+        return path
+    except OSError as error:
+        warnings.warn(f"results not written into {path.parent}: {error}", stacklevel=2)
+    try:
+        elsewhere = Path(tempfile.mkdtemp(prefix="minires-")) / path.name
+        write(elsewhere)
+        return elsewhere
+    except OSError as error:
+        warnings.warn(f"{path.name} is lost: {error}", stacklevel=2)
+    return None
 
 
 class _Display:
-    """The live line of a run; where the output is no terminal, a plain line an epoch instead."""
+    """The live line of a run; where no line can be overwritten, a plain line an epoch instead."""
 
     def __init__(self, settings: Settings) -> None:
-        from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
 
         self.console = console()
-        values = "loss {task.fields[loss]:7.4f}  accuracy {task.fields[accuracy]:6.2%}"
-        speed = "{task.fields[speed]:,.0f} images/s  {task.fields[left]} left"
-        self.bar = Bar(
-            TextColumn("epoch {task.fields[epoch]:>3}/{task.fields[epochs]}"),
-            BarColumn(bar_width=None),
-            TextColumn(f"{values}  {speed}"),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
+        self.live = is_live(self.console)
+        self.bar = Bar(*_columns(self.console.width), console=self.console, transient=True, disable=not self.live)
         start = {"epoch": 1, "epochs": settings.epochs, "loss": 0.0, "accuracy": 0.0, "speed": 0.0, "left": "?"}
-        self.task = self.bar.add_task("", total=None, **start)
+        self.task = self.bar.add_task("", total=None, test="", **start)
 
     def __enter__(self) -> _Display:
         self.bar.start()
@@ -346,14 +391,31 @@ class _Display:
             speed=now.images_per_second,
             left=_clock(now.seconds_left),
         )
-        if now.row is not None and not self.console.is_terminal:
-            row = now.row
+        if now.row is None:
+            return
+        self.bar.update(self.task, test=f"test {now.row['test_accuracy']:.2%}")
+        if not self.live:
             self.console.print(
-                f"epoch {now.epoch:>3}/{now.epochs}  loss {row['train_loss']:.4f}  test loss {row['test_loss']:.4f}  "
-                f"test accuracy {row['test_accuracy']:.2%}  {row['images_per_second']:,.0f} images/s  "
-                f"{_clock(now.seconds_left)} left",
+                f"epoch {now.epoch:>3}/{now.epochs}  loss {now.row['train_loss']:.4f}  "
+                f"test loss {now.row['test_loss']:.4f}  test accuracy {now.row['test_accuracy']:.2%}  "
+                f"{now.row['images_per_second']:,.0f} images/s  {_clock(now.seconds_left)} left",
                 highlight=False,
+                soft_wrap=True,
             )
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """What the live line shows, by the room there is: the essentials come first."""
+    from rich.progress import BarColumn, TextColumn
+
+    texts = ["epoch {task.fields[epoch]:>3}/{task.fields[epochs]}", "loss {task.fields[loss]:7.4f}"]
+    texts += ["{task.fields[test]}", "{task.fields[left]} left"]
+    if width >= 80:
+        texts.insert(2, "accuracy {task.fields[accuracy]:6.2%}")
+    if width >= 100:
+        texts.insert(-1, "{task.fields[speed]:,.0f} images/s")
+    first, *others = (TextColumn(text) for text in texts)
+    return [first, BarColumn(bar_width=None), *others]
 
 
 def _clock(seconds: float) -> str:
@@ -361,24 +423,24 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"
 
 
-def _print_summary(settings: Settings, model: ResNet, history: History, written: list[Path]) -> None:
+def _print_summary(settings: Settings, model: ResNet, history: History) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     last = history.epochs[-1]
     best = max(history.epochs, key=lambda row: row["test_accuracy"])
     seconds = sum(history.column("seconds"))
     speed = sum(history.column("images_per_second")) / len(history.epochs)
-    table = Table(
-        title=f"{settings.model} on {settings.data}, seed {settings.seed}", title_justify="left", show_header=False
-    )
+    title = f"{settings.model} on {Path(settings.data).name}, seed {settings.seed}"
+    table = Table(title=title, title_justify="left", show_header=False)
     for what, value in (
         ("parameters", f"{sum(p.value.size for p in model.parameters()):,}"),
         ("epochs, steps", f"{last['epoch']}, {last['step']:,}"),
         ("training loss, accuracy", f"{last['train_loss']:.4f}, {last['train_accuracy']:.2%}"),
-        ("test loss, accuracy", f"{last['test_loss']:.4f}, [bold]{last['test_accuracy']:.2%}[/bold]"),
+        ("test loss, accuracy", Text.assemble(f"{last['test_loss']:.4f}, ", (f"{last['test_accuracy']:.2%}", "bold"))),
         ("best test accuracy", f"{best['test_accuracy']:.2%} after epoch {best['epoch']}"),
         ("time, images/s", f"{_clock(seconds)}, {speed:,.0f}"),
-        *(("" if i else "written", str(path)) for i, path in enumerate(written)),
     ):
         table.add_row(what, value)
-    console().print(table)
+    screen = console()
+    screen.print(fitted(table, screen.width))

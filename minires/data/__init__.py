@@ -2,8 +2,9 @@
 
 from .batches import Augmentation, batches, count_batches
 from .cifar import load_cifar10, load_cifar10_test
-from .datasets import NAMES, data_root, find, load, load_test, recognize
+from .datasets import NAMES, count_classes, data_root, find, load, load_test, recognize
 from .digits import load_digits
+from .images import load_images
 from .split import DataError, Split, hold_out, normalize
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Split",
     "batches",
     "count_batches",
+    "count_classes",
     "data_root",
     "find",
     "hold_out",
@@ -20,6 +22,7 @@ __all__ = [
     "load_cifar10",
     "load_cifar10_test",
     "load_digits",
+    "load_images",
     "load_test",
     "normalize",
     "recognize",

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
-from .cifar import load_cifar10, load_cifar10_test
+from .cifar import FORMATS, load_cifar, load_cifar_test
 from .digits import load_digits
-from .idx import load_idx, load_idx_part
+from .idx import holds_idx, load_idx, load_idx_part
+from .images import classes_in, holds_images, load_images
 from .split import DataError, Split, hold_out
 
 FOLDERS: dict[str, tuple[str, ...]] = {
-    "mnist": ("mnist",),
-    "fashion": ("fashion", "fashion-mnist"),
-    "cifar10": ("cifar10", "cifar-10-batches-bin"),
+    "mnist": ("mnist", "MNIST", "MNIST/raw"),
+    "fashion": ("fashion", "fashion-mnist", "FashionMNIST", "FashionMNIST/raw"),
+    "cifar10": ("cifar10", "cifar-10-batches-bin", "cifar-10-batches-py"),
+    "cifar100": ("cifar100", "cifar-100-binary", "cifar-100-python"),
 }
-"""Data sets that are files, and the subfolders they may lie in; the first is where they are downloaded to."""
+"""Data sets that are files, and the subfolders they may lie in (torchvision's and the archives' own are among them);
+the first is where they are downloaded to."""
 
 NAMES = ("digits", *FOLDERS)
 
@@ -26,39 +30,77 @@ PIXELS = {"mnist": (0.1307, 0.3081), "fashion": (0.2860, 0.3530)}
 """Mean and standard deviation of the training images' pixels, scaled to [0, 1]."""
 
 
-def load(name: str, data_dir: Path | None = None, held_out: int | None = None) -> Split:
-    """The data set `name` (one of `NAMES`), from `data_dir` or else from where `find` looks.
+def load(name: str | os.PathLike[str], data_dir: Path | None = None, held_out: int | None = None) -> Split:
+    """The data set `name`: one of `NAMES`, from `data_dir` or else from where `find` looks; or what a folder holds,
+    the files of one of them or pictures, one folder a class (`data.images`).
 
     held_out: test on so many of the training images instead of the test files.
     Raises DataError where the files are missing or wrong, ValueError for an unknown name.
     """
-    if name not in NAMES:
-        raise ValueError(f"name is {name!r}; expected one of {', '.join(NAMES)}")
+    name, folder = locate(name, data_dir)
     if name == "digits":
         split = load_digits()
         return split if held_out is None else hold_out(split.x_train, split.y_train, held_out)
-    folder = find(name, data_dir)
-    return load_cifar10(folder, held_out) if name == "cifar10" else load_idx(folder, *PIXELS[name], held_out)
+    if name in FORMATS:
+        return load_cifar(folder, FORMATS[name], held_out)
+    return load_idx(folder, *PIXELS[name], held_out) if name in PIXELS else load_images(folder, held_out)
 
 
-def load_test(name: str, data_dir: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+def load_test(name: str | os.PathLike[str], data_dir: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The test images and labels of `name` alone, for which the training files need not be there. Errors as `load`."""
+    name, folder = locate(name, data_dir)
+    if name in FORMATS:
+        return load_cifar_test(folder, FORMATS[name])
+    return load_idx_part(folder, "t10k", *PIXELS[name]) if name in PIXELS else load(folder or name)[2:]
+
+
+def locate(name: str | os.PathLike[str], data_dir: Path | None = None) -> tuple[str, Path | None]:
+    """(one of `NAMES` or "images", the folder of its files) for a name or for a folder itself; no folder for digits.
+
+    Raises DataError where there are no files, ValueError for what is neither a name nor a folder.
+    """
     if name == "digits":
-        return load_digits()[2:]
-    folder = find(name, data_dir)
-    return load_cifar10_test(folder) if name == "cifar10" else load_idx_part(folder, "t10k", *PIXELS[name])
+        return "digits", None
+    if name in FOLDERS:
+        return str(name), find(str(name), data_dir)
+    if not isinstance(name, str | os.PathLike) or not str(name):
+        raise ValueError(f"name is {name!r}; expected one of {', '.join(NAMES)}, or a folder")
+    if not Path(name).is_dir():
+        close = get_close_matches(str(name), NAMES, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"name is {str(name)!r}; expected one of {', '.join(NAMES)}, or a folder{hint}")
+    known = recognize(Path(name))
+    return known, Path(name) if known == "images" else find(known, Path(name))
+
+
+def count_classes(name: str | os.PathLike[str], data_dir: Path | None = None) -> int:
+    """How many classes the data set has, be they all among its images or not. Errors as `load`."""
+    name, folder = locate(name, data_dir)
+    if name == "images":
+        return len(classes_in(folder))
+    return FORMATS[name].classes if name in FORMATS else 10
 
 
 def recognize(folder: Path) -> str:
-    """The name of the data set whose files lie in `folder`. (MNIST and Fashion-MNIST differ by the folder's name.)
+    """The name of the data set whose files lie in `folder`, or "images" for pictures, one folder a class.
 
-    Raises DataError where there are none.
+    (MNIST and Fashion-MNIST differ by the name of the folder, or of the one above.) Raises DataError where there are
+    none.
     """
-    if _holds(folder, "cifar10"):
-        return "cifar10"
-    if _holds(folder, "mnist"):
-        return "fashion" if "fashion" in folder.resolve().name.lower() else "mnist"
-    raise DataError(f"{folder}: holds the files of no data set that minires knows ({', '.join(FOLDERS)})")
+    for name in ("cifar10", "cifar100"):
+        if _place(folder, name):
+            return name
+    for name in ("fashion", "mnist"):
+        if any(holds_idx(folder / sub) for sub in FOLDERS[name]):
+            return name
+    if holds_idx(folder) or holds_idx(folder / "raw"):
+        return "fashion" if "fashion" in "/".join(folder.resolve().parts[-2:]).lower() else "mnist"
+    if holds_images(folder):
+        return "images"
+    raise DataError(
+        f"{folder}: holds the files of no data set that minires knows ({', '.join(FOLDERS)}), and no folders of "
+        "pictures"
+    )
 
 
 def find(name: str, data_dir: Path | None = None) -> Path:
@@ -67,13 +109,13 @@ def find(name: str, data_dir: Path | None = None) -> Path:
     Raises DataError, saying where it looked and how to get the files, where there is none.
     """
     root = data_root(data_dir)
-    for folder in (root, *(root / sub for sub in FOLDERS[name])):
-        if _holds(folder, name):
-            return folder
-    raise DataError(
-        f"{name}: no files of it in {root} (nor in its {' or '.join(FOLDERS[name])}); `python -m minires data {name}` "
-        "downloads them, --data-dir or MINIRES_DATA says where else they are"
-    )
+    folder = _place(root, name)
+    if folder is None:
+        raise DataError(
+            f"{name}: no files of it in {root} (nor in its {', '.join(FOLDERS[name])}); "
+            f"`python -m minires data {name}` downloads them, --data-dir or MINIRES_DATA says where else they are"
+        )
+    return folder
 
 
 def data_root(data_dir: Path | None = None) -> Path:
@@ -89,7 +131,17 @@ def data_root(data_dir: Path | None = None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minires"
 
 
+def _place(root: Path, name: str) -> Path | None:
+    """`root` or the subfolder of it that has the files of `name`."""
+    subfolders = FOLDERS[name] if name in FORMATS else ("raw", *FOLDERS[name])
+    return next((folder for folder in (root, *(root / sub for sub in subfolders)) if _holds(folder, name)), None)
+
+
 def _holds(folder: Path, name: str) -> bool:
-    """Whether any file there looks like the data set's; pickled CIFAR counts, so that it is refused by name."""
-    patterns = ("data_batch_*", "test_batch*") if name == "cifar10" else ("*-idx3-ubyte*", "*-idx3.ubyte*")
-    return any(path.is_file() for pattern in patterns for path in folder.glob(pattern))
+    """Whether any file there looks like the data set's, in CIFAR's case in the binary version or in Python's."""
+    if name not in FORMATS:
+        return holds_idx(folder)
+    files = [folder / file for file in (*FORMATS[name].train, FORMATS[name].test)]
+    if name == "cifar100" and not any(file.is_file() for file in files):  # "train" and "test" are no names to go by
+        return all(file.with_suffix("").is_file() for file in files)
+    return any(path.is_file() for file in files for path in (file, file.with_suffix("")))

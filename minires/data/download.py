@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from minires.files import atomic_write
 
-from .cifar import TEST_FILE, TRAIN_FILES
+from .cifar import FORMATS, Format
 from .datasets import FOLDERS, data_root
 from .split import DataError
 
@@ -46,6 +46,9 @@ SOURCES = {
     "cifar10": Source(
         "https://www.cs.toronto.edu/~kriz/", {"cifar-10-binary.tar.gz": "md5:c32a1d4ab5d03f1284b67883e8d87530"}
     ),
+    "cifar100": Source(
+        "https://www.cs.toronto.edu/~kriz/", {"cifar-100-binary.tar.gz": "md5:03b5dce01913d631647c71ecec9e9cb8"}
+    ),
 }
 
 
@@ -69,21 +72,26 @@ def download(name: str, data_dir: Path | None = None, source: Source | None = No
     source = source or SOURCES[name]
     folder = data_root(data_dir) / FOLDERS[name][0]
     for file, checksum in source.files.items():
-        if file.endswith(".tar.gz") and all((folder / part).is_file() for part in (*TRAIN_FILES, TEST_FILE)):
+        packed = file.endswith(".tar.gz")
+        if packed and all((folder / part).is_file() for part in _unpacked(FORMATS[name])):
             continue
         downloader = pooch.HTTPDownloader(progressbar=bar or False, timeout=30)
         try:
             pooch.retrieve(source.url + file, checksum, fname=file, path=folder, downloader=downloader)
         except (OSError, ValueError) as error:  # requests' errors are OSErrors, a wrong checksum is a ValueError
             raise DataError(f"{source.url}{file}: not downloaded ({error})") from error
-        if file.endswith(".tar.gz"):
-            _unpack_cifar(folder / file)
+        if packed:
+            _unpack_cifar(folder / file, FORMATS[name])
     return folder
 
 
-def _unpack_cifar(archive: Path) -> None:
-    """Take the six files out of the archive, by name and nothing else of it, and remove it."""
-    wanted = {*TRAIN_FILES, TEST_FILE}
+def _unpacked(kind: Format) -> set[str]:
+    return {*kind.train, kind.test}
+
+
+def _unpack_cifar(archive: Path, kind: Format) -> None:
+    """Take the data set's files out of the archive, by name and nothing else of it, and remove it."""
+    wanted = _unpacked(kind)
     with tarfile.open(archive) as tar:
         for member in tar:
             name = Path(member.name).name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -19,22 +20,28 @@ from .split import DataError, Split, hold_out, normalize
 LARGEST = 1 << 30
 """Bytes of values a file may claim to hold: twenty times MNIST. More is damage, and refused before it is read."""
 
+MOST_INFLATION, ALWAYS_ALLOWED = 20, 1 << 26
+"""How many times its own size a gzipped file may unpack to (MNIST: 5), and bytes that none is refused for."""
+
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """The values of an IDX file of unsigned bytes with so many dimensions: uint8 of the shape its header gives.
 
     Raises DataError naming file, offset and expectation for a wrong header, a truncated and an overlong file.
     """
-    with path.open("rb") as start:
-        gzipped = start.read(2) == b"\x1f\x8b"
     try:
+        with path.open("rb") as start:
+            gzipped = start.read(2) == b"\x1f\x8b"
+        unpacked = max(ALWAYS_ALLOWED, MOST_INFLATION * path.stat().st_size)
         with gzip.open(path) if gzipped else path.open("rb") as file:
-            return _read_values(file, path, dimensions)
+            return _read_values(file, path, dimensions, min(LARGEST, unpacked) if gzipped else LARGEST)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: damaged gzip file ({error})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _read_values(file: BinaryIO, path: Path, dimensions: int) -> np.ndarray:
+def _read_values(file: BinaryIO, path: Path, dimensions: int, most: int) -> np.ndarray:
     header = 4 + 4 * dimensions
     start = file.read(header)
     expected = bytes([0, 0, 8, dimensions])
@@ -44,8 +51,10 @@ def _read_values(file: BinaryIO, path: Path, dimensions: int) -> np.ndarray:
         raise DataError(f"{path}, offset {len(start)}: ends within its header; expected {header} bytes of it")
     shape = tuple(int.from_bytes(start[at : at + 4], "big") for at in range(4, header, 4))
     size = math.prod(shape)
-    if not 0 < size <= LARGEST:
-        raise DataError(f"{path}, offset 4: claims the shape {shape}; expected 1 to {LARGEST} values")
+    if not 0 < size <= most:
+        raise DataError(
+            f"{path}, offset 4: claims the shape {shape}; expected 1 to {most} values in a file of its size"
+        )
     values = bytearray()
     while len(values) < size and (chunk := file.read(min(1 << 20, size - len(values)))):
         values += chunk
@@ -71,12 +80,12 @@ def read_labeled(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return images[:, None], labels.astype(np.int64)
 
 
-def check_labels(path: Path, labels: np.ndarray, first: int, step: int) -> None:
-    """Raise DataError for a label other than 0 to 9; label i stands in the file at offset `first + step * i`."""
-    wrong = np.flatnonzero(labels > 9)
+def check_labels(path: Path, labels: np.ndarray, first: int, step: int, classes: int = 10) -> None:
+    """Raise DataError for a label of `classes` or more; label i stands in the file at offset `first + step * i`."""
+    wrong = np.flatnonzero(labels >= classes)
     if len(wrong):
         at = int(wrong[0])
-        raise DataError(f"{path}, offset {first + step * at}: label {labels[at]}; expected 0 to 9")
+        raise DataError(f"{path}, offset {first + step * at}: label {labels[at]}; expected 0 to {classes - 1}")
 
 
 def load_idx(folder: Path, mean: float, std: float, held_out: int | None = None) -> Split:
@@ -97,10 +106,28 @@ def load_idx_part(folder: Path, part: str, mean: float, std: float) -> tuple[np.
     return normalize(images, [mean], [std]), labels
 
 
+def holds_idx(folder: Path) -> bool:
+    """Whether training or test images lie in `folder`."""
+    return any(_found(folder, f"{part}-images-idx3") for part in ("train", "t10k"))
+
+
 def _found(folder: Path, stem: str) -> Path | None:
-    """The file of that stem under the names in use: with "-" or "." before "ubyte", gzipped or not."""
-    names = (f"{stem}{separator}ubyte{ending}" for separator in "-." for ending in ("", ".gz"))
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    """The file of that stem under the names in use: "-" or "." on both sides of "idx3", in any case, gzipped or not.
+
+    Kaggle puts each file into a folder of the file's own name, where it is found, too. Unpacked files come first.
+    """
+    name = re.compile(f"{stem.replace('-idx', '[-.]idx')}[-.]ubyte(.gz)?", re.IGNORECASE)
+    candidates = sorted((path for path in _listed(folder) if name.fullmatch(path.name)), key=lambda path: path.suffix)
+    inside = (path / path.name if path.is_dir() else path for path in candidates)
+    return next((path for path in inside if path.is_file()), None)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in `folder`; nothing where it is no folder or cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _existing(folder: Path, stem: str) -> Path:

@@ -29,7 +29,9 @@ def normalize(images: np.ndarray, mean: Sequence[float], std: Sequence[float], t
     per_channel = (1, -1, 1, 1)
     scale = (1 / (top * np.asarray(std))).astype(np.float32).reshape(per_channel)
     shift = (np.asarray(mean) / np.asarray(std)).astype(np.float32).reshape(per_channel)
-    return images * scale - shift
+    scaled = images * scale
+    scaled -= shift  # in place: the images are the largest thing in memory
+    return scaled
 
 
 def held_out(labels: np.ndarray, every: int) -> np.ndarray:

@@ -1,13 +1,15 @@
 """Weights that somebody trained: from a dictionary of named arrays into a model, with a report of what fitted.
 
 minires names its parameters as PyTorch's ResNets for CIFAR do (`layer1.0.conv1.weight`, `bn1.running_mean`). Other
-names in use for the same things are translated: a `module.` in front of all names (data-parallel training), the head
-`fc` for `linear`, the projection `downsample.0/1` for `shortcut.0/1`. PyTorch's counter `num_batches_tracked` is
+names in use for the same things are translated: what wrappers put in front of all names (`module.`: data-parallel
+training, `_orig_mod.`: torch.compile, `model.`: Lightning), the head `fc` for `linear`, the projection `downsample.0/1`
+for `shortcut.0/1`. PyTorch's counter `num_batches_tracked` is
 passed over. Everything else has to fit exactly.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,6 +73,6 @@ def from_pretrained(model: Any, state_dict: Mapping[str, np.ndarray], strict: bo
 
 def translate(name: str) -> str:
     """A name in use for CIFAR ResNets -> minires' name for the same array."""
-    parts = name.removeprefix("module.").split(".")
+    parts = re.sub(r"^((module|_orig_mod|model|net)\.)+", "", name).split(".")
     synonyms = {"fc": "linear", "downsample": "shortcut"}
     return ".".join(synonyms.get(part, part) for part in parts)

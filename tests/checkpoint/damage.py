@@ -120,9 +120,8 @@ def hostile():
         "safetensors with overlap": safetensors({"a": entry, "b": entry}, bytes(16)),
         "safetensors with a hole": safetensors({"a": {**entry, "data_offsets": [16, 32]}}, bytes(32)),
         "safetensors of unknown dtype": safetensors({"a": {**entry, "dtype": "O"}}, bytes(16)),
-        "safetensors of half precision of brains": safetensors(
-            {"a": {**entry, "dtype": "BF16", "shape": [8]}}, bytes(16)
-        ),
+        "safetensors of an 8-bit float": safetensors({"a": {**entry, "dtype": "F8_E4M3", "shape": [16]}}, bytes(16)),
+        "npz whose directory has lost a member": _lost(),
         "safetensors with a deep header": safetensors(b"[" * 100_000),
         "safetensors with a huge header": struct.pack("<Q", 1 << 62) + b"{}",
         "safetensors with a header longer than itself": struct.pack("<Q", 100) + b"{}",
@@ -139,6 +138,18 @@ def hostile():
         "a pickle": b"\x80\x04K\x01.",
         "text": b"import os\n",
     }
+
+
+def _lost():
+    """Two members, of which the directory lists one: its end record still says two."""
+    content = archive([("a.npy", npy((4,), data=bytes(16))), ("b.npy", npy((4,), data=bytes(16)))])
+    last, end = content.rfind(b"PK\1\2"), content.rfind(b"PK\5\6")
+    shorter = bytearray(content[:last] + content[end:])
+    at = len(shorter) - 22
+    shorter[at + 12 : at + 16] = (int.from_bytes(content[end + 12 : end + 16], "little") - (end - last)).to_bytes(
+        4, "little"
+    )
+    return bytes(shorter)
 
 
 def _twice():

@@ -9,6 +9,7 @@ import pytest
 
 from minires import checkpoint, cli, init, nn
 from minires.checkpoint import CheckpointError, read, read_weights, write_weights
+from minires.pytorch_files import is_pytorch, read_pytorch
 from minires.recipes import model_for
 
 from .damage import damaged_files, hostile, originals, outcome
@@ -80,6 +81,14 @@ def test_the_content_counts_and_not_the_name(tmp_path):
     assert read_weights(tmp_path / "w.safetensors").keys() == strided().keys()
 
 
+def test_every_length_of_a_safetensors_header(tmp_path):
+    """Its length is the first byte: 0x80, as pickles start, and 0x50 are among them."""
+    path = tmp_path / "w.safetensors"
+    for length in range(1, 300):
+        path.write_bytes(checkpoint._safetensors_bytes({"a" * length: np.ones(3)}, {}))
+        assert read_weights(path).keys() == {"a" * length} and not is_pytorch(path)
+
+
 def test_unknown_formats_are_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"expected .npz or .safetensors"):
         write_weights(tmp_path / "w.bin", {})
@@ -136,7 +145,7 @@ def test_pth_files_are_converted_without_running_them(tmp_path):
         "module.bn1.num_batches_tracked": torch.tensor(3),
     }
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "w.pth")
-    found = checkpoint.pytorch_names(checkpoint.read_pytorch(tmp_path / "w.pth"))
+    found = checkpoint.pytorch_names(read_pytorch(tmp_path / "w.pth").weights)
     assert list(found) == ["conv1.weight"] and found["conv1.weight"].tolist() == [[0, 3], [1, 4], [2, 5]]
 
     assert cli.main(["convert", str(tmp_path / "w.pth"), str(tmp_path / "w.npz")]) == 0
@@ -148,7 +157,7 @@ def test_pth_files_are_converted_without_running_them(tmp_path):
 
     torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(CheckpointError, match=r"evil\.pth"):
-        checkpoint.read_pytorch(tmp_path / "evil.pth")
+        read_pytorch(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
 
 
@@ -166,6 +175,26 @@ def test_a_model_is_recognized_under_other_peoples_names():
     theirs = {f"module.{name}": array for name, array in theirs.items()}
     theirs["module.bn1.num_batches_tracked"] = np.array(7)
     assert same(model_for(theirs).state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "model.", "net.module."])
+def test_wrappers_prefixes_are_taken_off(prefix):
+    model = nn.resnet(8, width=4, rng=3)
+    assert same(model_for({prefix + n: a for n, a in model.state_dict().items()}).state_dict(), model.state_dict())
+
+
+def test_an_unknown_prefix_is_named():
+    with pytest.raises(ValueError, match=r"every name seems to have 'backbone\.' in front.*take it off"):
+        model_for({f"backbone.{name}": array for name, array in nn.resnet(8, width=4).state_dict().items()})
+
+
+def test_empty_arrays_under_the_names_of_a_huge_network():
+    """36 stages of empty convolutions, a file of 39 kB: refused before a network of 17 GB is built."""
+    state = nn.resnet(8, width=4, in_channels=1).state_dict()
+    for stage in range(4, 40):
+        state[f"layer{stage}.0.conv1.weight"] = np.zeros((4 * 2 ** (stage - 1), 0, 3, 3), np.float32)
+    with pytest.raises(ValueError, match=r"layer4\.0\.conv1\.weight is \(32, 0, 3, 3\); expected \(32, 16, 3, 3\)"):
+        model_for(state)
 
 
 def test_arrays_of_another_network_are_refused():

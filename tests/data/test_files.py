@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,41 @@ def test_labels_out_of_range_and_too_few(mnist):
     labels.write_bytes(idx_bytes(np.zeros(29)))
     with pytest.raises(DataError, match="29 labels; expected 30"):
         read_labeled(mnist, "train")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{part}-{kind}-idx{n}-ubyte",
+        "{part}-{kind}.idx{n}-ubyte",
+        "{part}-{kind}-idx{n}.ubyte",
+        "{part}-{kind}.idx{n}.ubyte",
+        "MNIST/raw/{part}-{kind}-idx{n}-ubyte",
+        "raw/{part}-{kind}-idx{n}-ubyte",
+        "{part}-{kind}-idx{n}-ubyte/{part}-{kind}-idx{n}-ubyte",
+        "mnist/{part}-{kind}.idx{n}-ubyte/{part}-{kind}.idx{n}-ubyte",
+    ],
+)
+def test_mnist_under_the_names_in_use(tmp_path, name):
+    for part in ("train", "t10k"):
+        for kind, n, values in (("images", 3, np.zeros((4, 28, 28))), ("labels", 1, np.arange(4))):
+            path = tmp_path / name.format(part=part, kind=kind, n=n)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(idx_bytes(values))
+    assert load("mnist", tmp_path).y_test.tolist() == [0, 1, 2, 3]
+    assert recognize(tmp_path) == "mnist"
+
+
+def test_a_small_file_may_not_unpack_to_much(mnist):
+    """131 MB of zeros in 130 kB: refused by what its header claims, before it is unpacked."""
+    path = mnist / "train-images-idx3-ubyte"
+    header = b"\0\0\x08\3" + struct.pack(">III", 1 << 17, 32, 32)
+    path.write_bytes(gzip.compress(header + bytes((1 << 17) * 1024)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"claims the shape \(131072, 32, 32\)"):
+        read_idx(path, 3)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 21
+    tracemalloc.stop()
 
 
 def test_cifar_of_any_length(cifar):

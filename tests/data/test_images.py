@@ -1,0 +1,74 @@
+"""A folder of pictures, one folder a class."""
+
+import numpy as np
+import pytest
+
+from minires.data import DataError, count_classes, load, load_images, load_test, recognize
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def draw(path, size=(10, 8), mode="RGB", seed=0):
+    """A picture of noise at `path`; its pixels (H, W) or (H, W, 3)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3)[: 3 if mode == "RGB" else 2], np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("dog", "cat"):
+        for i in range(10):
+            draw(tmp_path / "photos" / name / f"{i}.png", seed=i)
+    (tmp_path / "photos" / "cat" / "notes.txt").write_text("no picture")
+    (tmp_path / "photos" / "cat" / ".hidden.png").write_text("no picture")
+    return tmp_path / "photos"
+
+
+def test_every_fifth_of_a_class_tests(photos):
+    split = load(str(photos))
+    assert [part.shape[0] for part in split] == [16, 16, 4, 4] and split.x_train.shape[1:] == (3, 8, 10)
+    assert split.y_test.tolist() == [0, 0, 1, 1] and recognize(photos) == "images" and count_classes(photos) == 2
+    pixels = draw(photos / "cat" / "0.png")
+    assert np.allclose(split.x_train[0, 2], (pixels[..., 2] / 255 - 0.406) / 0.225, atol=1e-6)
+    assert np.array_equal(load_test(photos)[0], split.x_test)
+    assert [len(part) for part in load(photos, held_out=6)] == [14, 14, 6, 6]
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_the_folders_may_say_what_tests(tmp_path, name):
+    for i, label in enumerate(("a", "b", "c")):
+        draw(tmp_path / "train" / label / "1.jpg")
+        draw(tmp_path / name / label / "x.jpg", seed=i)
+    split = load_images(tmp_path)
+    assert split.y_train.tolist() == split.y_test.tolist() == [0, 1, 2]
+
+
+def test_gray_pictures_have_one_channel_and_large_ones_are_made_small(tmp_path):
+    for label in "ab":
+        for i in range(5):
+            draw(tmp_path / label / f"{i}.png", (100, 80), mode="L")
+    assert load_images(tmp_path).x_train.shape == (8, 1, 32, 32)
+    draw(tmp_path / "b" / "5.png")
+    assert load_images(tmp_path).x_train.shape == (9, 3, 32, 32)
+
+
+def test_what_is_wrong_is_named(photos, tmp_path):
+    (photos / "dog" / "3.png").write_bytes((photos / "dog" / "3.png").read_bytes()[:150])
+    with pytest.raises(DataError, match=r"dog.3\.png: a damaged picture"):
+        load_images(photos)
+    (photos / "dog" / "3.png").write_text("text")
+    with pytest.raises(DataError, match=r"dog.3\.png: no picture that can be read"):
+        load_images(photos)
+    draw(tmp_path / "one" / "only" / "1.png")
+    with pytest.raises(DataError, match=r"at least two; found \['only'\]"):
+        load_images(tmp_path / "one")
+    with pytest.raises(ValueError, match="or a folder; did you mean 'mnist'"):
+        load("mnits")
+
+
+def test_a_picture_of_too_many_pixels_is_refused_unread(photos):
+    Image.new("1", (10_000, 6_000)).save(photos / "cat" / "huge.png")
+    with pytest.raises(DataError, match=r"huge.png: 10000x6000 pixels"):
+        load_images(photos)
