@@ -14,7 +14,8 @@ import numpy as np
 
 from minires import init, nn
 from minires.plot.style import COLORS, caption, new_figure
-from minires.theory import check_initializer, weights
+from minires.theory import check_initializer
+from minires.theory.samplers import weights
 from minires.theory.stats import ks_test
 
 rng = np.random.default_rng(4)

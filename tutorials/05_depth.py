@@ -17,8 +17,9 @@ import numpy as np
 from minires import init, nn
 from minires.plot.signal import Signal, draw_signals
 from minires.plot.style import COLORS, caption, new_figure
-from minires.theory import compare, deep, measure, predict
-from minires.theory.layer import SIGMOID, TANH
+from minires.theory import compare, measure, predict
+from minires.theory.laws.activations import SIGMOID, TANH
+from minires.theory.laws.plain_networks import fixed_point, relu_log_law
 
 WIDTH, DEPTH, BATCH = 128, 20, 32
 LAWS = {"N(0, 0.01²)": init.Normal(0.01), "Xavier": init.XavierNormal(), "He": init.HeNormal()}
@@ -71,11 +72,11 @@ for name, (predicted, measured) in relu.items():
 # %%
 sigmoid = signals(nn.Sigmoid)
 draw_signals(sigmoid, "Sigmoid: healthy activations (above), and gradients that are gone (below)", ["Sigmoid"])
-xavier = deep.fixed_point(SIGMOID, 1.0)
+xavier = fixed_point(SIGMOID, 1.0)
 assert 0.2 < math.sqrt(xavier.chi) < 0.25  # χ = 0.056: close to the bound gain/16
 assert 0.4 < rms(sigmoid["Xavier"], 20) < 0.7
 assert rms(sigmoid["Xavier"], 1, "gradient_in") < 1e-10
-print("gain that would be needed:", next(g for g in range(1, 200) if deep.fixed_point(SIGMOID, g).chi >= 1))
+print("gain that would be needed:", next(g for g in range(1, 200) if fixed_point(SIGMOID, g).chi >= 1))
 
 # %% [markdown]
 # ## tanh: between order and chaos
@@ -86,11 +87,11 @@ print("gain that would be needed:", next(g for g in range(1, 200) if deep.fixed_
 # %%
 tanh = signals(nn.Tanh)
 draw_signals(tanh, "tanh: Xavier loses little; He is steady going up, and grows going down", ["Tanh"])
-assert deep.fixed_point(TANH, 2.0).chi > 1.1  # +5 % in rms per layer: explodes, if slowly
+assert fixed_point(TANH, 2.0).chi > 1.1  # +5 % in rms per layer: explodes, if slowly
 assert 1.5 < rms(tanh["He"], 1, "gradient_out") < 4 and rms(tanh["Xavier"], 1, "gradient_out") < 0.5
 assert rms(tanh["Xavier"], 20) > 0.1
 for gain in (1 / 3, 1, 2, 25 / 9):  # 25/9 = (5/3)²: the "gain for tanh" of a well-known library
-    print(f"gain {gain:.2f}: q* = {deep.fixed_point(TANH, gain).q:.3f}, χ = {deep.fixed_point(TANH, gain).chi:.3f}")
+    print(f"gain {gain:.2f}: q* = {fixed_point(TANH, gain).q:.3f}, χ = {fixed_point(TANH, gain).chi:.3f}")
 
 # %% [markdown]
 # ## One network is one sample
@@ -108,7 +109,7 @@ for _ in range(400):
     for _ in range(DEPTH):
         a = np.maximum(init.HeNormal().sample((width, width), rng, np.float64) @ a, 0)
     ratios.append(np.sum(a**2) / start)
-law = deep.relu_log_law([width] * DEPTH)
+law = relu_log_law([width] * DEPTH)
 assert 0.7 < np.mean(np.array(ratios) < 1) < 0.9
 assert abs(math.log(np.median(ratios)) - law.mean) < 0.5  # the typical network keeps a fifth
 
@@ -142,7 +143,7 @@ try:
     report = predict(leaky, (8, 64), weight=init.VarianceScaling(exercise_1(0.3), "fan_in", "normal"))
     print("exercise 1:", math.isclose(report["0"].forward.mean, report["18"].forward.mean, rel_tol=1e-9))
     mine = exercise_2(2.0, rng.standard_normal(100_000))
-    print("exercise 2:", abs(mine - deep.fixed_point(TANH, 2.0).chi) < 0.01)
+    print("exercise 2:", abs(mine - fixed_point(TANH, 2.0).chi) < 0.01)
 except NotImplementedError as error:
     print(error)
 plt.show()

@@ -15,7 +15,7 @@ from minires.init import Initializer
 from minires.plot.style import COLORS, INK, QUIET, caption, new_figure
 from minires.theory.forecast import STATIONS
 from minires.theory.report import Quantity, Row, SignalReport
-from minires.theory.weights import family
+from minires.theory.samplers.weights import family
 
 LAW, POINT = COLORS[0], COLORS[1]
 

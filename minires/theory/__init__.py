@@ -5,42 +5,35 @@
     compare(predicted, measured)     a verdict per row, and the first layer that departs
     check_initializer(sampler, shape, law)     does anybody's sampler obey the law it claims, and which mistake is it
 
-One law family a file, its derivation on top. For one matrix or one layer:
+    forecast(model, shape)           the prediction in one phrase: "steady", "gradient dies by layer 3"
 
-    weights    the sampling law of one weight matrix          geometry   which tap touches which pixel
-    layer      forward, backward and weight gradient of one layer, exact at finite width, with single-draw variance
-    pooling    pooling and dropout, position by position      stats      z, t, chi-square and KS tests, thresholds
-
-for whole networks:
-
-    deep       without normalization: exact for ReLU, mean field for the others, and how far one network may be off
-    residual   residual networks without normalization        lindley    with BatchNorm, without edges
-    position   with BatchNorm and zero padding, resolved by position (`maps`, `walk` and `layout` are its parts)
-    conditional    backward given the forward pass, any input     loss   softmax cross-entropy at the start
-
-`rules` has the rule of each layer of minires that `predict` walks by, `growth` keeps streams without BatchNorm on their
-grid, `forecast` reads a prediction in one phrase, `shipped` judges the initializers that others ship.
+These stand at the front desk, one file each; `report` is the table that they share, `stats` the tests behind every
+threshold. Behind it: `laws`, one family a file with its derivation on top; `rules`, which tie the laws to the layers
+of minires; `samplers`, for single weight matrices.
 """
 
-from minires.theory.check import InitializerReport, check_initializer
 from minires.theory.compare import ComparisonReport, compare
-from minires.theory.geometry import Axis, ConvGeometry
-from minires.theory.layout import Block, resnet_layout, stages
+from minires.theory.forecast import Forecast, forecast
+from minires.theory.laws.blocks import Block, resnet_layout, stages
+from minires.theory.laws.geometry import Axis, ConvGeometry
 from minires.theory.measure import measure
 from minires.theory.predict import predict
 from minires.theory.report import Quantity, Row, SignalReport
+from minires.theory.samplers.check import InitializerReport, check_initializer
 
 __all__ = [
     "Axis",
     "Block",
     "ComparisonReport",
     "ConvGeometry",
+    "Forecast",
     "InitializerReport",
     "Quantity",
     "Row",
     "SignalReport",
     "check_initializer",
     "compare",
+    "forecast",
     "measure",
     "predict",
     "resnet_layout",

@@ -8,8 +8,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from minires import init, nn
-from minires.theory import Block, ConvGeometry, deep, lindley, position, predict
-from minires.theory import layer as one_layer
+from minires.theory import Block, ConvGeometry, predict
+from minires.theory.laws import activations, batchnorm_networks, convolution, padded_networks, plain_networks
 
 
 def growth(report, image, width=16):
@@ -47,14 +47,14 @@ def test_forward_rows_of_resnet20_meet_the_published_law():
     published = [0.6973, 1.0571, 1.4189, 0.6831, 1.0014, 1.3482, 0.6846, 1.0059, 1.3559]
     np.testing.assert_allclose(variance, published, rtol=1e-3)
     second = [report[f"layer1.{i}"].forward.mean for i in range(3)]
-    np.testing.assert_allclose(second, [lindley.second_moment(n) for n in (2, 3, 4)], rtol=2e-3)
+    np.testing.assert_allclose(second, [batchnorm_networks.second_moment(n) for n in (2, 3, 4)], rtol=2e-3)
 
 
 def test_walk_agrees_with_the_law_of_the_whole_network():
-    """`position.basic_block_law` goes the same way by a list of blocks; so must every row of the walk."""
+    """`padded_networks.basic_block_law` goes the same way by a list of blocks; so must every row of the walk."""
     report = predict(nn.resnet(14, shortcut="B", width=8), (MANY, 3, 16, 16))
     layout = [Block(8, 8)] * 2 + [Block(8, 16, 2, "B"), Block(16, 16), Block(16, 32, 2, "B"), Block(32, 32)]
-    law = position.basic_block_law(layout, (16, 16))
+    law = padded_networks.basic_block_law(layout, (16, 16))
     np.testing.assert_allclose(growth(report, (16, 16), 8), law.gradient, rtol=2e-3)
 
 
@@ -79,9 +79,9 @@ def test_walk_agrees_with_the_exact_maps_of_relu_networks(law):
     for conv, slope in zip(convs, (0.0, 0.2, 0.0), strict=True):
         geometry = ConvGeometry.of(image, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
         variance = law.variance(conv.weight.value.shape)
-        layers.append(deep.ReluLayer(conv.in_channels, conv.out_channels, variance, geometry, slope))
+        layers.append(plain_networks.ReluLayer(conv.in_channels, conv.out_channels, variance, geometry, slope))
         image = geometry.outputs
-    exact = deep.relu_law(layers, x)
+    exact = plain_networks.relu_law(layers, x)
     for i, (pre, post, gradient, weight) in enumerate(
         zip(exact.pre, exact.post[1:], exact.gradient[:-1], exact.weight, strict=True)
     ):
@@ -100,8 +100,8 @@ def test_first_layer_sees_the_actual_input():
     geometry = ConvGeometry.of((8, 8), 3, padding=1)
     law = init.HeNormal().variance((6, 3, 3, 3))
     row = predict(net, x)["0"]
-    assert row.forward.mean == pytest.approx(one_layer.conv_forward(x, law, 6, geometry).mean, rel=1e-12)
-    exact = one_layer.batch_variance(x, law, geometry)
+    assert row.forward.mean == pytest.approx(convolution.conv_forward(x, law, 6, geometry).mean, rel=1e-12)
+    exact = convolution.batch_variance(x, law, geometry)
     # N samples: the law of the covariance between samples, less what a pair of one sample with itself weighs
     assert row.batch_variance.mean == pytest.approx(exact, rel=0.05)
 
@@ -109,7 +109,7 @@ def test_first_layer_sees_the_actual_input():
 def test_tanh_network_follows_the_mean_field_map():
     layers = [m for _ in range(6) for m in (nn.Linear(100, 100), nn.Tanh())]
     report = predict(nn.Sequential(*layers), (16, 100), weight=init.XavierNormal())
-    field = deep.mean_field(one_layer.TANH, 1.0, 6)
+    field = plain_networks.mean_field(activations.TANH, 1.0, 6)
     q = [report[str(i)].forward.mean for i in range(0, 12, 2)]
     np.testing.assert_allclose(q, field.q, rtol=1e-12)
     gradient = np.array([report[str(i)].gradient_out.mean for i in range(0, 12, 2)])

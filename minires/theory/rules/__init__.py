@@ -1,0 +1,61 @@
+"""How each layer of minires changes the law of a signal going forward, and of a gradient coming back.
+
+A rule takes a layer, the `State` at its input and the `Setting` (`state`), and gives the `State` at its output and the
+way back for a `Gradient`. The derivations are in `minires.theory.laws`; here they are tied to the layers:
+
+    affine       convolutions and linear layers              activation   ReLU, leaky ReLU, tanh, sigmoid
+    batchnorm    BatchNorm                                   pooling      pooling, dropout, layers that change the shape
+    blocks       the sum of a residual block, and the stream behind it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from minires import nn
+from minires.nn.residual import Subsample
+from minires.theory.laws import activations
+from minires.theory.rules.activation import activation
+from minires.theory.rules.affine import conv, linear
+from minires.theory.rules.batchnorm import batchnorm
+from minires.theory.rules.pooling import avg_pool, dropout, flatten, global_avg_pool, identity, max_pool, subsample
+from minires.theory.rules.state import Backward, NoLaw, Setting, State
+
+ACTIVATIONS: dict[type, Callable[[Any], activations.Activation]] = {
+    nn.ReLU: lambda layer: activations.RELU,
+    nn.LeakyReLU: lambda layer: activations.leaky_relu(layer.slope),
+    nn.Tanh: lambda layer: activations.TANH,
+    nn.Sigmoid: lambda layer: activations.SIGMOID,
+}
+
+RULES: dict[type, Callable[[Any, State, Setting], tuple[State, Backward]]] = {
+    nn.Conv2d: conv,
+    nn.Linear: linear,
+    nn.BatchNorm2d: batchnorm,
+    nn.MaxPool2d: max_pool,
+    nn.AvgPool2d: avg_pool,
+    nn.GlobalAvgPool2d: global_avg_pool,
+    nn.Dropout: dropout,
+    nn.Flatten: flatten,
+    nn.Identity: identity,
+    Subsample: subsample,
+}
+
+
+def apply(layer: Any, state: State, setting: Setting) -> tuple[State, Backward]:
+    """The rule of a layer. Raises NoLaw for a layer of another kind, a subclass with its own forward included."""
+    for known, kind in ACTIVATIONS.items():
+        if is_plain(layer, known):
+            return activation(kind(layer), state, setting)
+    for known, rule in RULES.items():
+        if is_plain(layer, known):
+            return rule(layer, state, setting)
+    raise NoLaw(f"no law for {type(layer).__name__}")
+
+
+def is_plain(layer: Any, known: type) -> bool:
+    """A layer of that kind whose forward pass is the kind's own: a subclass may compute anything."""
+    return isinstance(layer, known) and all(
+        getattr(type(layer), name, None) is getattr(known, name, None) for name in ("forward", "_forward")
+    )
