@@ -25,7 +25,7 @@ NARROW = 72
 
 ASCII = {"²": "^2", "±": "+-", "÷": "/", "·": "*", "→": "->", "≈": "~", "≤": "<=", "≥": ">=", "√": "sqrt"}
 ASCII |= dict.fromkeys("\u2013\u2014\u2212━─", "-") | {"\u00d7": "x", "\u2019": "'", "…": "...", "│": "|"}
-"""How characters are written where the encoding has none for them; others become escapes such as \\u20ac."""
+"""How minires' own characters are written in old encodings; what else these have no sign for becomes an escape."""
 
 
 class Output:
@@ -63,10 +63,12 @@ class Output:
 
     def _encodable(self, text: str) -> str:
         encoding = getattr(self.stream, "encoding", None) or "utf-8"
+        if not encoding.lower().startswith("utf"):
+            text = "".join(ASCII.get(c, c) for c in text)
         try:
             text.encode(encoding)
         except UnicodeEncodeError:
-            text = "".join(ASCII.get(c, c) for c in text).encode("ascii", "backslashreplace").decode()
+            text = text.encode("ascii", "backslashreplace").decode()
         return text
 
 
