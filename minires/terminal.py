@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
 PIPE_WIDTH = 140
 """Columns of what goes into a file or a pipe, where $COLUMNS says nothing else."""
@@ -126,11 +126,14 @@ def fitted(table: Table, width: int, essentials: Collection[str] = ()) -> Table:
         table.box, table.padding, table.pad_edge, table.show_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False, False
         for column in table.columns:
             column.no_wrap, column.overflow, column.min_width = False, "fold", None
+        table.columns[0].no_wrap = _natural_width(table.columns[0]) < width / 3  # a name in one piece is easier to find
     return table
 
 
-def _natural_width(table: Table) -> int:
-    from rich.console import Console
+def _natural_width(part: Table | Column) -> int:
+    """Of a table, or of a column's cells alone."""
+    from rich.console import Console, Group
+    from rich.table import Table
 
-    wide = Console(width=10_000, markup=False)
-    return wide.measure(table).maximum
+    part = part if isinstance(part, Table) else Group(*part.cells)
+    return Console(width=10_000, markup=False).measure(part).maximum
