@@ -33,11 +33,9 @@ def array_namespace(*arrays: Array) -> ModuleType:
 
     Raises TypeError for anything that is not an array, and for arrays of two libraries.
     """
-    found: dict[str, ModuleType] = {}
-    for array in arrays:
-        if array is not None:
-            namespace = _namespace_of(array)
-            found[namespace.__name__] = namespace
+    if {*map(type, arrays)} == {np.ndarray}:  # nearly always
+        return np
+    found = {namespace.__name__: namespace for namespace in map(_namespace_of, arrays) if namespace}
     if len(found) != 1:
         raise TypeError(
             f"expected arrays of one library, got {' and '.join(sorted(found)) or 'none'}: "
@@ -46,7 +44,9 @@ def array_namespace(*arrays: Array) -> ModuleType:
     return next(iter(found.values()))
 
 
-def _namespace_of(array: Array) -> ModuleType:
+def _namespace_of(array: Array) -> ModuleType | None:
+    if array is None:
+        return None
     if isinstance(array, HOST_ARRAYS):
         return np
     if type(array).__module__.partition(".")[0] == "cupy":

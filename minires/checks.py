@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from types import ModuleType
+from typing import NoReturn
 
 import numpy as np
 
-from minires.backend import FLOATS, Array, array_namespace
+from minires.backend import FLOATS, Array, array_namespace, to_device
 
 Rng = int | np.random.Generator
 """Where random numbers come from: a seed, or a generator that goes on from where it is."""
-
-
-COMPUTED = frozenset(np.dtype(name) for name in FLOATS)
-"""The same as dtypes: a dtype is looked up here ten times as fast as it tells its name."""
 
 
 def check_arrays(optional: dict[str, Array | None] | None = None, **arrays: Array) -> ModuleType:
@@ -28,26 +26,49 @@ def check_arrays(optional: dict[str, Array | None] | None = None, **arrays: Arra
 
     Those in `optional` may be None.
     """
-    present = arrays | {name: array for name, array in (optional or {}).items() if array is not None}
-    for name, array in present.items():
-        if not hasattr(array, "dtype"):
-            raise TypeError(f"{name} is {_in_short(array)}; expected an array, as from np.asarray")
-    xp = array_namespace(*present.values())
-    first, leader = next(iter(present.items()))
-    for name, array in present.items():
+    if optional:
+        arrays |= {name: array for name, array in optional.items() if array is not None}
+    try:
+        dtypes = {*map(attrgetter("dtype"), arrays.values())}
+    except AttributeError:
+        _refuse_other_objects(arrays)
+    xp = array_namespace(*arrays.values())
+    if len(dtypes) > 1 or not dtypes <= COMPUTED:
+        _refuse_dtypes(arrays)
+    return xp
+
+
+COMPUTED = {np.dtype(name) for name in FLOATS}
+
+
+def _refuse_other_objects(objects: dict[str, object]) -> NoReturn:
+    name, value = next((name, value) for name, value in objects.items() if not hasattr(value, "dtype"))
+    raise TypeError(f"{name} is {_in_short(value)}; expected an array, as from np.asarray") from None
+
+
+def _refuse_dtypes(arrays: dict[str, Array]) -> NoReturn:
+    """Says which array has the wrong dtype, and how to convert it."""
+    for name, array in arrays.items():
+        if array.dtype == np.uint8:
+            raise TypeError(f"{name} has dtype uint8; expected {', '.join(FLOATS)}: {name}.astype(np.float32) / 255")
         if array.dtype not in COMPUTED:
             raise TypeError(
                 f"{name} has dtype {array.dtype}; expected {', '.join(FLOATS)}: "
                 f"convert it, as in {name}.astype(np.float32)"
             )
-        if array.dtype != leader.dtype:
-            raise TypeError(
-                f"{name} has dtype {array.dtype} but {first} has {leader.dtype}; expected one dtype for both"
-            )
-    return xp
+    (first, leader), *others = arrays.items()
+    name, array = next((name, array) for name, array in others if array.dtype != leader.dtype)
+    hint = ": convert x, as in x.astype(np.float32)" if (first, leader.dtype, array.dtype) == _DOUBLE_IMAGES else ""
+    raise TypeError(f"{name} has dtype {array.dtype} but {first} has {leader.dtype}; expected one dtype for both{hint}")
+
+
+_DOUBLE_IMAGES = "x", np.dtype("float64"), np.dtype("float32")
+"""The most usual mistake: NumPy makes float64 of everything, and weights are float32."""
 
 
 def _in_short(value: object) -> str:
+    if type(value).__module__.partition(".")[0] == "torch":
+        return "a PyTorch tensor (.detach().numpy() makes an array of it)"
     return "None" if value is None else f"a {type(value).__name__}"
 
 
@@ -66,11 +87,9 @@ def check_number(name: str, value: float, minimum: float, below: float = math.in
 
 def check_axes(name: str, array: Array, axes: str) -> None:
     """ValueError unless `array` has the axes named in `axes`, such as "N, C, H, W", none of them empty."""
-    expected = f"{axes.count(',') + 1} axes ({axes})"
-    if array.ndim != axes.count(",") + 1:
-        raise ValueError(f"{name} has shape {array.shape}; expected {expected}")
-    if 0 in array.shape:
-        raise ValueError(f"{name} has shape {array.shape}; expected {expected}, none of them empty")
+    if array.ndim != axes.count(",") + 1 or 0 in array.shape:
+        empty = ", none of them empty" if 0 in array.shape else ""
+        raise ValueError(f"{name} has shape {array.shape}; expected {axes.count(',') + 1} axes ({axes}){empty}")
 
 
 def check_shape(name: str, array: Array, shape: tuple[int, ...], why: str) -> None:
@@ -79,11 +98,39 @@ def check_shape(name: str, array: Array, shape: tuple[int, ...], why: str) -> No
         raise ValueError(f"{name} has shape {array.shape}; expected {tuple(shape)}, {why}")
 
 
+def check_channels(x_shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> None:
+    """ValueError unless weight (out, in, kh, kw) has as many input channels as x (N, C, H, W)."""
+    channels, expected = x_shape[1], weight_shape[1]
+    if channels != expected:
+        turned = x_shape[3] == expected  # (N, H, W, C), as matplotlib and TensorFlow have it
+        hint = "; its last axis looks like the channels: x.transpose(0, 3, 1, 2) puts them in place" if turned else ""
+        raise ValueError(
+            f"x has shape {x_shape} and weight has shape {weight_shape}; expected weight "
+            f"(out, {channels}, kh, kw), since x has {channels} channels{hint}"
+        )
+
+
 def check_upstream(dy: Array, shape: tuple[int, ...], like: Array) -> ModuleType:
     """The door of every backward: dy must look like the output y of the forward pass whose cache is used."""
     xp = check_arrays(dy=dy, **{"the forward's input": like})
     check_shape("dy", dy, shape, "the shape of the forward's output")
     return xp
+
+
+def check_labels(labels: Array | Sequence[int], logits: Array) -> Array:
+    """The labels (N,) of logits (N, K) as an array; TypeError or ValueError unless they are whole numbers in 0..K-1."""
+    n, k = logits.shape
+    if isinstance(labels, list | tuple):
+        labels = np.asarray(labels)
+    if getattr(labels, "shape", None) == (n, k) and k > 1:
+        raise ValueError(f"labels has shape {(n, k)}, one-hot perhaps; expected {(n,)}, as from labels.argmax(axis=1)")
+    if getattr(labels, "dtype", np.dtype(object)).kind not in "iu":
+        raise TypeError(f"labels are {getattr(labels, 'dtype', _in_short(labels))}; expected whole numbers")
+    check_shape("labels", labels, (n,), f"one for each row of logits {logits.shape}")
+    if isinstance(labels, np.ndarray) and (labels.min() < 0 or labels.max() >= k):
+        worst = labels.min() if labels.min() < 0 else labels.max()
+        raise ValueError(f"labels hold {worst}; expected 0..{k - 1}, since logits have {k} columns")
+    return labels
 
 
 def check_loss_upstream(dy: Array | float, like: Array) -> Array | float:
@@ -97,6 +144,30 @@ def check_loss_upstream(dy: Array | float, like: Array) -> Array | float:
     return dy
 
 
+def match_state(own: Mapping[str, Array], given: Mapping[str, Array]) -> tuple[list[str], list[str], list[str]]:
+    """How a state fits: names missing in `given`, names of it that nobody has, and sentences on wrong shapes."""
+    missing, unexpected = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
+    shapes = {name: (tuple(given[name].shape), tuple(own[name].shape)) for name in own if name in given}
+    misshaped = [f"{name} has shape {was}; expected {right}" for name, (was, right) in shapes.items() if was != right]
+    return missing, unexpected, misshaped
+
+
+def convert_state(own: Mapping[str, Array], given: Mapping[str, Array]) -> dict[str, Array]:
+    """`given` in the dtype and on the device of `own`; ValueError or TypeError unless it fits exactly."""
+    missing, unexpected, misshaped = match_state(own, given)
+    if missing or unexpected:
+        raise ValueError(
+            f"state: missing {missing or 'nothing'}, unexpected {unexpected or 'nothing'}; expected exactly the names "
+            "of state_dict() (init.from_pretrained loads weights that fit in part)"
+        )
+    if misshaped:
+        raise ValueError(f"state: {'; '.join(misshaped)}")
+    for name, value in own.items():
+        if given[name].dtype.kind not in ("f", value.dtype.kind):
+            raise TypeError(f"state: {name} has dtype {given[name].dtype}; expected floating-point numbers")
+    return {name: to_device(given[name], array_namespace(v)).astype(v.dtype) for name, v in own.items()}
+
+
 def whole(name: str, value: int) -> int:
     """A size: TypeError unless `value` is a whole number, ValueError unless it is at least 1."""
     if not hasattr(value, "__index__") or isinstance(value, bool):
@@ -108,11 +179,17 @@ def whole(name: str, value: int) -> int:
 
 def pair(name: str, value: int | tuple[int, int], minimum: int) -> tuple[int, int]:
     """An int or a pair of them -> (vertical, horizontal), each at least `minimum`."""
-    both = (value, value) if not isinstance(value, tuple | list) else tuple(value)
-    if len(both) != 2 or not all(hasattr(v, "__index__") and not isinstance(v, bool) for v in both):
-        raise TypeError(f"{name} is {value!r}; expected a whole number or a pair of them")
+    both = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(both) != 2 or {*map(type, both)} != {int}:
+        both = _plain_pair(name, value, both)
     if min(both) < minimum:
         raise ValueError(f"{name} is {value!r}; expected at least {minimum}")
+    return both
+
+
+def _plain_pair(name: str, value: object, both: tuple) -> tuple[int, int]:
+    if len(both) != 2 or not all(hasattr(v, "__index__") and not isinstance(v, bool) for v in both):
+        raise TypeError(f"{name} is {value!r}; expected a whole number or a pair of them")
     return int(both[0]), int(both[1])
 
 

@@ -32,10 +32,10 @@ from . import __version__, checkpoint
 from .backend import Array, array_namespace, to_device, to_numpy
 from .data.batches import Augmentation, batches, count_batches
 from .data.split import Split
+from .fast.threads import num_threads
 from .files import atomic_write_text
 from .nn import Layer, SoftmaxCrossEntropy
 from .optim import SGD, Constant
-from .parallel import num_threads
 
 Schedule = Callable[[int], float]
 

@@ -3,8 +3,7 @@
     rows = profile(case, repeats=5)       one row a layer, in the order of the network
     by_type(rows)                         the same, summed over layers of one type
 
-A layer made of layers counts only what it does itself: a residual block adds branch and shortcut. Conv2d, BatchNorm2d
-and ReLU, which are joined where nobody watches them (`nn/sequential.py`), are called one by one here.
+A layer made of layers counts only what it does itself: a residual block adds branch and shortcut.
 """
 
 from __future__ import annotations

@@ -113,8 +113,8 @@ def run(args: argparse.Namespace) -> int:
 def run_cases(cases: Sequence[Case]) -> list[Run]:
     """All cases, in their order, one process a core: for networks as small as these, threads would only wait."""
     from minires.comparison import pretrain, run_case
+    from minires.fast.threads import num_threads
     from minires.init import HeNormal
-    from minires.parallel import num_threads
 
     fresh = [case for case in cases if case.initializer]
     taught = [case for case in cases if not case.initializer]

@@ -3,25 +3,29 @@
 A subclass writes two methods, each of which calls one op of `minires.ops` (or hands on to its children):
 
     _forward(x) -> (y, cache)          what backward will need goes into the cache
-    _backward(dy, cache) -> dx         and adds the parameters' gradients with `parameter.add_grad(...)`
+    _backward(dy, cache) -> dx         adds the parameters' gradients with `parameter.add_grad(...)`
 
-The base class keeps the cache in between. backward consumes it: going back twice through one forward pass would add
+The base class keeps the cache in between. backward uses it up: to go back twice through one forward pass would add
 every gradient twice, so it is an error. Children, parameters and buffers are found by looking through the layer's
-own attributes in the order in which they were set: nothing has to be registered.
+own attributes, in the order in which they were set: nothing has to be registered.
+
+A layer keeps one forward pass at a time, so two threads must not use one model.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
 from minires.backend import FLOATS, Array, array_namespace, to_device
+from minires.checks import convert_state
 
 Observer = Callable[["Layer", str, str, Array, Array], None]
 """(layer, path, direction, what went in, what came out); direction is "forward" (x, y) or "backward" (dy, dx)."""
@@ -53,7 +57,7 @@ class Layer:
 
     _cache: tuple[Any] | None = None
     _remembers = True
-    _observer: Callable[[str, Array, Array], None] | None = None
+    _observers: tuple[Callable[[str, Array, Array], None], ...] = ()
     _shape: tuple[int, ...] | None = None
 
     # --- the two passes ------------------------------------------------------------------------------------------
@@ -61,37 +65,38 @@ class Layer:
     def forward(self, x: Array) -> Array:
         """x -> y; keeps what backward will need."""
         self._cache = None  # should this forward fail, there is no way back through the one before
-        y, cache = self._forward(x)
-        self._keep(cache, y)
-        if self._observer:
-            self._observer("forward", x, y)
+        try:
+            y, cache = self._forward(x)
+        except (TypeError, ValueError) as error:
+            self._raise_with_path(error)
+        self._cache, self._shape = (cache,) if self._remembers else None, y.shape
+        for observer in self._observers:
+            observer("forward", x, y)
         return y
 
-    def _keep(self, cache: Any, y: Array) -> None:
-        self._cache = (cache,) if self._remembers else None
-        self._shape = y.shape
+    __call__ = forward
 
     def backward(self, dy: Array) -> Array:
         """dy, the gradient of the loss at y -> dx; adds the gradients of the parameters into their `.grad`.
 
         Raises ValueError if no forward pass is left to go back through.
         """
-        dx = self._backward(dy, self._kept())
-        self._cache = None
-        if self._observer:
-            self._observer("backward", dy, dx)
-        return dx
-
-    def _kept(self) -> Any:
         if self._cache is None:
             raise ValueError(
                 f"{type(self).__name__}.backward: its forward has not been called, or backward has already "
                 "used it up; expected one forward(x) before each backward(dy)"
             )
-        return self._cache[0]
+        try:
+            dx = self._backward(dy, *self._cache)
+        except (TypeError, ValueError) as error:
+            self._raise_with_path(error)
+        self._cache = None
+        for observer in self._observers:
+            observer("backward", dy, dx)
+        return dx
 
     def infer(self, x: Array) -> Array:
-        """forward(x) when no backward will follow: nothing is kept, which saves memory and, with it, time."""
+        """forward(x) when no backward will follow: nothing is kept, which saves memory."""
         layers = [layer for _, layer in self.named_layers()]
         for layer in layers:
             layer._remembers = False
@@ -115,6 +120,15 @@ class Layer:
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape
 
+    def _raise_with_path(self, error: Exception) -> NoReturn:
+        """Raises the error of this layer or a child; in a network its text begins with the path of the layer."""
+        text, path, layer = getattr(error, "located", (str(error), "", None))
+        name = next((name for name, child in self.children() if child is layer), "")
+        path = ".".join(filter(None, (name, path)))
+        error.located = text, path, self
+        error.args = (f"{path}: {text}" if path else text,)
+        raise error
+
     # --- the tree ------------------------------------------------------------------------------------------------
 
     def children(self) -> Iterator[tuple[str, Layer]]:
@@ -122,6 +136,9 @@ class Layer:
         for name, value in vars(self).items():
             if isinstance(value, Layer):
                 yield name, value
+            elif isinstance(value, list | tuple | dict):
+                entries = value.items() if isinstance(value, dict) else enumerate(value)
+                yield from ((f"{name}.{key}", entry) for key, entry in entries if isinstance(entry, Layer))
 
     def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """(dotted path, layer) of the whole tree, this layer first, as ""."""
@@ -129,15 +146,20 @@ class Layer:
         for name, child in self.children():
             yield from child.named_layers(f"{prefix}.{name}" if prefix else name)
 
-    def parameters(self) -> list[Parameter]:
-        """All parameters of the tree, their `.name` set to the path as seen from here."""
-        found = []
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(dotted path, parameter) of the whole tree. A parameter that is shared comes once for each of its paths."""
         for path, layer in self.named_layers():
             for name, value in vars(layer).items():
                 if isinstance(value, Parameter):
-                    value.name = f"{path}.{name}" if path else name
-                    found.append(value)
-        return found
+                    yield (f"{path}.{name}" if path else name), value
+
+    def parameters(self) -> list[Parameter]:
+        """All parameters of the tree, each once, their `.name` set to the path as seen from here."""
+        found = {}
+        for path, parameter in self.named_parameters():
+            if id(parameter) not in found:
+                parameter.name, found[id(parameter)] = path, parameter
+        return list(found.values())
 
     def named_buffers(self) -> Iterator[tuple[str, Layer, str]]:
         """(dotted path, layer that holds it, attribute) of every buffer of the tree."""
@@ -151,20 +173,20 @@ class Layer:
     @contextmanager
     def observe(self, observer: Observer) -> Iterator[None]:
         """Within the `with` block, `observer` is called after every pass of every layer of the tree."""
-        layers = list(self.named_layers())
-        for path, layer in layers:
-            layer._observer = partial(observer, layer, path)
+        before = [(layer, layer._observers) for _, layer in self.named_layers()]
+        for path, layer in self.named_layers():
+            layer._observers = (*layer._observers, partial(observer, layer, path))
         try:
             yield
         finally:
-            for _, layer in layers:
-                layer._observer = None
+            for layer, observers in before:
+                layer._observers = observers
 
     # --- state ---------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and buffers by name; PyTorch's names and layouts."""
-        state = {p.name: p.value.copy() for p in self.parameters()}
+        state = {name: parameter.value.copy() for name, parameter in self.named_parameters()}
         state.update((name, getattr(layer, attribute).copy()) for name, layer, attribute in self.named_buffers())
         return state
 
@@ -173,21 +195,9 @@ class Layer:
 
         ValueError unless names and shapes fit, TypeError for what is not floating-point; nothing is loaded then.
         """
-        own = self.state_dict()
-        missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        if missing or unexpected:
-            raise ValueError(
-                f"state: missing {missing or 'nothing'}, unexpected {unexpected or 'nothing'}; expected exactly the "
-                "names of model.state_dict() (init.from_pretrained loads weights that fit in part)"
-            )
-        for name, value in own.items():
-            if tuple(state[name].shape) != value.shape:
-                raise ValueError(f"state: {name} has shape {tuple(state[name].shape)}; expected {value.shape}")
-            if state[name].dtype.kind not in ("f", value.dtype.kind):
-                raise TypeError(f"state: {name} has dtype {state[name].dtype}; expected floating-point numbers")
-        new = {name: to_device(state[name], array_namespace(v)).astype(v.dtype) for name, v in own.items()}
-        for parameter in self.parameters():
-            parameter.value = new[parameter.name]
+        new = convert_state(self.state_dict(), state)
+        for name, parameter in self.named_parameters():
+            parameter.value = new[name]
         for name, layer, attribute in self.named_buffers():
             setattr(layer, attribute, new[name])
 
@@ -230,7 +240,17 @@ class Layer:
     # --- print ---------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        """The call that makes such a layer: its arguments, where they are not the defaults."""
+        arguments = []
+        for name, argument in inspect.signature(type(self).__init__).parameters.items():
+            value = getattr(self, name, argument.default)
+            if isinstance(argument.default, bool):  # bias=True, of which a layer keeps a Parameter or None
+                value = value is not None and value is not False
+            if isinstance(value, tuple) and len(set(value)) == 1:
+                value = value[0]
+            if isinstance(value, int | float | tuple | str) and value != argument.default:
+                arguments.append(repr(value) if argument.default is argument.empty else f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
     def __str__(self) -> str:
         """A table of layers, output shapes and numbers of parameters (shapes as of the last forward pass)."""

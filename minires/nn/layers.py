@@ -7,7 +7,6 @@ biases start at zero. `rng`: a seed or a numpy.random.Generator; None lets the o
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -16,8 +15,7 @@ from minires.backend import Array, array_namespace
 from minires.checks import Rng, check_arrays, check_number, check_shape, generator, pair, whole
 from minires.init import HeNormal, Initializer
 from minires.nn.layer import Layer, Parameter
-from minires.ops.batchnorm import BatchNormCache
-from minires.ops.layout import Pair, place_window
+from minires.ops.window import Pair, place_window
 
 
 class Conv2d(Layer):
@@ -43,7 +41,7 @@ class Conv2d(Layer):
         self.weight = Parameter(weight_init.sample(shape, generator(rng)))
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
 
-    def _forward(self, x: Array, **hooks: Any) -> tuple[Array, tuple]:
+    def _forward(self, x: Array) -> tuple[Array, tuple]:
         return ops.conv2d_forward(
             x,
             self.weight.value,
@@ -51,11 +49,10 @@ class Conv2d(Layer):
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
-            **hooks,
         )
 
-    def _backward(self, dy: Array, cache: tuple, **hooks: Any) -> Array:
-        dx, dweight, dbias = ops.conv2d_backward(dy, cache, **hooks)
+    def _backward(self, dy: Array, cache: tuple) -> Array:
+        dx, dweight, dbias = ops.conv2d_backward(dy, cache)
         self.weight.add_grad(dweight)
         if self.bias is not None:
             self.bias.add_grad(dbias)
@@ -64,17 +61,6 @@ class Conv2d(Layer):
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         window = place_window(shape[2:], self.kernel_size, self.stride, self.padding, self.dilation)
         return shape[0], self.out_channels, *window.out
-
-    def __repr__(self) -> str:
-        options = [
-            f"{name}={getattr(self, name)[0] if len(set(getattr(self, name))) == 1 else getattr(self, name)}"
-            for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
-            if getattr(self, name) != (default, default)
-        ]
-        kh, kw = self.kernel_size
-        if self.bias is None:
-            options.append("bias=False")
-        return ", ".join([f"Conv2d({self.in_channels}, {self.out_channels}, {kh}x{kw}", *options]) + ")"
 
 
 class Linear(Layer):
@@ -106,9 +92,6 @@ class Linear(Layer):
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape[0], self.out_features
 
-    def __repr__(self) -> str:
-        return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
-
 
 class BatchNorm2d(Layer):
     """Batch normalization of (N, C, H, W) or (N, C); see `ops/batchnorm.py`. weight (gain) and bias (offset) (C,).
@@ -135,16 +118,12 @@ class BatchNorm2d(Layer):
     def _forward(self, x: Array) -> tuple[Array, tuple]:
         statistics = {} if self.training else {"mean": self.running_mean, "var": self.running_var}
         y, cache = ops.batchnorm_forward(x, self.weight.value, self.bias.value, eps=self.eps, **statistics)
-        self._follow(cache)
-        return y, cache
-
-    def _follow(self, cache: BatchNormCache) -> None:
-        """Moves the running statistics towards the batch's, if the batch's were used."""
-        if cache.trained:
-            count = cache.x.size // self.num_features
-            unbiased = cache.var * (count / (count - 1))
+        if self.training:
+            m = x.size // self.num_features
+            unbiased = cache.var * (m / (m - 1))
             self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * cache.mean
             self.running_var = (1 - self.momentum) * self.running_var + self.momentum * unbiased
+        return y, cache
 
     def _backward(self, dy: Array, cache: tuple) -> Array:
         dx, dweight, dbias = ops.batchnorm_backward(dy, cache)
@@ -152,12 +131,9 @@ class BatchNorm2d(Layer):
         self.bias.add_grad(dbias)
         return dx
 
-    def __repr__(self) -> str:
-        return f"BatchNorm2d({self.num_features})"
-
 
 class ReLU(Layer):
-    """max(x, 0). Behind a Conv2d and a BatchNorm2d, the three go through memory together: see `nn/sequential.py`."""
+    """max(x, 0)."""
 
     def _forward(self, x: Array) -> tuple[Array, Array]:
         return ops.relu_forward(x)
@@ -177,9 +153,6 @@ class LeakyReLU(Layer):
 
     def _backward(self, dy: Array, cache: tuple) -> Array:
         return ops.leaky_relu_backward(dy, cache)
-
-    def __repr__(self) -> str:
-        return f"LeakyReLU({self.slope})"
 
 
 class Tanh(Layer):
@@ -210,9 +183,6 @@ class _Pool(Layer):
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return *shape[:2], *place_window(shape[2:], self.kernel_size, self.stride, self.padding).out
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.kernel_size}, stride={self.stride}, padding={self.padding})"
 
 
 class MaxPool2d(_Pool):
@@ -259,9 +229,6 @@ class Dropout(Layer):
 
     def _backward(self, dy: Array, cache: Array | None) -> Array:
         return dy if cache is None else ops.dropout_backward(dy, cache)
-
-    def __repr__(self) -> str:
-        return f"Dropout({self.p})"
 
 
 class Flatten(Layer):

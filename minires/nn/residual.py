@@ -17,13 +17,11 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from minires import ops
 from minires.backend import Array, array_namespace
 from minires.checks import check_arrays, check_number, check_shape, whole
 from minires.nn.layer import Layer
 from minires.nn.layers import BatchNorm2d, Conv2d, Identity, ReLU
-from minires.nn.sequential import ConvNormReLU, Sequential, Step, forward_through, joined
-from minires.ops.layout import filled
+from minires.nn.sequential import Sequential
 
 
 class Subsample(Layer):
@@ -55,9 +53,6 @@ class Subsample(Layer):
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape[0], self.out_channels, *(-(-size // self.stride) for size in shape[2:])
-
-    def __repr__(self) -> str:
-        return f"Subsample({self.in_channels}, {self.out_channels}, stride={self.stride})"
 
 
 def make_shortcut(kind: str | None, in_channels: int, out_channels: int, stride: int, batchnorm: bool) -> Layer | None:
@@ -108,48 +103,29 @@ class ResidualBlock(Layer):
         """Sets the layers named in `branch`, from i to o channels (a bottleneck: to expansion * o)."""
         raise NotImplementedError
 
-    def _steps(self) -> tuple[list[Step], Step | None]:
-        """The branch in turn, and what comes after: if it ends in BatchNorm, sum and relu, these three as one step."""
-        branch = [getattr(self, name) for name in self.branch]
-        if self.after_sum is None:
-            return joined(branch), None
-        after = getattr(self, self.after_sum)
-        *steps, last = joined([*branch, after])
-        if self.branch_scale == 1 and steps and isinstance(last, ConvNormReLU):
-            return steps, last
-        return joined(branch), after
-
     def _forward(self, x: Array) -> tuple[Array, None]:
-        steps, after = self._steps()
-        y, fill = forward_through(steps, x)
-        shortcut = None if self.shortcut is None else self.shortcut.forward(x)
-        if isinstance(after, ConvNormReLU):
-            return filled(*after.forward(y, fill, shortcut)), None
-        y = filled(y, fill)
+        y = x
+        for name in self.branch:
+            y = getattr(self, name).forward(y)
         if self.branch_scale != 1:
             y = y * self.branch_scale
-        if shortcut is not None:
-            y = ops.elementwise(array_namespace(x).add, y, shortcut)
-        return y if after is None else after.forward(y), None
+        if self.shortcut is not None:
+            shortcut = self.shortcut.forward(x)
+            check_shape("shortcut", shortcut, y.shape, "the shape of the branch's output")
+            y = y + shortcut
+        if self.after_sum is not None:
+            y = getattr(self, self.after_sum).forward(y)
+        return y, None
 
     def _backward(self, dy: Array, cache: None) -> Array:
-        steps, after = self._steps()
-        if isinstance(after, ConvNormReLU):
-            dx = after.backward(dy, summed=self.shortcut is not None)
-            dy = after.dshortcut
-        else:
-            dy = dy if after is None else after.backward(dy)
-            dx = dy if self.branch_scale == 1 else dy * self.branch_scale
-        first, *others = steps
-        for step in reversed(others):
-            dx = step.backward(dx)
-        if self.shortcut is None:
-            return first.backward(dx)
-        sent = self.shortcut.backward(dy)
-        if isinstance(first, ConvNormReLU):
-            check_arrays(dy=dy, **{"what the shortcut's backward returned": sent})
-            return first.backward(dx, finish=lambda part, dx: array_namespace(dx).add(dx, sent[part], out=dx))
-        return ops.elementwise(array_namespace(dy).add, first.backward(dx), sent)
+        if self.after_sum is not None:
+            dy = getattr(self, self.after_sum).backward(dy)
+        dx = dy * self.branch_scale if self.branch_scale != 1 else dy
+        for name in reversed(self.branch):
+            dx = getattr(self, name).backward(dx)
+        if self.shortcut is not None:
+            dx = dx + self.shortcut.backward(dy)
+        return dx
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         out = shape

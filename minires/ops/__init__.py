@@ -2,11 +2,11 @@
 
 Every `NAME_forward` returns (y, cache), every `NAME_backward` takes (dy, cache), where dy is the gradient of the loss
 with respect to y, and returns the gradients with respect to the inputs. No op changes its inputs, keeps state or
-draws a random number on its own. `layout.py` says how images lie in memory; start reading at `im2col.py`.
+draws a random number on its own. Start reading at `linear.py`, then `window.py`
+and `conv.py`.
 """
 
 from minires.ops.activation import (
-    elementwise,
     leaky_relu_backward,
     leaky_relu_forward,
     relu_backward,
@@ -17,9 +17,8 @@ from minires.ops.activation import (
     tanh_forward,
 )
 from minires.ops.batchnorm import batchnorm_backward, batchnorm_forward
-from minires.ops.conv import conv2d_backward, conv2d_forward
+from minires.ops.conv import col2im, conv2d_backward, conv2d_forward, im2col
 from minires.ops.dropout import dropout_backward, dropout_forward
-from minires.ops.im2col import col2im, conv2d_im2col_backward, conv2d_im2col_forward, im2col
 from minires.ops.linear import linear_backward, linear_forward
 from minires.ops.loss import mse_backward, mse_forward, softmax_cross_entropy_backward, softmax_cross_entropy_forward
 from minires.ops.pooling import (

@@ -1,53 +1,83 @@
-"""Convolution, as fast as matrix products allow. `im2col.py` says what a convolution is; this file computes the same.
+"""Convolution (cross-correlation, as in every deep-learning library): im2col and one matrix product.
 
-Row columns. im2col copies all kh*kw neighbors of a pixel side by side. Here only the kw horizontal ones are copied,
+    y[n, o, i, j] = sum over c, a, b of  weight[o, c, a, b] * xpad[n, c, i*s + a*d, j*s + b*d]  +  bias[o]
 
-    xcols[n, r, j, (b, c)] = xpad[n, r, j*s + b*d, c]               shape (N, H, W_out, kw*C), channels last
+with kernel rows a and columns b, stride s, dilation d, and xpad the input with p zeros around it. At one place (i, j)
+of the window this is a dot product of two vectors of length K = C*kh*kw: filter o, and the patch of the image under
+the window. **im2col** writes each patch as a column of a matrix,
 
-and kernel row a then joins input row r to output row i wherever r = i*s + a*d - p lies in the image. So a convolution
-is a sum of kh matrix products on slices of rows, with W_a[(b, c), o] = weight[o, c, a, b]:
+    cols[n, (c, a, b), (i, j)] = xpad[n, c, i*s + a*d, j*s + b*d]            (N, K, P), P = H_out*W_out places
 
-    y[n, i, j, :] += xcols[n, r, j, :] @ W_a                        for every a and every (r, i) that it joins
+and the convolution is a product of matrices. With W = weight.reshape(O, K),
 
-It is im2col with one of its two loops left to slicing: kw-fold memory instead of kh*kw-fold, and it is made for a
-few images at a time, so that it stays in the cache. Rows outside the image are never touched.
+    y[n] = W @ cols[n] + bias                         (O, P) = (O, K) @ (K, P)
 
-Backward. Along a row, let up[n, i, v] be dy with s - 1 zeros between its pixels, up[j*s] = dy[j]. Pixel v of x took
-part in output j through tap b if v = j*s + b*d - p, so with q = kw - 1 - b (the kernel flipped)
+Backward. The product is linear in each of its two factors, so their gradients are products with dy again:
 
-    dx[v] = sum over b of  weight_b.T dy[(v + p - b*d) / s] = sum over q of  weight_{kw-1-q}.T uppad[v + q*d]
+    dW    = sum over n of  dy[n] @ cols[n].T          (O, K) = (O, P) @ (P, K)
+    dcols = W.T @ dy                                  (K, P) = (K, O) @ (O, P)
+    dbias = sum of dy over images and places
 
-where uppad is `up` moved right by (kw-1)*d - p: again a convolution along the row, of stride 1. Its row columns
-dycols[n, i, v, (q, o)] serve both gradients, joined by the same rows (r, i) as in the forward pass:
+im2col only copies pixels, each as often as there are windows over it. **col2im** is its adjoint: a pixel receives the
+sum of what its copies received, and <im2col(x), v> = <x, col2im(v)> for every x and v. So dx = col2im(dcols).
 
-    dx[n, r, v, :] += dycols[n, i, v, :] @ V_a         V_a[(q, o), c] = weight[o, c, a, kw-1-q]
-    dV_a.T         += x[n, r].T @ dycols[n, i]         summed over all joined rows and images
+The code computes the transpose of each y[n], (P, O) = (P, K) @ (K, O): y comes out channels-last in memory.
+cols is kh*kw times as large as x. The cache holds x, and backward makes the columns again.
 
-so nothing but x has to be kept from the forward pass, and nothing is scattered. The products are made one image at
-a time: BLAS has a faster way for small ones.
+Source: Chellapilla, Puri, Simard 2006, "High Performance Convolutional Neural Networks for Document Processing".
 """
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import NamedTuple
 
 from minires.backend import Array
-from minires.checks import check_upstream
-from minires.ops.im2col import check_convolution
-from minires.ops.layout import (
-    Fill,
-    Finish,
-    Joined,
-    Pair,
-    Window,
-    channels_first,
-    channels_last,
-    joined_rows,
-    nothing,
-    row_columns,
-)
-from minires.parallel import map_pieces, scratch
+from minires.checks import check_arrays, check_axes, check_channels, check_shape, check_upstream
+from minires.ops.window import Pair, Window, channels_last, pad, place_window, unpad
+
+
+def im2col(x: Array, kernel_size: Pair | Window, *, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1) -> Array:
+    """Every patch of x as a column.
+
+    x (N, C, H, W) -> cols (N, C*kh*kw, H_out*W_out), its rows in the order (c, a, b), as in PyTorch's `unfold`.
+    Raises TypeError or ValueError for a wrong dtype or shape, and for a window larger than the padded image.
+    """
+    xp = check_arrays(x=x)
+    check_axes("x", x, "N, C, H, W")
+    window = place_window(x.shape[2:], kernel_size, stride, padding, dilation)
+    xpad = pad(xp, x, window.padding)
+    cols = xp.empty((*x.shape[:2], len(window.taps), *window.out), x.dtype)
+    for tap, (rows, columns) in enumerate(window.taps):
+        cols[:, :, tap] = xpad[:, :, rows, columns]
+    return cols.reshape(len(x), x.shape[1] * len(window.taps), -1)
+
+
+def col2im(
+    cols: Array,
+    x_shape: tuple[int, int, int, int],
+    kernel_size: Pair | Window,
+    *,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+) -> Array:
+    """The adjoint of im2col: adds every entry of cols to the pixel that it was copied from.
+
+    cols (N, C*kh*kw, H_out*W_out), x_shape (N, C, H, W) -> (N, C, H, W). What was copied from the padding is dropped.
+    Raises TypeError or ValueError where these do not fit together.
+    """
+    xp = check_arrays(cols=cols)
+    if len(x_shape) != 4:
+        raise ValueError(f"x_shape is {tuple(x_shape)}; expected (N, C, H, W)")
+    n, c, h, w = x_shape
+    window = place_window((h, w), kernel_size, stride, padding, dilation)
+    (ph, pw), (ho, wo), taps = window.padding, window.out, len(window.taps)
+    check_shape("cols", cols, (n, c * taps, ho * wo), "(N, C*kh*kw, H_out*W_out) for this x_shape and window")
+    cols = cols.reshape(n, c, taps, ho, wo)
+    dxpad = xp.zeros((n, c, h + 2 * ph, w + 2 * pw), cols.dtype)
+    for tap, (rows, columns) in enumerate(window.taps):
+        dxpad[:, :, rows, columns] += cols[:, :, tap]
+    return unpad(xp, dxpad, window.padding)
 
 
 class ConvCache(NamedTuple):
@@ -58,90 +88,36 @@ class ConvCache(NamedTuple):
 
 
 def conv2d_forward(
-    x: Array,
-    weight: Array,
-    bias: Array | None = None,
-    *,
-    stride: Pair = 1,
-    padding: Pair = 0,
-    dilation: Pair = 1,
-    fill: Fill = nothing,
-    finish: Finish = nothing,
+    x: Array, weight: Array, bias: Array | None = None, *, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1
 ) -> tuple[Array, ConvCache]:
-    """Two-dimensional convolution (cross-correlation, as in every deep-learning library), zero padding.
+    """Two-dimensional convolution with zero padding.
 
     x (N, C, H, W), weight (O, C, kh, kw), bias (O,) or None -> y (N, O, H_out, W_out), cache,
-    H_out = floor((H + 2*padding - dilation*(kh-1) - 1) / stride) + 1.
-    fill(part) may write each piece of x just before it is read, finish(part, y[part]) read or change each piece of y.
+    H_out = floor((H + 2*padding - dilation*(kh - 1) - 1) / stride) + 1.
 
     Raises TypeError for dtypes that differ or cannot be computed in, ValueError for shapes that do not fit.
     """
-    xp, window = check_convolution(x, weight, bias, stride, padding, dilation)
-    (kh, kw), (_, stride), (_, padding), (_, dilation), (ho, wo) = window
-    pixels, joined = channels_last(xp, x), joined_rows(window, x.shape[2])
-    n, h, _, c = pixels.shape
-    row_weights = weight.transpose(2, 3, 1, 0).reshape(kh, kw * c, -1)
-    y = xp.empty((n, ho, wo, len(weight)), x.dtype)
-
-    def piece(part: slice) -> None:
-        fill(part)
-        xcols = row_columns(xp, pixels[part], padding, 1, (wo, kw, stride, dilation))
-        add_products(xp, xcols, row_weights, joined, y[part])
-        if bias is not None:
-            y[part] += bias
-        finish(part, channels_first(y[part]))
-
-    map_pieces(xp, n, h * wo * kw * c * x.itemsize, piece)
-    return channels_first(y), ConvCache(channels_first(pixels), weight, bias is not None, window)
+    check_arrays({"bias": bias}, x=x, weight=weight)
+    check_axes("x", x, "N, C, H, W")
+    check_axes("weight", weight, "out_channels, in_channels, kernel_h, kernel_w")
+    check_channels(x.shape, weight.shape)
+    window = place_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    cols = im2col(x, window)
+    y = cols.transpose(0, 2, 1) @ weight.reshape(len(weight), -1).T
+    if bias is not None:
+        check_shape("bias", bias, weight.shape[:1], f"since weight has {len(weight)} output channels")
+        y += bias
+    y = y.reshape(len(x), *window.out, len(weight)).transpose(0, 3, 1, 2)
+    return y, ConvCache(x, weight, bias is not None, window)
 
 
-def conv2d_backward(
-    dy: Array, cache: ConvCache, *, fill: Fill = nothing, finish: Finish = nothing
-) -> tuple[Array, Array, Array | None]:
-    """dy (N, O, H_out, W_out) -> dx (N, C, H, W), dweight (O, C, kh, kw), dbias (O,) or None.
-
-    fill(part) may write each piece of dy just before it is read, finish(part, dx[part]) read or change each of dx.
-    """
+def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | None]:
+    """dy (N, O, H_out, W_out) -> dx (N, C, H, W), dweight (O, C, kh, kw), dbias (O,) or None."""
     x, weight, has_bias, window = cache
-    (n, c, h, w), (o, _, kh, kw), dilation = x.shape, weight.shape, window.dilation[1]
-    xp = check_upstream(dy, (n, o, *window.out), x)
-    pixels, dy_pixels = channels_last(xp, x), channels_last(xp, dy)
-    flipped = weight[:, :, :, ::-1].transpose(2, 3, 0, 1).reshape(kh, kw * o, c)
-    joined = tuple((a, i, r) for a, r, i in joined_rows(window, h))
-    offset = (kw - 1) * dilation - window.padding[1]
-    dx = xp.empty((n, h, w, c), dy.dtype)
-
-    def piece(part: slice) -> Array:
-        """Writes its part of dx; returns its part of dweight, flipped along the row, as (kh, C, kw*O)."""
-        fill(part)
-        dycols = row_columns(xp, dy_pixels[part], offset, window.stride[1], (w, kw, 1, dilation))
-        add_products(xp, dycols, flipped, joined, dx[part])
-        dweight = xp.zeros((kh, c, kw * o), dy.dtype)
-        for a, i, r in joined:
-            left = pixels[part, r].reshape(len(dycols), -1, c).transpose(0, 2, 1)
-            dweight[a] = xp.matmul(left, dycols[:, i].reshape(len(dycols), -1, kw * o)).sum(axis=0)
-        finish(part, channels_first(dx[part]))
-        return dweight
-
-    dweight = sum(map_pieces(xp, n, window.out[0] * w * kw * o * dy.itemsize, piece))
-    dweight = dweight.reshape(kh, c, kw, o)[:, :, ::-1].transpose(3, 1, 0, 2)
-    dbias = dy_pixels.sum(axis=(0, 1, 2)) if has_bias else None
-    return channels_first(dx), xp.ascontiguousarray(dweight), dbias
-
-
-def add_products(xp: ModuleType, cols: Array, matrices: Array, joined: Joined, y: Array) -> None:
-    """y[:, q] = the sum of cols[:, p] @ matrices[a] over the joined rows (a, p, q), zero where there are none.
-
-    cols (n, rows, places, K), matrices (kh, K, O), y (n, rows of its own, places, O).
-    """
-    n, rows, places, o = y.shape
-    complete = bool(joined) and y[:, joined[0][2]].shape[1] == rows  # the first one need not be added to anything
-    if not complete:
-        y[...] = 0
-    for number, (a, p, q) in enumerate(joined):
-        left = cols[:, p].reshape(n, -1, cols.shape[3])
-        if complete and number == 0:
-            xp.matmul(left, matrices[a], out=y.reshape(n, rows * places, o))
-        else:
-            term = scratch(xp, "term", (n, left.shape[1], o), y.dtype)
-            y[:, q] += xp.matmul(left, matrices[a], out=term).reshape(n, -1, places, o)
+    xp = check_upstream(dy, (len(x), len(weight), *window.out), x)
+    cols = im2col(x, window)
+    dy = channels_last(xp, dy).reshape(len(x), -1, len(weight)).transpose(0, 2, 1)  # (N, O, P)
+    dweight = (dy @ cols.transpose(0, 2, 1)).sum(axis=0).reshape(weight.shape)
+    dx = col2im(weight.reshape(len(weight), -1).T @ dy, x.shape, window)
+    dbias = dy.sum(axis=(0, 2)) if has_bias else None
+    return dx, dweight, dbias

@@ -18,10 +18,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from minires.backend import Array
-from minires.checks import check_arrays, check_axes, check_loss_upstream, check_shape
+from minires.checks import check_arrays, check_axes, check_labels, check_loss_upstream, check_shape
 
 
 class CrossEntropyCache(NamedTuple):
@@ -33,20 +31,11 @@ def softmax_cross_entropy_forward(logits: Array, labels: Array) -> tuple[Array, 
     """logits (N, K), labels (N,) integers in 0..K-1 -> mean loss (an array without axes), cache.
 
     Raises TypeError for labels that are not integers, ValueError for shapes or a label out of range. (On a GPU the
-    range is not looked at, since that would wait for the device; the loss is then NaN.)
+    range is not checked, since that would wait for the device. The loss is then NaN.)
     """
     xp = check_arrays(logits=logits)
     check_axes("logits", logits, "N, K")
-    n, k = logits.shape
-    if isinstance(labels, list | tuple):
-        labels = np.asarray(labels)
-    if getattr(labels, "dtype", np.dtype(object)).kind not in "iu":
-        raise TypeError(f"labels are {getattr(labels, 'dtype', type(labels).__name__)}; expected whole numbers")
-    check_shape("labels", labels, (n,), f"one for each row of logits {logits.shape}")
-    if isinstance(labels, np.ndarray) and (labels.min() < 0 or labels.max() >= k):
-        worst = labels.min() if labels.min() < 0 else labels.max()
-        raise ValueError(f"labels hold {worst}; expected 0..{k - 1}, since logits have {k} columns")
-
+    labels, (_, k) = check_labels(labels, logits), logits.shape
     one_hot = xp.asarray(labels)[:, None] == xp.arange(k)
     shifted = logits - logits.real.max(axis=1, keepdims=True)
     exponentials = xp.exp(shifted)

@@ -4,12 +4,10 @@
     avg     y[i, j] = sum over taps of xpad[i*s + a, j*s + b] / (kh*kw)   padding counts as zero, and is counted
     global  y = mean of x over all pixels
 
-Backward. The maximum depends on one pixel of its window only, so that pixel gets dy[i, j]; if several are equally
-large, the first in reading order gets all of it, as in PyTorch. The average gives dy[i, j] / (kh*kw) to every pixel
-of its window. Windows may overlap: a pixel adds up what all of its windows send. As in `im2col.py` we run over the
-taps, and for one tap all windows are one strided slice in which no pixel occurs twice.
-
-Images are handled as (N, H, W, C), their order in memory.
+Backward. The maximum depends on one pixel of its window only, and that pixel gets all of dy[i, j]. If several are
+equally large, it is the first in reading order, as in PyTorch. The average gives dy[i, j] / (kh*kw) to every pixel of
+its window. Windows may overlap: a pixel adds up what all of its windows send. The loops run over the taps, as in
+`window.py`.
 """
 
 from __future__ import annotations
@@ -19,15 +17,14 @@ from typing import NamedTuple
 
 from minires.backend import Array
 from minires.checks import check_arrays, check_axes, check_upstream
-from minires.ops.layout import Pair, Window, channels_first, channels_last, pad, place_window
-from minires.parallel import map_pieces
+from minires.ops.window import Pair, Window, channels_last, pad, place_window, unpad
 
 
 class PoolCache(NamedTuple):
     like: Array
     """An empty array that carries x's dtype and library; x itself is not needed."""
     winner: Array | None
-    """max: the number of the tap that won, (N, H_out, W_out, C)."""
+    """max: which tap won, counted in reading order, (N, C, H_out, W_out)."""
     x_shape: tuple[int, int, int, int]
     window: Window
 
@@ -41,26 +38,23 @@ def max_pool2d_forward(
     could then lie on padding alone).
     """
     xp, window = check_pooling(x, kernel_size, stride, padding)
-    pixels = pad(xp, channels_last(xp, x), window.padding, -xp.inf)
-    y = xp.empty((len(x), *window.out, x.shape[1]), x.dtype)
-    winner = xp.zeros(y.shape, xp.int16)
-
-    def piece(part: slice) -> None:
-        best, number_of_best = y[part], winner[part]
-        best[...] = -xp.inf
-        for number, (_, _, r, c) in enumerate(window.taps()):
-            tap = pixels[part, r, c]
-            better = (tap.real > best.real) | (tap != tap)  # a NaN wins, as in PyTorch
-            number_of_best += better * (xp.int16(number) - number_of_best)  # `where`, ten times as fast
-            best[...] = xp.where(better, tap, best) if x.dtype.kind == "c" else xp.maximum(best, tap)
-
-    map_pieces(xp, len(x), 2 * pixels[:1].nbytes, piece)
-    return channels_first(y), PoolCache(xp.empty_like(x[:0]), winner, x.shape, window)
+    xpad = pad(xp, x, window.padding, -xp.inf)
+    y = xp.full((*x.shape[:2], *window.out), -xp.inf, x.dtype)
+    winner = xp.zeros(y.shape, xp.int32)
+    for tap, (rows, columns) in enumerate(window.taps):
+        pixel = xpad[:, :, rows, columns]
+        larger = (pixel.real > y.real) | (pixel != pixel)  # a NaN wins, as in PyTorch
+        y = xp.where(larger, pixel, y)
+        winner = xp.where(larger, xp.int32(tap), winner)
+    return unpad(xp, y, (0, 0)), PoolCache(xp.empty_like(x[:0]), winner, x.shape, window)
 
 
 def max_pool2d_backward(dy: Array, cache: PoolCache) -> Array:
     """dy (N, C, H_out, W_out) -> dx (N, C, H, W)."""
-    return send_to_taps(dy, cache)
+    xp, dxpad = begin_backward(dy, cache)
+    for tap, (rows, columns) in enumerate(cache.window.taps):
+        dxpad[:, :, rows, columns] += dy * (cache.winner == tap)
+    return unpad(xp, dxpad, cache.window.padding)
 
 
 def avg_pool2d_forward(
@@ -68,21 +62,19 @@ def avg_pool2d_forward(
 ) -> tuple[Array, PoolCache]:
     """x (N, C, H, W) -> y (N, C, H_out, W_out), cache. `stride` None means the kernel's size; errors as above."""
     xp, window = check_pooling(x, kernel_size, stride, padding)
-    pixels = pad(xp, channels_last(xp, x), window.padding)
-    y = xp.zeros((len(x), *window.out, x.shape[1]), x.dtype)
-
-    def piece(part: slice) -> None:
-        for _, _, r, c in window.taps():
-            y[part] += pixels[part, r, c]
-        y[part] /= window.kernel[0] * window.kernel[1]
-
-    map_pieces(xp, len(x), 2 * pixels[:1].nbytes, piece)
-    return channels_first(y), PoolCache(xp.empty_like(x[:0]), None, x.shape, window)
+    xpad = pad(xp, x, window.padding)
+    y = xp.zeros((*x.shape[:2], *window.out), x.dtype)
+    for rows, columns in window.taps:
+        y += xpad[:, :, rows, columns]
+    return unpad(xp, y / len(window.taps), (0, 0)), PoolCache(xp.empty_like(x[:0]), None, x.shape, window)
 
 
 def avg_pool2d_backward(dy: Array, cache: PoolCache) -> Array:
     """dy (N, C, H_out, W_out) -> dx (N, C, H, W)."""
-    return send_to_taps(dy, cache) / (cache.window.kernel[0] * cache.window.kernel[1])
+    xp, dxpad = begin_backward(dy, cache)
+    for rows, columns in cache.window.taps:
+        dxpad[:, :, rows, columns] += dy / len(cache.window.taps)
+    return unpad(xp, dxpad, cache.window.padding)
 
 
 class GlobalPoolCache(NamedTuple):
@@ -103,7 +95,7 @@ def global_avg_pool2d_backward(dy: Array, cache: GlobalPoolCache) -> Array:
     xp = check_upstream(dy, (n, c), cache.like)
     dx = xp.empty((n, h, w, c), dy.dtype)
     dx[...] = (dy / (h * w))[:, None, None, :]
-    return channels_first(dx)
+    return dx.transpose(0, 3, 1, 2)
 
 
 def check_pooling(x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair) -> tuple[ModuleType, Window]:
@@ -116,18 +108,8 @@ def check_pooling(x: Array, kernel_size: Pair, stride: Pair | None, padding: Pai
     return xp, window
 
 
-def send_to_taps(dy: Array, cache: PoolCache) -> Array:
-    """Adds dy to the pixel that won each window (max), or to all pixels of each window (avg)."""
-    (n, c, h, w), window = cache.x_shape, cache.window
-    xp = check_upstream(dy, (n, c, *window.out), cache.like)
-    dy_pixels = channels_last(xp, dy)
-    ph, pw = window.padding
-    dx = xp.zeros((n, h + 2 * ph, w + 2 * pw, c), dy.dtype)
-
-    def piece(part: slice) -> None:
-        for number, (_, _, rows, columns) in enumerate(window.taps()):
-            sent = dy_pixels[part]
-            dx[part, rows, columns] += sent if cache.winner is None else sent * (cache.winner[part] == number)
-
-    map_pieces(xp, n, 2 * dx[:1].nbytes, piece)
-    return channels_first(xp.ascontiguousarray(dx[:, ph : ph + h, pw : pw + w]))
+def begin_backward(dy: Array, cache: PoolCache) -> tuple[ModuleType, Array]:
+    """The library of dy, and a padded dx of zeros to add to."""
+    (n, c, h, w), (ph, pw) = cache.x_shape, cache.window.padding
+    xp = check_upstream(dy, (n, c, *cache.window.out), cache.like)
+    return xp, xp.zeros((n, c, h + 2 * ph, w + 2 * pw), dy.dtype)

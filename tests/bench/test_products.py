@@ -5,12 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minires.bench.cases import Case
-from minires.bench.engines import Minires
 from minires.bench.products import Operand, Product, Replay, record
-
-CONVOLUTIONS_OF_RESNET8 = 1024 * 16 * 27 + 2 * 1024 * 16 * 144 + 2 * (1179648 + 2359296)
-"""Multiply-adds an image, by hand: stem, then two convolutions a stage; 1179648 = 256 * 32 * 144 = 64 * 64 * 288."""
 
 
 def test_products_are_recorded_with_shapes_and_order():
@@ -32,19 +27,6 @@ def test_numpy_is_itself_again_after_a_step_that_fails():
     with pytest.raises(ZeroDivisionError):
         record(lambda: 1 / 0)
     assert np.matmul is before
-
-
-@pytest.mark.parametrize(("kind", "passes"), [("train", 3), ("infer", 1)])
-def test_no_convolution_of_a_network_escapes(kind, passes):
-    """Strided convolutions may make more products than the textbook counts; fewer only by those with padding.
-
-    Of the 3 * 8 kernel rows that pass over an image of 8 rows, 2 meet padding, and so it is with columns.
-    """
-    engine, case = Minires("cpu", 1), Case(kind, 2, depth=8)
-    made = record(engine.prepare(case))
-    flops = sum(product.flops * count for product, count in made.items())
-    textbook = 2 * case.batch * passes * CONVOLUTIONS_OF_RESNET8
-    assert (22 / 24) ** 2 * textbook <= flops < 2 * textbook
 
 
 def test_replay_makes_the_same_products_on_every_thread(monkeypatch):

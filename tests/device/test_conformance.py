@@ -51,7 +51,7 @@ def objections(library, uses):
 
 def test_the_package_is_searched_at_all():
     names = {use.name for use in USES}
-    assert {"matmul", "lib.stride_tricks.as_strided", "where", "zeros_like"} <= names and len(USES) > 50
+    assert {"where", "full", "zeros_like"} <= names and len(USES) > 30
 
 
 def test_the_stand_in_has_all_that_is_used():

@@ -55,7 +55,7 @@ def test_out_of_memory_names_the_batch_size_and_what_to_try(digits, monkeypatch)
     def full(*args, **options):
         raise MemoryError("out of memory allocating 2,147,483,648 bytes")
 
-    monkeypatch.setattr(device, "matmul", full)
+    monkeypatch.setattr(device, "full", full)
     with pytest.raises(MemoryError, match=rf"batch size is {BATCH}: try half of"):
         fit(digits, device)
 

@@ -257,7 +257,15 @@ def test_a_shape_of_floats_is_refused_and_does_no_harm():
 
 def test_print_shows_layers_output_shapes_and_parameters():
     text = str(nn.resnet20())
-    for expected in ("layer1.0.conv1", "Conv2d(3, 16, 3x3", "16 x 32 x 32", "64 x 8 x 8", "432", "650", "269,722"):
+    for expected in (
+        "layer1.0.conv1",
+        "Conv2d(3, 16, 3, padding=1, bias=False)",
+        "16 x 32 x 32",
+        "64 x 8 x 8",
+        "432",
+        "650",
+        "269,722",
+    ):
         assert expected in text, expected
     assert max(map(len, text.splitlines())) <= 110
 

@@ -1,9 +1,9 @@
-"""BatchNorm's identities, its accuracy far from zero, threads, and wrong input. Laws: section 6 of the theory."""
+"""BatchNorm's identities, its accuracy far from zero, and wrong input. Laws: section 6 of the theory."""
 
 import numpy as np
 import pytest
 
-from minires import ops, parallel
+from minires import ops
 from tests.numeric import relative_error
 from tests.refusals import refused
 
@@ -99,27 +99,6 @@ def test_given_statistics_are_used_and_left_alone():
     dx, _, _ = ops.batchnorm_backward(DY, cache)
     assert relative_error(dx, DY * (WEIGHT / np.sqrt(var + 1e-5))[column]) <= 1e-14
     assert np.array_equal(mean, kept[0]) and np.array_equal(var, kept[1])
-
-
-def run_with_threads(monkeypatch, number, shape, dtype):
-    monkeypatch.setenv("MINIRES_NUM_THREADS", str(number))
-    monkeypatch.setattr(parallel, "SMALL_BYTES", 0)  # small work is shared too
-    rng = np.random.default_rng(8)
-    x, dy = rng.standard_normal((2, *shape)).astype(dtype)
-    weight, bias = rng.standard_normal((2, shape[1])).astype(dtype)
-    y, cache = ops.batchnorm_forward(x, weight, bias)
-    return y, *ops.batchnorm_backward(dy, cache)
-
-
-@pytest.mark.parametrize("shape", [(20, 8, 25, 26), (7, 5, 3, 1), (900, 9)], ids=str)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_how_the_images_are_shared_changes_no_bit(monkeypatch, shape, dtype):
-    """Sums are made image by image and put together in one order."""
-    alone = run_with_threads(monkeypatch, 1, shape, dtype)
-    monkeypatch.setattr(parallel, "PIECE_BYTES", 2**13)
-    for threads in (1, 2, 7):
-        for got, expected in zip(run_with_threads(monkeypatch, threads, shape, dtype), alone, strict=True):
-            assert got.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(

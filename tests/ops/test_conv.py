@@ -1,15 +1,11 @@
-"""The fast convolution against its definition, im2col, and what threads may and may not change."""
-
-import threading
+"""Convolution against its defining sum, one output at a time."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minires import ops, parallel
-from minires.ops.im2col import conv2d_im2col_backward, conv2d_im2col_forward
-from tests.numeric import relative_error
+from minires import ops
 from tests.ops.geometry import convolutions
 from tests.refusals import refused
 
@@ -27,13 +23,28 @@ def assert_close(got, expected):
     assert np.max(np.abs(got - expected)) <= TOLERANCE * np.max(np.abs(expected))
 
 
+def by_definition(x, weight, bias, dy, stride, padding, dilation):
+    """y, dx, dweight, dbias: each output is a sum over its patch, and sends dy back to what it was made of."""
+    (sh, sw), (ph, pw), (dh, dw) = (v if isinstance(v, tuple) else (v, v) for v in (stride, padding, dilation))
+    xpad = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    kh, kw = weight.shape[2:]
+    y, dxpad, dweight = np.zeros(dy.shape), np.zeros(xpad.shape), np.zeros(weight.shape)
+    for i, j in np.ndindex(dy.shape[2:]):
+        rows, columns = i * sh + dh * np.arange(kh), j * sw + dw * np.arange(kw)
+        patch = np.s_[:, :, rows[:, None], columns]
+        y[:, :, i, j] = np.einsum("ncab,ocab->no", xpad[patch], weight)
+        dweight += np.einsum("no,ncab->ocab", dy[:, :, i, j], xpad[patch])
+        dxpad[patch] += np.einsum("no,ocab->ncab", dy[:, :, i, j], weight)
+    y = y if bias is None else y + bias[:, None, None]
+    return y, dxpad[:, :, ph : ph + x.shape[2], pw : pw + x.shape[3]], dweight, dy.sum((0, 2, 3))
+
+
 def assert_same_convolution(x, weight, bias, options):
     y, cache = ops.conv2d_forward(x, weight, bias, **options)
-    expected, book = conv2d_im2col_forward(x, weight, bias, **options)
-    assert_close(y, expected)
     (dy,) = draw(y.shape, seed=1)
     dx, dweight, dbias = ops.conv2d_backward(dy, cache)
-    expected_dx, expected_dweight, expected_dbias = conv2d_im2col_backward(dy, book)
+    expected, expected_dx, expected_dweight, expected_dbias = by_definition(x, weight, bias, dy, **options)
+    assert_close(y, expected)
     assert_close(dx, expected_dx)
     assert_close(dweight, expected_dweight)
     assert (dbias is None) == (bias is None)
@@ -43,83 +54,13 @@ def assert_same_convolution(x, weight, bias, options):
 
 @settings(max_examples=300)
 @given(convolutions(), st.booleans())
-def test_equals_im2col_for_any_geometry(convolution, has_bias):
+def test_equals_the_defining_sum_for_any_geometry(convolution, has_bias):
     x_shape, weight_shape, options = convolution
     x, weight, bias = draw(x_shape, weight_shape, weight_shape[:1])
     assert_same_convolution(x, weight, bias if has_bias else None, options)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_equals_im2col_for_a_batch_in_several_shares_and_pieces(stride, monkeypatch):
-    """40 images make about 5 MB of columns: more than one piece, and more than one thread."""
-    monkeypatch.setenv("MINIRES_NUM_THREADS", "3")
-    monkeypatch.setattr(parallel, "SMALL_BYTES", 0)
-    x, weight, bias = draw((40, 8, 25, 26), (6, 8, 3, 3), (6,))
-    assert_same_convolution(x, weight, bias, {"stride": stride, "padding": 1, "dilation": 1})
-
-
-def run_with_threads(monkeypatch, number, dtype=np.float32):
-    monkeypatch.setenv("MINIRES_NUM_THREADS", str(number))
-    monkeypatch.setattr(parallel, "SMALL_BYTES", 0)  # small work is shared too
-    x, weight, bias = draw((20, 8, 25, 26), (6, 8, 3, 3), (6,), dtype=dtype)
-    y, cache = ops.conv2d_forward(x, weight, bias, padding=1)
-    (dy,) = draw(y.shape, seed=1, dtype=dtype)
-    return y, *ops.conv2d_backward(dy, cache)
-
-
-@pytest.mark.parametrize("threads", [2, 3, 5])
-def test_the_number_of_threads_changes_rounding_alone(monkeypatch, threads):
-    """Float64: the sums over a batch are put together in another order, no more."""
-    alone = run_with_threads(monkeypatch, 1, np.float64)
-    shared = run_with_threads(monkeypatch, threads, np.float64)
-    for got, expected in zip(shared, alone, strict=True):
-        assert relative_error(got, expected) <= 1e-13
-
-
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_the_same_number_of_threads_gives_the_same_bits(monkeypatch, threads):
-    first = run_with_threads(monkeypatch, threads)
-    for _ in range(3):
-        for got, expected in zip(run_with_threads(monkeypatch, threads), first, strict=True):
-            assert got.tobytes() == expected.tobytes()
-
-
-def test_more_threads_than_images(monkeypatch):
-    monkeypatch.setattr(parallel, "SMALL_BYTES", 0)
-    x, weight = draw((2, 16, 48, 48), (4, 16, 3, 3))
-    assert_same_convolution(x, weight, None, {"stride": 1, "padding": 1, "dilation": 1})
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "two", ""])
-def test_a_nonsense_number_of_threads_is_refused(monkeypatch, value):
-    monkeypatch.setenv("MINIRES_NUM_THREADS", value)
-    x, weight = draw((8, 16, 32, 32), (4, 16, 3, 3))
-    with refused(ValueError, "MINIRES_NUM_THREADS", repr(value)):
-        ops.conv2d_forward(x, weight)
-
-
-def test_several_callers_at_once_do_not_disturb_each_other(monkeypatch):
-    """Scratch memory is one per thread: four callers with different shapes, each with the result it gets alone."""
-    monkeypatch.setenv("MINIRES_NUM_THREADS", "2")
-    monkeypatch.setattr(parallel, "SMALL_BYTES", 0)
-    jobs = [draw((10 + i, 4 + i, 24, 25), (5, 4 + i, 3, 3), seed=i) for i in range(4)]
-    alone = [ops.conv2d_forward(x, weight, padding=1)[0] for x, weight in jobs]
-    wrong = []
-
-    def work(job, expected):
-        for _ in range(5):
-            if not np.array_equal(ops.conv2d_forward(*job, padding=1)[0], expected):
-                wrong.append(job[0].shape)
-
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(jobs, alone, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-
-
-def test_the_result_does_not_share_memory_with_scratch_or_inputs():
+def test_the_result_does_not_share_memory_with_inputs():
     """A second call must not change what the first one returned."""
     x, weight = draw((4, 3, 6, 5), (4, 3, 3, 3))
     y, _ = ops.conv2d_forward(x, weight)
