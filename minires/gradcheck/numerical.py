@@ -74,10 +74,12 @@ class Probe:
     truncation: float
     """|D(2h) - D(h)| / 3; 0 for the complex step."""
     size: float
-    """S: sum of |dy y| over the outputs that moved."""
+    """S: sum of |dy y| over the outputs that moved, plus `argument`."""
     bend: float
     """|fourth difference|: rounding for a smooth f, of the order of h across a kink."""
     step: float
+    argument: float = 0.0
+    """The part of S that stands for the rounding of x + t: |f'| times the size of x along the line."""
 
     def bound(self, noise: float) -> float:
         """How far `value` may be from the derivative, `noise` being the error of one evaluation of f."""
@@ -92,23 +94,24 @@ def probe_central(at: Callable[[float], Array], dy: Array, y0: Array, h: float, 
     """
     plus, minus, plus2, minus2 = at(h), at(-h), at(2 * h), at(-2 * h)
     near, far = _weigh(dy, plus - minus) / (2 * h), _weigh(dy, plus2 - minus2) / (4 * h)
-    moved = (plus != minus) | (plus2 != minus2)
+    moved = (plus != minus) | (plus2 != minus2) | (y0.size == 1)  # a loss that stays put was rounded back
     level = math.sqrt(np.mean(np.square(y0))) if y0.size else 0.0
     magnitude = np.maximum(np.maximum(np.abs(plus), np.abs(minus)), level)
-    size = _weigh(np.abs(dy), magnitude * moved) + abs(near) * reach
+    argument = abs(near) * reach
+    size = _weigh(np.abs(dy), magnitude * moved) + argument
     bend = abs(_weigh(dy, (plus2 + minus2 - 2 * y0) - 4 * (plus + minus - 2 * y0)))
-    return Probe(near, abs(far - near) / 3, size, bend, h)
+    return Probe(near, abs(far - near) / 3, size, bend, h, argument)
 
 
 def widened(probe: Probe, at: Callable[[float], Array], dy: Array, y0: Array) -> Probe:
-    """The probe with S taken over all outputs that move for a step a thousand times larger.
+    """The probe with S taken over all outputs that move for a step a thousand times larger; over all, if none does.
 
     An output that did not move may have been rounded back to where it was, a small change of a large number.
     """
     far = 1000 * probe.step
     moved = (at(far) != y0) | (at(-far) != y0)
-    size = _weigh(np.abs(dy), np.maximum(np.abs(y0), math.sqrt(np.mean(np.square(y0)))) * moved)
-    return replace(probe, size=max(probe.size, size))
+    size = _weigh(np.abs(dy), np.maximum(np.abs(y0), math.sqrt(np.mean(np.square(y0)))) * (moved | ~moved.any()))
+    return replace(probe, size=max(probe.size, size + probe.argument))
 
 
 def probe_complex(at: Callable[[complex], Array], dy: Array, scale: float, h: float = 1e-30) -> Probe:
@@ -132,9 +135,19 @@ def choose_step(pilots: list[Probe], scale: float, u: float) -> float:
     `pilots` are probes with a coarse step (`pilot_step`), whose truncation error measures |f'''|. The cap keeps the
     number of kinks crossed small, which grows in proportion to h.
     """
-    cap = u ** (1 / 3) * scale
+    cap = largest_step(scale, u)
     steps = [best_central_step(p.size, 6 * p.truncation / p.step**2, u) for p in pilots]
     return max(min([cap, *(h for h in steps if h > 0)]), 1e-5 * cap)
+
+
+def power_of_two(step: float) -> float:
+    """The next power of two below a step: x + h is then exact, but where h carries x over a power of two itself."""
+    return 2.0 ** math.floor(math.log2(step))
+
+
+def largest_step(scale: float, u: float) -> float:
+    """u^(1/3) * scale: the best step of a function whose third derivative is of the size of itself."""
+    return u ** (1 / 3) * scale
 
 
 def pilot_step(scale: float, u: float) -> float:

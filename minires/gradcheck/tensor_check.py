@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck import kinks, numerical
+from minires.gradcheck import kinks, noise, numerical
 from minires.gradcheck.kinks import Switch
 from minires.gradcheck.numerical import Probe
 from minires.gradcheck.report import TensorReport
@@ -23,6 +23,12 @@ RESOLUTION = 1e-3
 
 ON_SWITCH = 2.0**-10
 """A step this much smaller still crosses only if the point lies on the switch itself."""
+
+OWN_ROUNDINGS = 64
+"""A gradient is itself computed: of its largest entry, so many roundings are no error anywhere in it."""
+
+LOOKED_AT = 12
+"""Probes of a tensor that are asked whether they cross a kink, the most suspicious first."""
 
 Evaluate = Callable[[Array], tuple[Array, list[Switch] | None]]
 """The value of one tensor -> the output y, and the state of all switches (None where they cannot be seen)."""
@@ -102,13 +108,18 @@ class Examination:
         return self._judge(name, gradient, tally, entries)
 
     def _step(self, entries: np.ndarray) -> float:
+        """The step for all probes, by a few pilots: a coarse step shows the curvature, a fine one the noise."""
         if self.plan.method == "complex":
             return 1.0
-        coarse = numerical.pilot_step(self.scale, self.plan.u)
-        pilots = []
+        u, pilots = self.plan.u, []
+        coarse, fine = numerical.pilot_step(self.scale, u), numerical.largest_step(self.scale, u)
         for index in self.plan.rng.choice(entries, min(self.plan.pilots, len(entries)), replace=False):
-            pilots.append(self._measure(int(index), coarse)[0])
-        return numerical.choose_step(pilots, self.scale, self.plan.u)
+            pilot = self._measure(int(index), coarse)[0]
+            close = self._measure(int(index), fine)[0]
+            error = max(u * close.size, 3 * close.bend / noise.FOURTH_DIFFERENCE)
+            seen = max(pilot.truncation - numerical.ROUNDING_FACTOR * error / coarse, 0.0)
+            pilots.append(replace(pilot, truncation=seen, size=error / u))
+        return numerical.power_of_two(numerical.choose_step(pilots, self.scale, u))
 
     def _along(self, line: int | np.ndarray) -> np.ndarray:
         """A direction in the tensor's shape; for an entry, the unit vector."""
@@ -119,7 +130,18 @@ class Examination:
         return unit.reshape(self.value.shape)
 
     def _measure(self, line: int | np.ndarray, step: float) -> tuple[Probe, list[list[Switch] | None]]:
-        """The probe along `line`, and the switches as they stood at the outermost points."""
+        """The probe along `line`, and the switches as they stood at the outermost points.
+
+        A step that leaves the domain of forward (a logarithm of small numbers, say) is made smaller.
+        """
+        probe, sides = self._measure_once(line, step)
+        for smaller in (step / 1e3, step / 1e6):
+            if math.isfinite(probe.value) or self.plan.method == "complex":
+                break
+            probe, sides = self._measure_once(line, smaller)
+        return probe, sides
+
+    def _measure_once(self, line: int | np.ndarray, step: float) -> tuple[Probe, list[list[Switch] | None]]:
         direction, seen = self._along(line), {}
 
         def at(t: complex) -> Array:
@@ -129,7 +151,7 @@ class Examination:
         if self.plan.method == "complex":
             probe = numerical.probe_complex(at, self.dy, self.scale)
             return probe, list(seen.values())
-        reach = float(np.sqrt(np.sum(np.square(self.value[direction != 0]))))
+        reach = 0.0 if _exact(self.value, line, step) else float(np.sqrt(np.sum(np.square(self.value[direction != 0]))))
         probe = numerical.probe_central(at, self.dy, self.y0, step, reach)
         return probe, [seen[2 * step], seen[-2 * step]]
 
@@ -152,14 +174,12 @@ class Examination:
     def _judge(self, name: str, gradient: Array, tally: _Tally, entries: np.ndarray) -> tuple[TensorReport, Measured]:
         values = np.array([p.value for p in tally.probes])
         claims = np.array(tally.claims)
-        noise = self._noise(tally)
-        bounds = np.array([p.bound(n) for p, n in zip(tally.probes, noise, strict=True)])
-        crossed = np.array(tally.crossed, dtype=bool)
-        if self.switches is None and self.plan.method != "complex":
-            crossed = self._bent(tally, noise, entries)
+        crossed, amplified = self._kinks_and_noise(tally, entries)
+        bounds = np.array([self._bound(p, amplified) for p in tally.probes])
+        bounds = np.maximum(bounds, OWN_ROUNDINGS * self.plan.u * float(np.max(np.abs(claims), initial=0.0)))
         usable = ~crossed & np.isfinite(values)
+        excess = self._excess(tally, claims, values, bounds, usable, amplified)
         errors = np.abs(claims - values)
-        excess = self._excess(errors, bounds, usable, tally)
         worst = int(np.argmax(excess))
         measured = Measured(entries, *(a[: len(entries)] for a in (values, bounds, usable)))
         verdict, reason = self._verdict(gradient, tally, values, bounds, usable, excess)
@@ -180,27 +200,46 @@ class Examination:
         )
         return report, measured
 
-    def _excess(self, errors: np.ndarray, bounds: np.ndarray, usable: np.ndarray, tally: _Tally) -> np.ndarray:
-        """Errors over bounds, -1 where a kink forbids it. A bound that is exceeded is looked at twice, and may grow."""
+    def _bound(self, probe: Probe, amplified: float) -> float:
+        """How far a probe may be from the derivative."""
+        return probe.bound(noise.error(probe, self.plan.u, amplified))
+
+    def _excess(
+        self, tally: _Tally, claims: Array, values: Array, bounds: Array, usable: Array, amplified: float
+    ) -> np.ndarray:
+        """Errors over bounds, -1 where a kink forbids it. The worst is looked at twice, which may change its bound."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            excess = np.where(usable, errors / np.maximum(bounds, 1e-300), -1.0)
+            excess = np.where(usable, np.abs(claims - values) / np.maximum(bounds, 1e-300), -1.0)
         excess[np.isnan(excess)] = np.inf
         if self.plan.method == "complex" and np.max(excess, initial=0.0) > 1:
             self._require_analytic(int(np.argmax(excess)), tally)
         while self.plan.method == "central" and np.max(excess, initial=0.0) > 1:
             worst = int(np.argmax(excess))
-            direction = self._along(tally.lines[worst])
-            probe = numerical.widened(
-                tally.probes[worst],
-                lambda t, direction=direction: self.evaluate(self.value + t * direction)[0],
-                self.dy,
-                self.y0,
-            )
-            bounds[worst] = max(bounds[worst], probe.bound(self.plan.u * probe.size))
-            excess[worst] = errors[worst] / bounds[worst] if bounds[worst] > 0 else np.inf
-            if excess[worst] > 1:
+            values[worst], bounds[worst] = self._look_twice(tally, worst, bounds[worst], amplified)
+            excess[worst] = abs(claims[worst] - values[worst]) / bounds[worst] if bounds[worst] > 0 else np.inf
+            if not excess[worst] <= 1:
                 break
         return excess
+
+    def _look_twice(self, tally: _Tally, worst: int, bound: float, amplified: float) -> tuple[float, float]:
+        """Value and bound of a probe that disagrees: with all outputs that may move, then with smaller steps.
+
+        A smaller step is believed where it knows more, or where it shows that the first estimate had not converged.
+        """
+        line, probe, claim = tally.lines[worst], tally.probes[worst], tally.claims[worst]
+        direction = self._along(line)
+        wide = numerical.widened(probe, lambda t: self.evaluate(self.value + t * direction)[0], self.dy, self.y0)
+        value, bound = probe.value, max(bound, self._bound(wide, amplified))
+        for factor in (8, 64, 512):
+            if abs(claim - value) <= bound:
+                break
+            closer, _ = self._measure(line, probe.step / factor)
+            closer = replace(closer, size=max(closer.size, wide.size))
+            known = self._bound(closer, amplified)
+            if not (known < bound or abs(closer.value - value) > known + bound):
+                break
+            value, bound = closer.value, known
+        return value, bound
 
     def _require_analytic(self, worst: int, tally: _Tally) -> None:
         """ValueError if the complex step itself is wrong: plain differences agree with the claim and not with it."""
@@ -216,25 +255,40 @@ class Examination:
                 'np.abs, np.maximum, conj or a float buffer drop the imaginary part). Use method="central"'
             )
 
-    def _noise(self, tally: _Tally) -> np.ndarray:
-        """Error of one evaluation of f for each probe: u S, or what the fourth differences show if that is more."""
-        noise = self.plan.u * np.array([p.size for p in tally.probes])
-        smooth = [p.bend for p, crossed in zip(tally.probes, tally.crossed, strict=True) if not crossed]
-        if len(smooth) < 5:
-            return noise
-        seen = np.median(smooth) / (0.6745 * math.sqrt(70))  # a fourth difference of noise has variance 70
-        moving = np.array([p.bend > 0 or p.size > 0 for p in tally.probes])
-        return np.where(moving, np.maximum(noise, min(3 * seen, 100 * self.plan.u * self.total)), noise)
+    def _kinks_and_noise(self, tally: _Tally, entries: np.ndarray) -> tuple[np.ndarray, float]:
+        """Which probes crossed a kink, and how many times larger than u S the error of an evaluation is."""
+        crossed = np.array(tally.crossed, dtype=bool)
+        if self.plan.method == "complex":
+            return crossed, 1.0
+        u, probes = self.plan.u, tally.probes
+        if self.switches is None:
+            crossed, ratios = self._bent(tally, entries)
+        else:
+            ratios = [noise.ratio(p, u) for p, c in zip(probes, crossed, strict=True) if not c]
+        for number in range(noise.ENOUGH - len(ratios) if not crossed.any() else 0):
+            line, step = tally.lines[number % len(probes)], probes[number % len(probes)].step
+            ratios.append(noise.ratio(self._measure(line, step / 2 ** (1 + number // len(probes)))[0], u))
+        return crossed, noise.amplification([r for r in ratios if math.isfinite(r)])
 
-    def _bent(self, tally: _Tally, noise: np.ndarray, entries: np.ndarray) -> np.ndarray:
-        """Kinks of a function whose switches cannot be seen: more bend than rounding and truncation explain."""
-        crossed = np.zeros(len(noise), dtype=bool)
-        for i, (probe, n) in enumerate(zip(tally.probes, noise, strict=True)):
-            crossed[i] = probe.bend > 16 * n + probe.step * probe.truncation
-        for i in np.flatnonzero(crossed[: len(entries)])[:20]:
-            close, _ = self._measure(tally.lines[i], tally.probes[i].step * ON_SWITCH)
-            tally.on_switch += close.bend > 16 * noise[i]
-        return crossed
+    def _bent(self, tally: _Tally, entries: np.ndarray) -> tuple[np.ndarray, list[float]]:
+        """Kinks of a function whose switches cannot be seen, and the noise ratios of the probes that have none."""
+        u, probes = self.plan.u, tally.probes
+        crossed, ratios = np.zeros(len(probes), dtype=bool), []
+        suspicious = [i for i, p in enumerate(probes) if noise.is_suspicious(p, u)]
+        suspicious.sort(key=lambda i: noise.ratio(probes[i], u), reverse=True)
+        for i in suspicious[:LOOKED_AT]:
+            line = tally.lines[i]
+            crossed[i], quiet = noise.is_kink(probes[i], lambda step, line=line: self._measure(line, step)[0], u)
+            ratios += quiet
+        typical = noise.amplification(ratios)
+        if crossed.any():
+            for i in suspicious[LOOKED_AT:]:
+                crossed[i] = noise.ratio(probes[i], u) > noise.SUSPICIOUS * typical
+        for i in [i for i in np.flatnonzero(crossed) if i < len(entries)][:20]:
+            close, _ = self._measure(tally.lines[i], probes[i].step * ON_SWITCH)
+            tally.on_switch += close.bend > noise.SUSPICIOUS * typical * u * probes[i].size
+        calm = set(range(len(probes))) - set(suspicious)
+        return crossed, ratios + [noise.ratio(probes[i], u) for i in calm]
 
     def _verdict(
         self,
@@ -291,6 +345,14 @@ class Examination:
         if not directions:
             return f"all {self.value.size}"
         return f"{len(entries)} of {self.value.size} +{directions}"
+
+
+def _exact(value: Array, line: int | np.ndarray, step: float) -> bool:
+    """Whether an entry moves by its steps without rounding."""
+    if isinstance(line, np.ndarray):
+        return False
+    x, steps = float(value.flat[line]), (step, -step, 2 * step, -2 * step)
+    return abs(x) < step or all((x + t) - x == t for t in steps)
 
 
 def _rms(x: Array) -> float:
