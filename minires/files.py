@@ -1,15 +1,19 @@
-"""Files that are either whole or not there: written under a temporary name, flushed to the disk, then renamed.
+"""Files that are either whole or not there, and folders that one process at a time writes into.
 
-A reader (or a run that is resumed after a power cut) never meets half a file, because renaming within one folder is
-atomic on every file system minires runs on.
+A file is written under a temporary name, flushed to the disk, then renamed. A reader (or a run that is resumed after a
+power cut) never meets half a file, because renaming within one folder is atomic on every file system minires runs on.
+
+A folder is locked through a file in it, by the operating system: the lock of a process that died is gone with it.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,3 +61,72 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+LOCK = ".lock"
+"""The file by which a folder is locked; its text says who holds it. It is removed when the lock is released."""
+
+
+class FolderInUse(FileExistsError):
+    """Another process, or another thread of this one, is writing into the folder; the text says which."""
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Within the block nobody else gets `folder`. Unfinished files that dead processes left in it are removed first.
+
+    Raises FolderInUse, saying who holds it; OSError where the folder cannot be written. Where the file system knows no
+    locks, there is none.
+    """
+    with _open_lock(folder) as file:
+        with suppress(OSError):
+            file.truncate(0)
+            file.write(
+                f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode()
+            )
+            file.flush()
+        for path in folder.glob(f".*{TEMPORARY}"):
+            with suppress(OSError):
+                path.unlink()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows removes no open file: it stays, and does no harm
+                (folder / LOCK).unlink()
+
+
+def _open_lock(folder: Path) -> BinaryIO:
+    """The lock file, open and locked."""
+    path = folder / LOCK
+    while True:
+        file = path.open("a+b")
+        if not _lock(file):
+            file.seek(0)
+            holder = file.read(200).decode(errors="replace") or "another process"
+            file.close()
+            raise FolderInUse(f"{folder} is in use by {holder}: wait for it to end, or choose another folder")
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass  # removed by its holder after we opened it: our lock is on a file that nobody else will find
+        file.close()
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock the file for this open handle. False where somebody has it; True, too, where there are no locks."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            file.seek(1 << 20)  # a locked byte cannot be read: one beyond the text
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except (ImportError, OSError):
+        return True
+    return True

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
 PIPE_WIDTH = 140
 """Columns of what goes into a file or a pipe, where $COLUMNS says nothing else."""
@@ -25,7 +25,7 @@ NARROW = 72
 
 ASCII = {"²": "^2", "±": "+-", "÷": "/", "·": "*", "→": "->", "≈": "~", "≤": "<=", "≥": ">=", "√": "sqrt"}
 ASCII |= dict.fromkeys("\u2013\u2014\u2212━─", "-") | {"\u00d7": "x", "\u2019": "'", "…": "...", "│": "|"}
-"""How characters are written where the encoding has none for them; others become escapes such as \\u20ac."""
+"""How minires' own characters are written in old encodings; what else these have no sign for becomes an escape."""
 
 
 class Output:
@@ -63,10 +63,12 @@ class Output:
 
     def _encodable(self, text: str) -> str:
         encoding = getattr(self.stream, "encoding", None) or "utf-8"
+        if not encoding.lower().startswith("utf"):
+            text = "".join(ASCII.get(c, c) for c in text)
         try:
             text.encode(encoding)
         except UnicodeEncodeError:
-            text = "".join(ASCII.get(c, c) for c in text).encode("ascii", "backslashreplace").decode()
+            text = text.encode("ascii", "backslashreplace").decode()
         return text
 
 
@@ -124,11 +126,14 @@ def fitted(table: Table, width: int, essentials: Collection[str] = ()) -> Table:
         table.box, table.padding, table.pad_edge, table.show_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False, False
         for column in table.columns:
             column.no_wrap, column.overflow, column.min_width = False, "fold", None
+        table.columns[0].no_wrap = _natural_width(table.columns[0]) < width / 3  # a name in one piece is easier to find
     return table
 
 
-def _natural_width(table: Table) -> int:
-    from rich.console import Console
+def _natural_width(part: Table | Column) -> int:
+    """Of a table, or of a column's cells alone."""
+    from rich.console import Console, Group
+    from rich.table import Table
 
-    wide = Console(width=10_000, markup=False)
-    return wide.measure(table).maximum
+    part = part if isinstance(part, Table) else Group(*part.cells)
+    return Console(width=10_000, markup=False).measure(part).maximum

@@ -2,11 +2,16 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from minires.files import atomic_write, atomic_write_text
+from minires.files import LOCK, FolderInUse, atomic_write, atomic_write_text, locked_folder
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -48,3 +53,70 @@ def test_others_may_read_what_they_may_read_of_any_file(tmp_path):
     atomic_write_text(tmp_path / "ours", "ä")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usual", "ours")]
     assert modes[0] == modes[1] and (tmp_path / "ours").read_bytes() == "ä".encode()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from minires.files import locked_folder
+with locked_folder(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(folder):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdout.readline() == "locked\n"
+    return process
+
+
+def test_a_locked_folder_says_who_holds_it(tmp_path):
+    process = holder(tmp_path)
+    try:
+        with (
+            pytest.raises(FolderInUse, match=f"in use by process {process.pid} on .* since 2"),
+            locked_folder(tmp_path),
+        ):
+            pass
+    finally:
+        process.communicate()
+    with locked_folder(tmp_path), pytest.raises(FolderInUse), locked_folder(tmp_path):  # within one process, too
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_lock_of_a_dead_process_is_gone_and_its_unfinished_files_are_removed(tmp_path):
+    process = holder(tmp_path)
+    process.kill()
+    process.communicate()
+    (tmp_path / ".weights.npz.abc.tmp").write_bytes(b"half")
+    (tmp_path / "mine.tmp").write_bytes(b"not ours")
+    assert (tmp_path / LOCK).exists()
+    with locked_folder(tmp_path):
+        assert sorted(os.listdir(tmp_path)) == [LOCK, "mine.tmp"]
+
+
+def test_of_many_that_ask_at_once_one_gets_the_folder(tmp_path):
+    """Again and again, as holders release it: never two at a time."""
+    inside, most, done = [], [], []
+
+    def work():
+        for _ in range(50):
+            try:
+                with locked_folder(tmp_path):
+                    inside.append(1)
+                    most.append(len(inside))
+                    inside.pop()
+                    done.append(1)
+            except FolderInUse:
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1 and len(done) > 50

@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minires.commands import CommandError, add_device_argument, add_seed_argument, console, output_folder, whole_number
+from minires.commands import (
+    CommandError,
+    add_device_argument,
+    add_seed_argument,
+    console,
+    fitted,
+    output_folder,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from minires.bench.report import Table
@@ -62,7 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=whole_number(1), metavar="N", help="with --epoch: so many images")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single time into a file")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time against batch and depth (PNG)")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw time against batch and depth: .png, .pdf or .svg"
+    )
     add_device_argument(parser)
     add_seed_argument(parser)
 
@@ -175,27 +185,23 @@ def _epoch(args: argparse.Namespace, threads: int) -> int:
 
 
 def _print(tables: list[Table], notes: list[str], markdown: bool) -> None:
-    from rich.markup import escape
-
     if markdown:
         print("\n\n".join([*(table.markdown() for table in tables), "  \n".join(notes)]))
         return
     out = console()
-    out.width = max(out.width, 160)
     for table in tables:
-        out.print(table.rich())
+        out.print(fitted(table.rich(), out.width))
     for note in notes:
-        out.print(escape(note), style="dim", soft_wrap=True)
+        out.print(note, style="dim", soft_wrap=True)
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A live line on stderr, so that what is printed can go into a file: told(what, done, of)."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task("starting")
         yield lambda what, done, of: progress.update(task, description=what, completed=done, total=of)
 

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minires.backend import Array, to_device, to_numpy
-from minires.commands import CommandError, add_device_argument, positive_number
+from minires.commands import (
+    CommandError,
+    add_device_argument,
+    console,
+    fitted,
+    picture_file,
+    positive_number,
+    writable_file,
+)
 
 if TYPE_CHECKING:
     from minires.gradcheck import GradReport
@@ -43,11 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         theirs.add_argument(f"--{name.replace('_', '-')}", type=_number_or_pair, metavar="N", help=told)
     theirs.add_argument("--time-limit", type=positive_number, default=5.0, metavar="S", help="seconds a call (5)")
     theirs.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as a page, with pictures")
+    parser.add_argument("--html", metavar="FILE", type=writable_file, help="write the report as a page, with pictures")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--fault", metavar="NAME", help="plant this fault of the catalogue and show the report")
     what.add_argument("--list", action="store_true", help="list the catalogue of faults")
-    what.add_argument("--plot", metavar="FILE", type=Path, help="draw error against step, and kinks against their law")
+    what.add_argument(
+        "--plot", metavar="FILE", type=picture_file, help="draw error against step, and kinks against their law"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs and upstreams (0)")
     add_device_argument(parser)
 
@@ -86,13 +96,11 @@ def _number_or_pair(text: str) -> int | float | tuple[int, int]:
 
 
 def _file(args: argparse.Namespace, options: dict) -> int:
-    from rich.console import Console
-
     from minires.gradcheck import check_file
     from minires.gradcheck.runner import Limits
 
     limits = Limits(call=args.time_limit, total=60 * args.time_limit)
-    status = Console(stderr=True).status("loading the file")
+    status = console(stderr=True).status("loading the file")
     try:
         with status:
             report = check_file(
@@ -114,7 +122,7 @@ def _file(args: argparse.Namespace, options: dict) -> int:
     if args.json:
         print(json.dumps(report.as_dict(), indent=1))
     else:
-        Console(width=max(Console().width, 110)).print(report, highlight=False)
+        console().print(report, highlight=False)
     return _exit_code(report.verdict)
 
 
@@ -146,7 +154,6 @@ def _v_curve(seed: int) -> str:
 
 
 def _list() -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from minires.gradcheck import CATALOGUE
@@ -156,13 +163,12 @@ def _list() -> int:
     table.add_column("what is wrong")
     for fault in CATALOGUE.values():
         table.add_row(fault.name, fault.sentence)
-    Console(width=max(Console().width, 110)).print(table)
+    screen = console()
+    screen.print(fitted(table, screen.width))
     return 0
 
 
 def _plant(name: str, seed: int, page: Path | None) -> int:
-    from rich.console import Console
-
     from minires.gradcheck import CATALOGUE, check_op
     from minires.gradcheck.configurations import draw
 
@@ -180,15 +186,15 @@ def _plant(name: str, seed: int, page: Path | None) -> int:
         options=options,
         seed=seed,
     )
-    console = Console(width=max(Console().width, 110))
-    console.print(f"planted: {fault.name}: {fault.sentence}", highlight=False)
-    console.print(report, highlight=False)
+    screen = console()
+    screen.print(f"planted: {fault.name}: {fault.sentence}", highlight=False)
+    screen.print(report, highlight=False)
     if page:
         from minires.gradcheck import html
 
         _write_page(page, f"planted: {fault.name}", [html.fragment(report), _v_curve(seed)])
     named = "named" if report.fault == name else f"named {report.fault}" if report.fault else "not named"
-    console.print(f"the fault was {'caught' if report.verdict == 'fail' else 'missed'} and {named}", highlight=False)
+    screen.print(f"the fault was {'caught' if report.verdict == 'fail' else 'missed'} and {named}", highlight=False)
     return _exit_code(report.verdict)
 
 
@@ -211,7 +217,6 @@ def _plot(path: Path, seed: int) -> int:
 
 
 def _demo(seed: int, device: str, page: Path | None = None) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="every gradient of minires, float64", title_justify="left")
@@ -220,8 +225,8 @@ def _demo(seed: int, device: str, page: Path | None = None) -> int:
     for column in ("tensors", "error/bound", "identities", "kinks", "s"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    console, rows, failed, start = Console(width=max(Console().width, 110)), [], [], time.perf_counter()
-    with console.status("checking"):
+    screen, rows, failed, start = console(), [], [], time.perf_counter()
+    with screen.status("checking"):
         for name, check in _checks(seed, device):
             begun = time.perf_counter()
             report = check()
@@ -229,11 +234,11 @@ def _demo(seed: int, device: str, page: Path | None = None) -> int:
             table.add_row(*rows[-1])
             if report.verdict != "pass":
                 failed.append(report)
-    console.print(table)
+    screen.print(fitted(table, screen.width))
     for report in failed:
-        console.print(report, highlight=False)
+        screen.print(report, highlight=False)
     passed = f"{table.row_count - len(failed)} of {table.row_count} pass"
-    console.print(f"{passed}, {time.perf_counter() - start:.0f} s", highlight=False)
+    screen.print(f"{passed}, {time.perf_counter() - start:.0f} s", highlight=False)
     if page:
         from minires.gradcheck import html
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minires.commands import CommandError, add_device_argument, add_seed_argument, console, initializer, whole_number
+from minires.commands import (
+    CommandError,
+    add_device_argument,
+    add_seed_argument,
+    console,
+    fitted,
+    initializer,
+    picture_file,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--measure", type=whole_number(1), metavar="R", help="run R networks as well and lay the two side by side"
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the signal by layer into this PNG file")
+    parser.add_argument(
+        "--plot", type=picture_file, metavar="FILE", help="draw the signal by layer into this file: .png, .pdf or .svg"
+    )
     add_seed_argument(parser)
     add_device_argument(parser)
 
@@ -89,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
             report = compare(predicted, measured)
             departed += not report.ok
         signals[name] = (predicted, measured)
-        screen.print(side_by_side(report, name) if measured else predicted.table())
+        table = side_by_side(report, name) if measured else predicted.table()
+        screen.print(fitted(table, screen.width, ESSENTIALS))
         if measured:
             screen.print(f"{name}, measured: {report.verdict}", highlight=False)
         screen.print(f"{name}, predicted: {read(predicted).verdict}", style="bold", highlight=False)
@@ -98,6 +109,9 @@ def run(args: argparse.Namespace) -> int:
         screen.print(f"figure: {args.plot}", highlight=False)
     return 1 if departed else 0
 
+
+ESSENTIALS = ("layer", "forward E y²", "gradient E dy²", "E dy²", "E dW²", "verdict")
+"""What a narrow terminal shows of either table."""
 
 COLUMNS = {"forward": "forward E y²", "gradient_out": "gradient E dy²", "weight_gradient": "E dW²"}
 

@@ -66,11 +66,13 @@ def end_label(ax: Axes, x: Sequence[float], y: Sequence[float], text: str, color
 
 
 def save(fig: Figure, path: str | Path) -> None:
-    """Writes the figure as PNG, 150 dots per inch, whole or not at all."""
-
+    """Writes the figure, whole or not at all, in the format that the name ends in (.pdf, .svg); as PNG otherwise."""
+    path = Path(path)
+    ending = path.suffix.lower().removeprefix(".")
+    picture = {"format": ending if ending in ("pdf", "svg") else "png", "dpi": 150, "facecolor": "white"}
     fig.draw_without_rendering()  # the layout needs one look at the labels before it fits
 
     def write(file: BinaryIO) -> None:
-        fig.savefig(file, format="png", dpi=150, facecolor="white")
+        fig.savefig(file, **picture)
 
-    atomic_write(Path(path), write)
+    atomic_write(path, write)
