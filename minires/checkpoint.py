@@ -98,7 +98,7 @@ def pytorch_names(
     and "downsample"). Whatever convention `state` has, prefixes and BatchNorm's counters (num_batches_tracked) are
     dropped. Raises CheckpointError where two arrays would have one name.
     """
-    from .init.pretrained import translate
+    from .pretrained import translate
 
     renamed, kept, origin = {"linear": head, "shortcut": projection}, {}, {}
     for name, array in state.items():

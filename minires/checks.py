@@ -11,7 +11,7 @@ import numbers
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -98,6 +98,35 @@ def check_shape(name: str, array: Array, shape: tuple[int, ...], why: str) -> No
         raise ValueError(f"{name} has shape {array.shape}; expected {tuple(shape)}, {why}")
 
 
+def check_dtype(dtype: object) -> np.dtype:
+    """`dtype` as NumPy's; TypeError unless the engine computes in it."""
+    dtype = np.dtype(dtype)
+    if dtype not in COMPUTED:
+        raise TypeError(f"dtype is {dtype}; expected {', '.join(FLOATS)}")
+    return dtype
+
+
+def check_parameters(parameters: Any) -> list[Any]:
+    """A model, or a sequence of parameters -> the list of them; ValueError unless there are any."""
+    found = list(parameters.parameters() if hasattr(parameters, "parameters") else parameters)
+    if not found:
+        raise ValueError("parameters is empty; expected model.parameters()")
+    for parameter in found:
+        if not hasattr(parameter, "grad"):
+            raise TypeError(f"parameters holds {_in_short(parameter)}; expected a model, or its model.parameters()")
+    return found
+
+
+def raise_with_path(error: Exception, layer: Any) -> NoReturn:
+    """Raises the error of a layer again. On its way up through a network, its text gets the path of the layer."""
+    text, path, below = getattr(error, "located", (str(error), "", None))
+    name = next((name for name, child in layer.children() if child is below), "")
+    path = ".".join(filter(None, (name, path)))
+    error.located = text, path, layer
+    error.args = (f"{path}: {text}" if path else text,)
+    raise error
+
+
 def check_channels(x_shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> None:
     """ValueError unless weight (out, in, kh, kw) has as many input channels as x (N, C, H, W)."""
     channels, expected = x_shape[1], weight_shape[1]
@@ -108,6 +137,23 @@ def check_channels(x_shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> N
             f"x has shape {x_shape} and weight has shape {weight_shape}; expected weight "
             f"(out, {channels}, kh, kw), since x has {channels} channels{hint}"
         )
+
+
+def check_batchnorm(x: Array, weight: Array, bias: Array, mean: Array | None, var: Array | None) -> ModuleType:
+    """The library of the arguments; TypeError or ValueError if they do not fit."""
+    xp = check_arrays({"mean": mean, "var": var}, x=x, weight=weight, bias=bias)
+    if x.ndim not in (2, 4) or 0 in x.shape:
+        raise ValueError(f"x has shape {x.shape}; expected (N, C) or (N, C, H, W), no axis empty")
+    if (mean is None) != (var is None):
+        raise ValueError("mean and var: one of them is None; expected both (inference) or neither (training)")
+    given = (
+        {"weight": weight, "bias": bias} if mean is None else {"weight": weight, "bias": bias, "mean": mean, "var": var}
+    )
+    for name, array in given.items():
+        check_shape(name, array, x.shape[1:2], f"since x has {x.shape[1]} channels")
+    if mean is None and x.size == x.shape[1]:
+        raise ValueError(f"x has shape {x.shape}: one value per channel; expected at least 2 to take a variance of")
+    return xp
 
 
 def check_upstream(dy: Array, shape: tuple[int, ...], like: Array) -> ModuleType:

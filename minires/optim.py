@@ -8,16 +8,13 @@ Weight decay is the gradient of d/2 * |w|^2. v starts at zero.
 Sources: Polyak 1964; Nesterov 1983; Sutskever et al. 2013; Loshchilov, Hutter 2017, arXiv:1608.03983 (cosine).
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from minires.backend import Array, array_namespace, to_device
-from minires.checks import check_number
-from minires.nn.layer import Parameter
+from minires.backend import Array, array_namespace
+from minires.checks import check_number, check_parameters, convert_state
+from minires.nn.layer import Layer, Parameter
 
 
 class SGD:
@@ -29,7 +26,7 @@ class SGD:
 
     def __init__(
         self,
-        parameters: Sequence[Parameter],
+        parameters: Layer | Sequence[Parameter],
         lr: float = 0.1,
         momentum: float = 0.9,
         *,
@@ -41,9 +38,8 @@ class SGD:
         self.weight_decay, self.decay_all = check_number("weight_decay", weight_decay, 0), decay_all
         if nesterov and momentum == 0:
             raise ValueError("nesterov is True but momentum is 0; expected a momentum to look ahead with")
-        self.parameters = list(parameters)
-        if not self.parameters:
-            raise ValueError("parameters is empty; expected model.parameters()")
+        self.parameters = check_parameters(parameters)
+        self.names = [p.name or str(i) for i, p in enumerate(self.parameters)]
         self.nesterov = nesterov
         self.velocities = [array_namespace(p.value).zeros_like(p.value) for p in self.parameters]
 
@@ -59,28 +55,19 @@ class SGD:
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the velocities, by the parameters' names."""
-        return {p.name: v.copy() for p, v in zip(self.parameters, self.velocities, strict=True)}
+        return {name: velocity.copy() for name, velocity in zip(self.names, self.velocities, strict=True)}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Takes over the velocities; ValueError unless there is one of the right shape for each parameter."""
-        names = [p.name for p in self.parameters]
-        if set(names) != set(state):
-            raise ValueError(f"state: expected the velocities of {names}, got those of {sorted(state)}")
-        for name, own in zip(names, self.velocities, strict=True):
-            if tuple(state[name].shape) != own.shape:
-                raise ValueError(f"state: {name} has shape {tuple(state[name].shape)}; expected {own.shape}")
-        self.velocities = [
-            to_device(state[name], array_namespace(own)).astype(own.dtype)
-            for name, own in zip(names, self.velocities, strict=True)
-        ]
+        new = convert_state(dict(zip(self.names, self.velocities, strict=True)), state)
+        self.velocities = [new[name] for name in self.names]
 
 
 def clip_grad_norm(parameters: Sequence[Parameter], max_norm: float) -> Array:
     """Scales all gradients by one factor so that their joint norm is at most `max_norm`; returns the norm before."""
     if not max_norm > 0:
         raise ValueError(f"max_norm is {max_norm}; expected a number > 0")
-    if not parameters:
-        raise ValueError("parameters is empty; expected model.parameters()")
+    parameters = check_parameters(parameters)
     xp = array_namespace(*(p.grad for p in parameters))
     norm = xp.sqrt(sum((xp.abs(p.grad) ** 2).sum() for p in parameters))
     factor = xp.minimum(1.0, max_norm / (norm + 1e-12))
@@ -89,10 +76,8 @@ def clip_grad_norm(parameters: Sequence[Parameter], max_norm: float) -> Array:
     return norm
 
 
-class Schedule(Protocol):
-    """A learning rate for every step, counted from 0."""
-
-    def __call__(self, step: int) -> float: ...
+Schedule = Callable[[int], float]
+"""A learning rate for every step, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +128,5 @@ class Warmup:
     start: float = 0.0
 
     def __call__(self, step: int) -> float:
-        if step >= self.steps:
-            return self.schedule(step)
-        return self.schedule(step) * (self.start + (1 - self.start) * (step + 1) / self.steps)
+        share = min(1.0, (step + 1) / max(1, self.steps))
+        return self.schedule(step) * (self.start + (1 - self.start) * share)

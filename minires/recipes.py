@@ -15,6 +15,7 @@ import numpy as np
 
 from . import init, nn, optim
 from .data import Augmentation, Split, count_batches
+from .pretrained import translate
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def model_for(weights: Mapping[str, np.ndarray], plain: bool = False) -> nn.ResN
 
     plain: without shortcuts, which the names do not tell. Raises ValueError for what is no ResNet of BasicBlocks.
     """
-    shapes = {init.pretrained.translate(name): array.shape for name, array in weights.items()}
+    shapes = {translate(name): array.shape for name, array in weights.items()}
     if not {"conv1.weight", "linear.weight"} <= shapes.keys():
         raise ValueError(f"weights: {_what_is_missing(weights)}")
     try:

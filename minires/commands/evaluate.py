@@ -82,7 +82,7 @@ def _test_images(args: argparse.Namespace, trained_on: str | None):  # noqa: ANN
 
 
 def _check_fit(path: Path, weights: dict, shape: tuple[int, ...], top_label: int) -> None:
-    from minires.init.pretrained import translate
+    from minires.pretrained import translate
 
     shapes = {translate(name): array.shape for name, array in weights.items()}
     channels, classes = shapes["conv1.weight"][1], shapes["linear.weight"][0]

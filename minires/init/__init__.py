@@ -21,5 +21,5 @@ from minires.init.distributions import (
     fans,
 )
 from minires.init.matrices import DeltaOrthogonal, Dirac, Orthogonal
-from minires.init.model import fixup, initialize, lsuv, zero_gamma
-from minires.init.pretrained import LoadReport, from_pretrained
+from minires.init.model import by_name, fixup, initialize, lsuv, zero_gamma
+from minires.pretrained import LoadReport, from_pretrained

@@ -23,8 +23,6 @@ v = 0.7737 s^2; here s is enlarged by 1/sqrt(v), so that the law's variance hold
 Sources: LeCun et al. 1998, Efficient BackProp, 4.6; Glorot, Bengio 2010; He et al. 2015, arXiv:1502.01852.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -169,7 +167,14 @@ class TruncatedNormal(Normal):
 
 
 class _Scaled(Initializer):
-    """variance = scale / fan, for any initializer that has a `scale`, a `mode` and a `distribution`."""
+    """variance = scale / fan: the one law behind all names below. Each has a `scale`, a `mode`, a `distribution`."""
+
+    def __post_init__(self) -> None:
+        check_scale("scale", self.scale)
+        if self.mode not in ("fan_in", "fan_out", "fan_avg"):
+            raise ValueError(f"mode is {self.mode!r}; expected fan_in, fan_out or fan_avg")
+        if self.distribution not in ("normal", "truncated_normal", "uniform"):
+            raise ValueError(f"distribution is {self.distribution!r}; expected normal, truncated_normal or uniform")
 
     def variance(self, shape: Shape) -> float:
         fan_in, fan_out = fans(shape)
@@ -197,13 +202,6 @@ class VarianceScaling(_Scaled):
     mode: str = "fan_in"
     distribution: str = "normal"
 
-    def __post_init__(self) -> None:
-        check_scale("scale", self.scale)
-        if self.mode not in ("fan_in", "fan_out", "fan_avg"):
-            raise ValueError(f"mode is {self.mode!r}; expected fan_in, fan_out or fan_avg")
-        if self.distribution not in ("normal", "truncated_normal", "uniform"):
-            raise ValueError(f"distribution is {self.distribution!r}; expected normal, truncated_normal or uniform")
-
 
 @dataclass(frozen=True)
 class _LeCun(_Scaled):
@@ -230,9 +228,7 @@ class _Xavier(_Scaled):
     def __post_init__(self) -> None:
         check_scale("gain", self.gain)
 
-    @property
-    def scale(self) -> float:
-        return self.gain**2
+    scale = property(lambda self: self.gain**2)
 
 
 class XavierNormal(_Xavier):
@@ -252,12 +248,7 @@ class _He(_Scaled):
     slope: float = 0.0
     mode: str = "fan_in"
 
-    def __post_init__(self) -> None:
-        VarianceScaling(self.scale, self.mode)  # refuses a mode or a slope that is none
-
-    @property
-    def scale(self) -> float:
-        return 2 / (1 + self.slope**2)
+    scale = property(lambda self: 2 / (1 + self.slope**2))
 
 
 class HeNormal(_He):

@@ -11,8 +11,6 @@ pixel; an orthogonal matrix spread over all taps does not.
 Sources: Saxe, McClelland, Ganguli 2013, arXiv:1312.6120; Xiao et al. 2018, arXiv:1806.05393.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,8 +39,7 @@ class Orthogonal(Initializer):
         return self.gain**2 / max(fans(shape)[0], shape[0])
 
     def kurtosis(self, shape: Shape) -> float:
-        n = max(fans(shape)[0], shape[0])
-        return 3 * n / (n + 2)
+        return 3 / (1 + 2 / max(fans(shape)[0], shape[0]))
 
 
 @dataclass(frozen=True)
@@ -64,9 +61,7 @@ class DeltaOrthogonal(Initializer):
         return self.gain**2 / fans(shape)[1]
 
     def kurtosis(self, shape: Shape) -> float:
-        taps = fans(shape)[1] // shape[0]
-        n = shape[0]
-        return 3 * n / (n + 2) * taps
+        return 3 / (1 + 2 / shape[0]) * fans(shape)[1] / shape[0]
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,33 @@
 A model is anything with `parameters()` and `named_layers()`; see `nn.layer`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from minires.backend import Array, array_namespace
 from minires.checks import Rng, generator
+from minires.init import distributions, matrices
 from minires.init.distributions import HeNormal, Initializer, Zeros
 
 
-def initialize(model: Any, weight: Initializer = HeNormal(), bias: Initializer = Zeros(), rng: Rng = 0) -> None:
+def by_name(name: str) -> Initializer:
+    """The initializer of a name such as "he_normal", with its default parameters. ValueError for an unknown one."""
+    known = {
+        kind.__name__.lower(): kind
+        for kind in (*vars(distributions).values(), *vars(matrices).values())
+        if isinstance(kind, type) and issubclass(kind, Initializer)
+    }
+    if name.replace("_", "").lower() not in known:
+        raise ValueError(f"unknown initializer {name!r}; expected a name such as 'he_normal', 'zeros', 'orthogonal'")
+    return known[name.replace("_", "").lower()]()
+
+
+def initialize(model: Any, weight: Initializer | str = HeNormal(), bias: Initializer = Zeros(), rng: Rng = 0) -> None:
     """Draws every parameter of the model anew, in the order of `model.parameters()`, from one generator.
 
-    Weights (two axes or more) follow `weight`, BatchNorm's gains become 1 and everything else follows `bias`;
-    BatchNorm's running statistics start again.
+    Weights (two axes or more) follow `weight`, an initializer or the name of one ("he_normal"). BatchNorm's gains
+    become 1, everything else follows `bias`, and BatchNorm's running statistics start again.
     """
-    rng = generator(rng)
+    rng, weight = generator(rng), by_name(weight) if isinstance(weight, str) else weight
     for parameter in model.parameters():
         value = parameter.value
         if value.ndim >= 2:
@@ -41,7 +52,7 @@ def zero_gamma(model: Any) -> None:
     if not norms or None in norms:
         raise ValueError("model: expected residual blocks with BatchNorm, found none: zero_gamma has nothing to set")
     for norm in norms:
-        norm.weight.value = _zeros_like(norm.weight.value)
+        norm.weight.value = 0 * norm.weight.value
 
 
 def fixup(model: Any) -> None:
@@ -58,9 +69,9 @@ def fixup(model: Any) -> None:
         *first, last = block.branch_convolutions()
         for conv in first:
             conv.weight.value = conv.weight.value * len(blocks) ** (-1 / (2 * len(first)))
-        last.weight.value = _zeros_like(last.weight.value)
+        last.weight.value = 0 * last.weight.value
     head = model.parameters()[-2]
-    head.value = _zeros_like(head.value)
+    head.value = 0 * head.value
 
 
 def lsuv(model: Any, x: Array, tolerance: float = 0.02, passes: int = 10) -> dict[str, float]:
@@ -86,10 +97,6 @@ def lsuv(model: Any, x: Array, tolerance: float = 0.02, passes: int = 10) -> dic
             layer.weight.value = layer.weight.value / std
     model.load_state_dict({**model.state_dict(), **before})
     return found
-
-
-def _zeros_like(value: Array) -> Array:
-    return array_namespace(value).zeros_like(value)
 
 
 def _blocks(model: Any) -> list[Any]:

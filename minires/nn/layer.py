@@ -14,18 +14,17 @@ A layer keeps one forward pass at a time, so two threads must not use one model.
 
 from __future__ import annotations
 
-import inspect
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 
-from minires.backend import FLOATS, Array, array_namespace, to_device
-from minires.checks import convert_state
+from minires.backend import Array, array_namespace, to_device
+from minires.checks import check_dtype, convert_state, raise_with_path
+from minires.printing import constructor_call, layer_table
 
 Observer = Callable[["Layer", str, str, Array, Array], None]
 """(layer, path, direction, what went in, what came out); direction is "forward" (x, y) or "backward" (dy, dx)."""
@@ -68,13 +67,14 @@ class Layer:
         try:
             y, cache = self._forward(x)
         except (TypeError, ValueError) as error:
-            self._raise_with_path(error)
+            raise_with_path(error, self)
         self._cache, self._shape = (cache,) if self._remembers else None, y.shape
         for observer in self._observers:
             observer("forward", x, y)
         return y
 
-    __call__ = forward
+    def __call__(self, x: Array) -> Array:
+        return self.forward(x)
 
     def backward(self, dy: Array) -> Array:
         """dy, the gradient of the loss at y -> dx; adds the gradients of the parameters into their `.grad`.
@@ -89,7 +89,7 @@ class Layer:
         try:
             dx = self._backward(dy, *self._cache)
         except (TypeError, ValueError) as error:
-            self._raise_with_path(error)
+            raise_with_path(error, self)
         self._cache = None
         for observer in self._observers:
             observer("backward", dy, dx)
@@ -119,15 +119,6 @@ class Layer:
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape
-
-    def _raise_with_path(self, error: Exception) -> NoReturn:
-        """Raises the error of this layer or a child; in a network its text begins with the path of the layer."""
-        text, path, layer = getattr(error, "located", (str(error), "", None))
-        name = next((name for name, child in self.children() if child is layer), "")
-        path = ".".join(filter(None, (name, path)))
-        error.located = text, path, self
-        error.args = (f"{path}: {text}" if path else text,)
-        raise error
 
     # --- the tree ------------------------------------------------------------------------------------------------
 
@@ -216,9 +207,7 @@ class Layer:
 
     def astype(self, dtype: np.dtype | type | str) -> Self:
         """Converts parameters, gradients and buffers to float32, float64 or complex128."""
-        dtype = np.dtype(dtype)
-        if dtype.name not in FLOATS:
-            raise TypeError(f"dtype is {dtype}; expected {', '.join(FLOATS)}")
+        dtype = check_dtype(dtype)
         return self._convert(lambda array: array.astype(dtype))
 
     def zero_grad(self) -> None:
@@ -241,31 +230,8 @@ class Layer:
 
     def __repr__(self) -> str:
         """The call that makes such a layer: its arguments, where they are not the defaults."""
-        arguments = []
-        for name, argument in inspect.signature(type(self).__init__).parameters.items():
-            value = getattr(self, name, argument.default)
-            if isinstance(argument.default, bool):  # bias=True, of which a layer keeps a Parameter or None
-                value = value is not None and value is not False
-            if isinstance(value, tuple) and len(set(value)) == 1:
-                value = value[0]
-            if isinstance(value, int | float | tuple | str) and value != argument.default:
-                arguments.append(repr(value) if argument.default is argument.empty else f"{name}={value!r}")
-        return f"{type(self).__name__}({', '.join(arguments)})"
+        return constructor_call(self)
 
     def __str__(self) -> str:
         """A table of layers, output shapes and numbers of parameters (shapes as of the last forward pass)."""
-        if not any(True for _ in self.children()):
-            return repr(self)
-        rows = [("layer", "", "output shape", "parameters")]
-        for path, layer in self.named_layers():
-            if not any(True for _ in layer.children()):
-                shape = "?" if layer._shape is None else " x ".join(map(str, layer._shape[1:]))
-                rows.append((path, repr(layer), shape, f"{_count(layer):,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        header, *lines = ("  ".join(map("{:{}{}}".format, row, "<<<>", widths)) for row in rows)
-        rule = "-" * len(header)
-        return "\n".join([repr(self), header, rule, *lines, rule, f"{_count(self):,} parameters"])
-
-
-def _count(layer: Layer) -> int:
-    return sum(math.prod(p.value.shape) for p in layer.parameters())
+        return layer_table(self) if any(True for _ in self.children()) else repr(self)

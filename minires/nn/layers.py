@@ -4,8 +4,6 @@ Weights are PyTorch's in name, shape and default of bias and momentum; their def
 biases start at zero. `rng`: a seed or a numpy.random.Generator; None lets the operating system choose a seed.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -42,14 +40,9 @@ class Conv2d(Layer):
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
-        return ops.conv2d_forward(
-            x,
-            self.weight.value,
-            None if self.bias is None else self.bias.value,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-        )
+        bias = None if self.bias is None else self.bias.value
+        options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        return ops.conv2d_forward(x, self.weight.value, bias, **options)
 
     def _backward(self, dy: Array, cache: tuple) -> Array:
         dx, dweight, dbias = ops.conv2d_backward(dy, cache)
@@ -108,12 +101,11 @@ class BatchNorm2d(Layer):
         self.momentum = check_number("momentum", momentum, 0)
         self.weight = Parameter(np.ones(num_features, np.float32))
         self.bias = Parameter(np.zeros(num_features, np.float32))
-        self.running_mean = np.zeros(num_features, np.float32)
-        self.running_var = np.ones(num_features, np.float32)
+        self.reset_buffers()
 
     def reset_buffers(self) -> None:
-        xp = array_namespace(self.running_mean)
-        self.running_mean, self.running_var = xp.zeros_like(self.running_mean), xp.ones_like(self.running_var)
+        xp, like = array_namespace(self.weight.value), self.weight.value
+        self.running_mean, self.running_var = xp.zeros_like(like), xp.ones_like(like)
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
         statistics = {} if self.training else {"mean": self.running_mean, "var": self.running_var}

@@ -11,9 +11,6 @@ Where a block changes the size, the shortcut is "A" (every stride-th pixel, new 
 (a 1x1 convolution with BatchNorm); elsewhere it is the identity. None leaves it out: the plain network.
 """
 
-from __future__ import annotations
-
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -32,24 +29,24 @@ class Subsample(Layer):
             raise ValueError(f'shortcut "A": out_channels is {out_channels}; expected at least {in_channels}')
         self.in_channels, self.out_channels = whole("in_channels", in_channels), out_channels
         self.stride = whole("stride", stride)
-        self.first = (out_channels - in_channels) // 2
+        first = (out_channels - in_channels) // 2
+        self.kept = slice(first, first + in_channels)
 
     def _forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         xp = check_arrays(x=x)
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x has shape {x.shape}; expected (N, {self.in_channels}, H, W)")
-        rows = x.transpose(0, 2, 3, 1)[:, :: self.stride, :: self.stride]
-        y = xp.zeros((*rows.shape[:3], self.out_channels), x.dtype)
-        y[..., self.first : self.first + self.in_channels] = rows
-        return y.transpose(0, 3, 1, 2), x.shape
+        n, o, h, w = self._output_shape(x.shape)
+        y = xp.zeros((n, h, w, o), x.dtype).transpose(0, 3, 1, 2)
+        y[:, self.kept] = x[:, :, :: self.stride, :: self.stride]
+        return y, x.shape
 
     def _backward(self, dy: Array, cache: tuple[int, ...]) -> Array:
         check_shape("dy", dy, self._output_shape(cache), "the shape of the forward's output")
         n, c, h, w = cache
-        dx = array_namespace(dy).zeros((n, h, w, c), dy.dtype)
-        sent = dy.transpose(0, 2, 3, 1)[..., self.first : self.first + c]
-        dx[:, :: self.stride, :: self.stride] = sent
-        return dx.transpose(0, 3, 1, 2)
+        dx = array_namespace(dy).zeros((n, h, w, c), dy.dtype).transpose(0, 3, 1, 2)
+        dx[:, :, :: self.stride, :: self.stride] = dy[:, self.kept]
+        return dx
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape[0], self.out_channels, *(-(-size // self.stride) for size in shape[2:])
@@ -97,7 +94,7 @@ class ResidualBlock(Layer):
         self.shortcut = make_shortcut(shortcut, in_channels, self.expansion * channels, stride, batchnorm)
         if self.after_sum is not None:
             setattr(self, self.after_sum, activation())
-        self.branch_scale = check_number("branch_scale", branch_scale, -math.inf)
+        self.branch_scale = check_number("branch_scale", branch_scale, float("-inf"))
 
     def _make_branch(self, i: int, o: int, stride: int, conv: Callable, norm: Callable, activation: Callable) -> None:
         """Sets the layers named in `branch`, from i to o channels (a bottleneck: to expansion * o)."""

@@ -8,8 +8,6 @@ With two convolutions in a block, three stages of n blocks, the stem and the hea
 n = 3 and, with shortcut A, 269,722 parameters. A network of pre-activation blocks has bn1 and relu after its stages.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

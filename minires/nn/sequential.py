@@ -1,7 +1,5 @@
 """One layer after the other."""
 
-from __future__ import annotations
-
 from minires.backend import Array
 from minires.nn.layer import Layer
 

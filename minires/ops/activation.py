@@ -11,10 +11,6 @@ forgotten. For relu, y > 0 exactly where x > 0. For complex numbers (the complex
 Sources: Nair, Hinton 2010 (relu); Maas, Hannun, Ng 2013 (leaky relu).
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
-
 from minires.backend import Array
 from minires.checks import check_arrays, check_number, check_upstream
 
@@ -32,21 +28,17 @@ def relu_backward(dy: Array, cache: Array) -> Array:
     return dy * (cache != 0)
 
 
-class LeakyReLUCache(NamedTuple):
-    x: Array
-    slope: float
-
-
-def leaky_relu_forward(x: Array, slope: float = 0.01) -> tuple[Array, LeakyReLUCache]:
+def leaky_relu_forward(x: Array, slope: float = 0.01) -> tuple[Array, tuple[Array, float]]:
     """x of any shape, slope >= 0 -> y, cache."""
     xp, slope = check_arrays(x=x), check_number("slope", slope, 0)
-    return xp.where(x.real > 0, x, x * slope), LeakyReLUCache(x, slope)
+    return xp.where(x.real > 0, x, x * slope), (x, slope)
 
 
-def leaky_relu_backward(dy: Array, cache: LeakyReLUCache) -> Array:
+def leaky_relu_backward(dy: Array, cache: tuple[Array, float]) -> Array:
     """dy like x -> dx."""
-    xp = check_upstream(dy, cache.x.shape, cache.x)
-    return xp.where(cache.x.real > 0, dy, dy * cache.slope)
+    x, slope = cache
+    xp = check_upstream(dy, x.shape, x)
+    return xp.where(x.real > 0, dy, dy * slope)
 
 
 def tanh_forward(x: Array) -> tuple[Array, Array]:

@@ -22,15 +22,13 @@ at xhat, g = weight * dy,
 With given statistics (inference) mean and var do not depend on x. Only the direct path is left: dx = weight * inv * dy.
 """
 
-from __future__ import annotations
-
 from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
 from minires.backend import Array
-from minires.checks import check_arrays, check_number, check_shape, check_upstream
+from minires.checks import check_batchnorm, check_number, check_upstream
 from minires.ops.window import channels_last
 
 
@@ -75,11 +73,8 @@ def batchnorm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, 
     dy = by_channel(check_upstream(dy, x_shape, xhat), dy)
     m = dy[..., 0].size
     dweight, dbias = channel_sum(dy * xhat), channel_sum(dy)
-    if trained:
-        dx = (dy - dbias / m - xhat * (dweight / m)) * (weight * inv)
-    else:
-        dx = dy * (weight * inv)
-    return as_images(dx, x_shape), dweight, dbias
+    dxhat = dy - dbias / m - xhat * (dweight / m) if trained else dy
+    return as_images(dxhat * (weight * inv), x_shape), dweight, dbias
 
 
 def by_channel(xp: ModuleType, x: Array) -> Array:
@@ -96,20 +91,3 @@ def channel_sum(values: Array) -> Array:
     """(N, pixels, C) -> (C,). Added up in float64: a float32 sum of a million numbers would lose half of its digits."""
     wide = np.result_type(values.dtype, np.float64)
     return values.sum(axis=0, dtype=wide).sum(axis=0).astype(values.dtype)
-
-
-def check_batchnorm(x: Array, weight: Array, bias: Array, mean: Array | None, var: Array | None) -> ModuleType:
-    """The library of the arguments; TypeError or ValueError if they do not fit."""
-    xp = check_arrays({"mean": mean, "var": var}, x=x, weight=weight, bias=bias)
-    if x.ndim not in (2, 4) or 0 in x.shape:
-        raise ValueError(f"x has shape {x.shape}; expected (N, C) or (N, C, H, W), no axis empty")
-    if (mean is None) != (var is None):
-        raise ValueError("mean and var: one of them is None; expected both (inference) or neither (training)")
-    given = (
-        {"weight": weight, "bias": bias} if mean is None else {"weight": weight, "bias": bias, "mean": mean, "var": var}
-    )
-    for name, array in given.items():
-        check_shape(name, array, x.shape[1:2], f"since x has {x.shape[1]} channels")
-    if mean is None and x.size == x.shape[1]:
-        raise ValueError(f"x has shape {x.shape}: one value per channel; expected at least 2 to take a variance of")
-    return xp

@@ -27,8 +27,6 @@ cols is kh*kw times as large as x. The cache holds x, and backward makes the col
 Source: Chellapilla, Puri, Simard 2006, "High Performance Convolutional Neural Networks for Document Processing".
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from minires.backend import Array

@@ -5,8 +5,6 @@
 Backward: y is x times a constant, so dx = dy * keep / (1 - p), with the same mask.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from minires.backend import Array

@@ -9,8 +9,6 @@ Backward. y[n, o] = sum over i of x[n, i] weight[o, i] + bias[o], so each of the
     dbias[o] = sum over n of dy[n, o]
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from minires.backend import Array

@@ -14,8 +14,6 @@ largest one taken off, every exponent is <= 0 and the largest is 0.
 Mean squared error:  loss = mean of (prediction - target)^2,  dprediction = 2 (prediction - target) / size.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from minires.backend import Array

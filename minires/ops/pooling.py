@@ -10,8 +10,6 @@ its window. Windows may overlap: a pixel adds up what all of its windows send. T
 `window.py`.
 """
 
-from __future__ import annotations
-
 from types import ModuleType
 from typing import NamedTuple
 
@@ -77,22 +75,17 @@ def avg_pool2d_backward(dy: Array, cache: PoolCache) -> Array:
     return unpad(xp, dxpad, cache.window.padding)
 
 
-class GlobalPoolCache(NamedTuple):
-    like: Array
-    x_shape: tuple[int, int, int, int]
-
-
-def global_avg_pool2d_forward(x: Array) -> tuple[Array, GlobalPoolCache]:
+def global_avg_pool2d_forward(x: Array) -> tuple[Array, tuple[Array, tuple[int, ...]]]:
     """x (N, C, H, W) -> y (N, C), cache."""
     xp = check_arrays(x=x)
     check_axes("x", x, "N, C, H, W")
-    return channels_last(xp, x).mean(axis=(1, 2)), GlobalPoolCache(xp.empty_like(x[:0]), x.shape)
+    return channels_last(xp, x).mean(axis=(1, 2)), (x[:0], x.shape)
 
 
-def global_avg_pool2d_backward(dy: Array, cache: GlobalPoolCache) -> Array:
+def global_avg_pool2d_backward(dy: Array, cache: tuple[Array, tuple[int, ...]]) -> Array:
     """dy (N, C) -> dx (N, C, H, W)."""
-    n, c, h, w = cache.x_shape
-    xp = check_upstream(dy, (n, c), cache.like)
+    like, (n, c, h, w) = cache
+    xp = check_upstream(dy, (n, c), like)
     dx = xp.empty((n, h, w, c), dy.dtype)
     dx[...] = (dy / (h * w))[:, None, None, :]
     return dx.transpose(0, 3, 1, 2)

@@ -10,8 +10,6 @@ places, H_out = floor((H + 2p - d*(kh - 1) - 1) / s) + 1. At place (i, j), tap (
 under all places are a single strided slice of the image, in which no pixel occurs twice.
 """
 
-from __future__ import annotations
-
 from itertools import product
 from operator import index
 from types import ModuleType

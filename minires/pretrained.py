@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from minires.checks import match_state
+
 
 @dataclass
 class LoadReport:
@@ -54,20 +56,13 @@ def from_pretrained(model: Any, state_dict: Mapping[str, np.ndarray], strict: bo
             raise ValueError(f"state_dict holds both {given[translate(name)][0]} and {name}; expected one of them")
         if not name.endswith("num_batches_tracked"):
             given[translate(name)] = name, array
-    report = LoadReport()
-    fitting = {}
-    for name, value in own.items():
-        if name not in given:
-            report.missing.append(name)
-        elif tuple(given[name][1].shape) != tuple(value.shape):
-            report.misshaped.append(f"{name} has shape {tuple(given[name][1].shape)}, expected {tuple(value.shape)}")
-        else:
-            report.matched.append(name)
-            fitting[name] = given[name][1]
-    report.unexpected = [original for name, (original, _) in given.items() if name not in own]
+    missing, unexpected, misshaped = match_state(own, {name: array for name, (_, array) in given.items()})
+    wrong = {sentence.partition(" ")[0] for sentence in misshaped}
+    matched = [name for name in own if name in given and name not in wrong]
+    report = LoadReport(matched, missing, [given[name][0] for name in unexpected], misshaped)
     if strict and not report.ok:
         raise ValueError(f"state_dict does not fit the model: {report}; strict=False loads what fits")
-    model.load_state_dict({**own, **fitting})
+    model.load_state_dict({**own, **{name: given[name][1] for name in matched}})
     return report
 
 
