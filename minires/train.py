@@ -2,11 +2,12 @@
 
     history = fit(model, load_digits(), epochs=10, schedule=optim.Cosine(0.1, steps=...), folder="runs/digits")
 
-One step is what every textbook says: forward, loss, backward, update. Around it: loss and accuracy are summed on the
-device and fetched once a logged step; a loss that is no longer finite stops the run and names the layer; a checkpoint
-is written after every epoch and when the run is interrupted, and a resumed run ends with the very bits of one that
-was never stopped. That works because batches come from (seed, epoch, batch) alone (`data.batches`) and a checkpoint
-holds the rest: weights, momentum, sums, history and the state of every generator that a layer owns (dropout).
+One step is what every textbook says: forward, loss, backward, update. It stands alone, in `train_step`. Everything else
+here stands around it. Loss and accuracy are summed on the device and fetched once a logged step. A loss that is no
+longer finite stops the run and names the layer. A checkpoint is written after every epoch and when the run is
+interrupted, and a resumed run ends with the very bits of one that was never stopped: batches come from (seed, epoch,
+batch) alone (`data.batches`), and a checkpoint holds the rest, that is weights, momentum, sums, history and the state
+of every generator that a layer owns (dropout).
 """
 
 from __future__ import annotations
@@ -35,9 +36,7 @@ from .data.split import Split
 from .fast.threads import num_threads
 from .files import atomic_write_text
 from .nn import Layer, SoftmaxCrossEntropy
-from .optim import SGD, Constant
-
-Schedule = Callable[[int], float]
+from .optim import SGD, Constant, Schedule
 
 
 class TrainingDiverged(ArithmeticError):
@@ -101,9 +100,19 @@ class Progress:
     row: dict[str, float] | None = None
 
 
+def train_step(model: Layer, loss: SoftmaxCrossEntropy, optimizer: SGD, x: Array, labels: Array) -> tuple[Array, Array]:
+    """One step of training: x (N, C, H, W), labels (N,) -> the loss and the logits (N, K) before the update."""
+    logits = model.forward(x)
+    value = loss.forward(logits, labels)
+    model.zero_grad()
+    model.backward(loss.backward())
+    optimizer.step()
+    return value, logits
+
+
 def fit(
     model: Layer,
-    data: Split,
+    data: Split | Sequence[Array],
     *,
     epochs: int,
     batch_size: int = 128,
@@ -116,11 +125,15 @@ def fit(
     log_every: int = 1,
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    compile: bool = False,
+    other_engine: bool = False,
     config: Mapping[str, Any] | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> History:
     """Train `model` on `data` with softmax cross-entropy and return the history; the model is changed in place.
 
+    data: a Split, or the arrays (x, y), or (x_train, y_train, x_test, y_test). With (x, y) the run is tested on the
+    images that it trains on.
     optimizer: SGD(parameters, lr=0.1, momentum=0.9) by default. schedule: step -> learning rate; by default the
     optimizer's. frozen: names of layers ("conv1", "layer1", ...) that stay as they are: their parameters are not
     updated (in the default optimizer) and they run in eval mode.
@@ -128,6 +141,10 @@ def fit(
     folder: where checkpoints and history.json go, one after each epoch and one on SIGINT or SIGTERM; None: nowhere.
     resume: go on from the newest readable checkpoint in `folder`. config: settings kept in the checkpoint beside fit's
     own; all of them must be equal when the run is resumed.
+    compile: run the steps by `minires.compile(model)`, which computes the same numbers to rounding, faster. If it
+    disagrees with the definition (somebody edited an op), a warning says so and the definition is run. The default is
+    the definition, so that a breakpoint in an op is hit. A run that was started compiled, or with another number of
+    threads, has other last bits: it is resumed that way only with other_engine=True.
 
     Raises TrainingDiverged; TrainingInterrupted after a signal (with a folder); SettingsDiffer and CheckpointError
     on resuming; ValueError for settings out of range; MemoryError with the batch size and what to try; OSError where
@@ -136,6 +153,7 @@ def fit(
     """
     if epochs < 0 or log_every < 1:
         raise ValueError(f"epochs is {epochs} and log_every {log_every}; expected at least 0 and at least 1")
+    data = as_split(data)
     model.to(device)
     if optimizer is None:
         optimizer = SGD([parameter for parameter in model.parameters() if not _is_in(parameter.name, frozen)])
@@ -155,6 +173,8 @@ def fit(
         folder=None if folder is None else Path(folder),
         config=config or {},
         report=report,
+        engine=_compiled(model) if compile else model,
+        other_engine=other_engine,
     )
     if run.folder is not None:
         run.open_folder(resume)
@@ -200,6 +220,27 @@ def _sums(logits: Array, labels: Array, loss: Array) -> Array:
     return xp.stack([loss.astype(np.float64) * len(labels), right.astype(np.float64)])
 
 
+def as_split(data: Split | Sequence[Array]) -> Split:
+    """The arrays (x, y) or (x_train, y_train, x_test, y_test) as a Split; a Split as it is."""
+    if isinstance(data, Split):
+        return data
+    if not isinstance(data, tuple | list) or len(data) not in (2, 4):
+        raise TypeError(f"data is a {type(data).__name__}; expected a Split or the arrays (x, y)")
+    x, y, x_test, y_test = (*data, *data)[:4]
+    return Split(x, np.asarray(y), x_test, np.asarray(y_test))
+
+
+def _compiled(model: Layer) -> Any:
+    """The compiled model; the model itself, with a warning, where the two disagree."""
+    from . import compile
+
+    try:
+        return compile(model)
+    except ValueError as error:
+        warnings.warn(f"{error}; training goes on by the definition", stacklevel=3)
+        return model
+
+
 def _is_in(name: str, layers: Sequence[str]) -> bool:
     return any(name == layer or name.startswith(f"{layer}.") for layer in layers)
 
@@ -226,6 +267,9 @@ class _Run:
     folder: Path | None
     config: Mapping[str, Any]
     report: Callable[[Progress], None] | None
+    engine: Any
+    """The model itself, or the compiled model: what runs the steps."""
+    other_engine: bool
 
     epoch: int = 0  # complete ones
     batch: int = 0  # complete ones of the present epoch
@@ -296,19 +340,16 @@ class _Run:
                 layer.eval()
 
     def one_step(self, x: Array, labels: Array) -> bool:
-        """Forward, loss, backward, update. True where the loss was looked at, which waits for the device."""
-        lr = self.schedule(self.step)
-        logits = self.model.forward(x)
-        sums = _sums(logits, labels, self.loss.forward(logits, labels))
+        """`train_step`, and its loss added to the others. True where that was fetched, which waits for the device."""
+        self.optimizer.lr = lr = self.schedule(self.step)
+        weights = [parameter.value for parameter in self.model.parameters()]
+        loss, logits = train_step(self.engine, self.loss, self.optimizer, x, labels)
+        sums = _sums(logits, labels, loss)
         self.sums = sums if self.sums is None else self.sums + sums
         self.since_look += len(x)
         look = (self.batch + 1) % self.log_every == 0 or self.batch + 1 == self.batches_per_epoch
         if look:
-            self.look_at_loss(x, lr)
-        self.model.zero_grad()
-        self.model.backward(self.loss.backward())
-        self.optimizer.lr = lr
-        self.optimizer.step()
+            self.look_at_loss(x, lr, weights)
         self.batch += 1
         if look:
             self.remember()
@@ -319,20 +360,25 @@ class _Run:
         if self.log_every > 1:
             self.before = self.batch, self.arrays(), self.generator_states()
 
-    def look_at_loss(self, x: Array, lr: float) -> None:
-        """Fetch the sums, the one moment that waits for the device; note them, or raise TrainingDiverged."""
+    def look_at_loss(self, x: Array, lr: float, weights: Sequence[Array]) -> None:
+        """Fetch the sums, the one moment that waits for the device; note them, or raise TrainingDiverged.
+
+        weights: those before the step, which the model gets back if the step was one too many.
+        """
         loss_sum, correct = to_numpy(self.sums).tolist()
         loss = loss_sum / self.since_look
         if not math.isfinite(loss):
-            self.diverged(x, loss)
+            self.diverged(x, loss, weights)
         self.history.steps.append({"step": self.step + 1, "loss": loss, "lr": lr})
         self.loss_sum += loss_sum
         self.correct += correct
         self.images += self.since_look
         self.sums, self.since_look = None, 0
 
-    def diverged(self, x: Array, loss: float) -> NoReturn:
+    def diverged(self, x: Array, loss: float, weights: Sequence[Array]) -> NoReturn:
         """Raise TrainingDiverged; where steps went unseen, go back to the last look and watch each of them."""
+        for parameter, value in zip(self.model.parameters(), weights, strict=True):
+            parameter.value = value
         if self.before is not None:
             self.batch, arrays, generators = self.before
             self.set_arrays(arrays, generators)
@@ -345,7 +391,7 @@ class _Run:
     def finish_epoch(self) -> None:
         """Test, note the epoch's row, write checkpoint and history, and start the sums anew."""
         x, y = self.data.x_test, self.data.y_test
-        test_loss, test_accuracy = evaluate(self.model, x, y, device=self.device)
+        test_loss, test_accuracy = evaluate(self.engine, x, y, device=self.device)
         if not math.isfinite(test_loss):
             layer = first_nonfinite(self.model, to_device(x[: self.batch_size], self.device))
             raise TrainingDiverged(self.step, test_loss, layer or "none but the loss", self.history)
@@ -445,6 +491,7 @@ class _Run:
             "python": platform.python_version(),
             "numpy": np.__version__,
             "machine": platform.machine(),
+            "engine": "definition" if self.engine is self.model else "compiled",
             "threads": str(num_threads()),
             "device": str(self.device),
         }
@@ -470,11 +517,13 @@ class _Run:
         """Take over a checkpoint. Raises SettingsDiffer; KeyError and the like where something is missing in it."""
         if state.get("config") != self.settings():
             raise SettingsDiffer(state.get("config", {}), self.settings())
-        if state["versions"] != self.versions():
+        saved, own = state["versions"], self.versions()
+        before, now = (" on ".join((v.get("engine", "?"), f"{v.get('threads')} threads")) for v in (saved, own))
+        if before != now and not self.other_engine:
+            raise SettingsDiffer({"engine": before}, {"engine": now})
+        if saved != own:
             warnings.warn(
-                f"the run was started with {state['versions']}, goes on with {self.versions()}: "
-                "it may end with other last bits",
-                stacklevel=2,
+                f"the run was started with {saved}, goes on with {own}: it may end with other last bits", stacklevel=2
             )
         self.set_arrays(arrays, state["generators"])
         self.history = History(**state["history"])
