@@ -73,8 +73,8 @@ def batchnorm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, 
     dy = by_channel(check_upstream(dy, x_shape, xhat), dy)
     m = dy[..., 0].size
     dweight, dbias = channel_sum(dy * xhat), channel_sum(dy)
-    dxhat = dy - dbias / m - xhat * (dweight / m) if trained else dy
-    return as_images(dxhat * (weight * inv), x_shape), dweight, dbias
+    through_mean, through_var = (dbias / m, xhat * (dweight / m)) if trained else (0, 0)
+    return as_images((dy - through_mean - through_var) * (weight * inv), x_shape), dweight, dbias
 
 
 def by_channel(xp: ModuleType, x: Array) -> Array:

@@ -116,6 +116,6 @@ def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | 
     cols = im2col(x, window)
     dy = channels_last(xp, dy).reshape(len(x), -1, len(weight)).transpose(0, 2, 1)  # (N, O, P)
     dweight = (dy @ cols.transpose(0, 2, 1)).sum(axis=0).reshape(weight.shape)
-    dx = col2im(weight.reshape(len(weight), -1).T @ dy, x.shape, window)
-    dbias = dy.sum(axis=(0, 2)) if has_bias else None
-    return dx, dweight, dbias
+    dcols = weight.reshape(len(weight), -1).T @ dy
+    dx = col2im(dcols, x.shape, window)
+    return dx, dweight, dy.sum(axis=(0, 2)) if has_bias else None
