@@ -1,0 +1,73 @@
+"""A tale for any line: what it read on the left, what it wrote on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from minires.stepper.document import LARGEST_COLUMNS, LARGEST_ROWS, Track
+from minires.stepper.recorder import Record
+from minires.stepper.story import Arrow, Move, Panel, Story
+
+MOST = 4
+"""Arrays on each side of a picture."""
+
+
+def tell_line(story: Story, record: Record) -> Iterator[Move]:
+    """One move for a line that made or changed an array, none for any other; none for the checks at the door."""
+    if record.function.name.startswith("check"):
+        return
+    written = [name for name in record.changed() if _is_shown(record.after[name])][:MOST]
+    if not written or any(name.endswith((".empty", ".empty_like")) for name in record.statement.reads):
+        return
+    read = [
+        name for name in record.statement.reads if _is_shown(record.before.get(name)) and record.before[name].size > 1
+    ][:MOST]
+    code = "\n".join(record.function.lines)
+    first = record.statement.first - record.function.first
+    line = record.function.lines[first].strip()
+    style = "back" if story.part(record) == "backward" else "plain"
+    inputs = [
+        Panel(record, name, f"{name} before" if name in written else name, before=True, key=f"{name} before")
+        for name in read
+    ]
+    outputs = [Panel(record, name, _short(name), write=[whole(record, name)]) for name in written]
+    yield story.move(
+        record,
+        f"{record.function.name}: {_short(line, 60)}",
+        _docstring(code),
+        inputs,
+        outputs,
+        arrows=[Arrow(panel.key, written[0], style=style) for panel in inputs],
+    )
+
+
+def inner_tracks(story: Story, moves: Sequence[Move]) -> list[Track]:
+    """The tracks that moves zoom into: the lines that ran inside of what they show."""
+    tracks = []
+    for move in moves:
+        inside = [inner for record in story.inside(move.record) for inner in tell_line(story, record)]
+        if move.zoom and inside:
+            tracks.append(Track(move.zoom, inside))
+    return tracks
+
+
+def whole(record: Record, name: str, before: bool = False) -> tuple[int, int, int, int]:
+    """All cells that are shown of an array."""
+    rows, columns = Panel(record, name, before=before).table().shape
+    return 0, 0, min(rows, LARGEST_ROWS), min(columns, LARGEST_COLUMNS)
+
+
+def _is_shown(value: object) -> bool:
+    return isinstance(value, np.ndarray)
+
+
+def _short(text: str, most: int = 34) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _docstring(code: str) -> str:
+    """The first line of a function's docstring: what it does, or the shapes it takes."""
+    _, _, rest = code.partition('"""')
+    return rest.splitlines()[0].removesuffix('"""').strip() if rest else ""
