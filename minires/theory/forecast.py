@@ -59,15 +59,22 @@ class _AsDrawn(Initializer):
 
 def forecast(model: nn.Layer, input_shape: Sequence[int]) -> Forecast:
     """The signal of ``model`` on white noise of ``input_shape`` (N, C, H, W) or (N, features), without running it."""
+    law = as_drawn(model)
+    if law is None:
+        return Forecast(ALIKE, [], [])
+    with np.errstate(all="ignore"):  # signals that explode do so here as well
+        return read(predict(model, input_shape, weight=law))
+
+
+def as_drawn(model: nn.Layer) -> Initializer | None:
+    """The law that the weights seem to be drawn from; None where all units of a layer are alike."""
     weights: dict[tuple[int, ...], list[np.ndarray]] = {}
     for parameter in model.parameters():
         if parameter.value.ndim >= 2:
             weights.setdefault(tuple(parameter.value.shape), []).append(to_numpy(parameter.value))
     if any(values[0].flat[0] != 0 and all(np.ptp(v) == 0 for v in values) for values in weights.values()):
-        return Forecast(ALIKE, [], [])
-    law = _AsDrawn(tuple((shape, float(np.mean(np.square(v, dtype=float)))) for shape, v in weights.items()))
-    with np.errstate(all="ignore"):  # signals that explode do so here as well
-        return read(predict(model, input_shape, weight=law))
+        return None
+    return _AsDrawn(tuple((shape, float(np.mean(np.square(v, dtype=float)))) for shape, v in weights.items()))
 
 
 def read(predicted: SignalReport) -> Forecast:

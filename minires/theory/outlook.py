@@ -1,0 +1,117 @@
+"""What training will do, foreseen from the tangent kernel: will it move, is the rate too small, or too large?
+
+SGD with momentum m and rate lr moves the weights as plain gradient descent at lr/(1 - m) does, once its memory of
+1/(1 - m) steps is full. The cross-entropy's gradient with respect to the K outputs of a sample has a norm of about 1
+until the sample is learned. With T_l and |W_l| from `tangent_kernel`, that makes three numbers:
+
+    S = sum_t lr_t/(1 - m) T_head / K            e-foldings that the head alone can take off the loss
+    R = sum_t lr_t/(1 - m) mean_l sqrt(T_l)/|W_l|    relative change of a typical layer, start to end (geometric mean)
+    c = max_t lr_t/(1 - m) sum_l sqrt(T_l)/|W_l|     relative change of the whole network within the momentum's memory
+
+**Too small.** The loss's gradient flow is d log(residual)/dt = -(eigenvalue of the kernel) p(1-p), of order T/K where
+a batch's gradients agree. *With BatchNorm* the features under the head have a scale of their own and differ between
+samples, so the head learns from them whatever the layers below do: training moves if S > 0.6. The kernel of those
+layers says nothing here: they are scale-invariant, so their part of T grows as 1/|W|^2, or exponentially towards the
+input of a plain network, without any use to the loss. *Without BatchNorm* the samples' features nearly coincide in a
+deep network, and the head alone cannot tell them apart: the layers must change. Training moves if R > 0.13.
+
+**Too large.** Linear theory says that gradient descent with momentum is unstable where the largest eigenvalue of the
+loss's curvature exceeds 2(1 + m)/lr. That eigenvalue lies between c T/K and T/K, c the correlation of two samples'
+kernels, which deep networks without BatchNorm bring close to 1: so lr T/K < 3.8 for m = 0.9. As a bound it is refuted:
+the loss is not quadratic, its gradient is bounded, and a network beyond that edge is thrown to where it is flatter
+(Lewkowycz et al. 2020, arXiv:2003.02218; Cohen et al. 2021, arXiv:2103.00065). What ends training is that the outputs,
+a product of layers, change by more than the product can bear: c > 20. *With BatchNorm* a layer that is thrown far only
+grows, which lowers its own effective rate (van Laarhoven 2017, arXiv:1706.05350), so that the limit is c > 1600.
+
+Near a limit, and between networks, nothing is certain: each limit is blurred, and T without BatchNorm is log-normal.
+`Outlook` has the probabilities, and "undecided" for a word where none reaches 0.8.
+
+Domain. The limits were fitted to runs on 8x8 digits (plain and residual networks, 8 to 56 layers, width 8 and 16,
+batches of 32, momentum 0.9, a tenth of warm-up and a cosine, 46 to 184 steps) and tested on others there
+(`tests/theory/evidence/outcome.md`). Elsewhere they are an order of magnitude to start from.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+from minires import nn
+from minires.theory.report import SignalReport
+from minires.theory.tangent_kernel import TangentKernel, tangent_kernel
+
+MOVES, TOO_SMALL, TOO_LARGE, UNDECIDED = "will move", "too small to move", "too large to be stable", "undecided"
+
+DECIDED = 0.8
+"""A word is said where its probability is at least this."""
+
+
+class Limit(NamedTuple):
+    """log10 of a limit, and the standard deviation by which it is blurred."""
+
+    at: float
+    blur: float
+
+
+LIMITS = {True: (Limit(-0.2, 0.3), Limit(3.2, 0.2)), False: (Limit(-0.9, 0.3), Limit(1.3, 0.15))}
+"""With BatchNorm, and without: too small below the first, too large above the second."""
+
+
+class Outlook(NamedTuple):
+    """word: what is foreseen. moves, small, large: probabilities. reach: S, or R without BatchNorm. change: c."""
+
+    word: str
+    moves: float = math.nan
+    small: float = math.nan
+    large: float = math.nan
+    reach: float = math.nan
+    change: float = math.nan
+
+
+def outlook(kernel: TangentKernel | None, rate: float, total: float, momentum: float = 0.9) -> Outlook:
+    """What training will do.
+
+    kernel: of the network at its start; None: no law, so undecided. rate: the highest learning rate of the schedule.
+    total: the sum of its rates over all steps.
+    """
+    if kernel is None:
+        return Outlook(UNDECIDED)
+    low, high = LIMITS[kernel.normalized]
+    memory = 1 / (1 - momentum)
+    reach = total * memory * (kernel.head / kernel.outputs if kernel.normalized else kernel.typical_change)
+    change = rate * memory * kernel.change
+    small = 1 - _beyond(reach, low, kernel.log_variance)
+    large = _beyond(change, high, kernel.log_variance)
+    chances = {MOVES: (1 - small) * (1 - large), TOO_SMALL: small, TOO_LARGE: large}
+    word = max(chances, key=chances.get)
+    if chances[word] < DECIDED:
+        word = UNDECIDED
+    return Outlook(word, chances[MOVES], small, large, reach, change)
+
+
+def _beyond(value: float, limit: Limit, log_variance: float) -> float:
+    """Probability that a network's value is above the limit. Both go as sqrt(T), so log10 has these moments."""
+    if not value > 0:
+        return 0.0
+    if math.isinf(value):
+        return 1.0
+    median = math.log10(value) - log_variance / 4 / math.log(10)
+    spread = math.sqrt(log_variance) / 2 / math.log(10)
+    return NormalDist().cdf((median - limit.at) / math.hypot(limit.blur, spread))
+
+
+def foresee(model: nn.Layer, predicted: SignalReport, rate: float, total: float, momentum: float = 0.9) -> Outlook:
+    """`outlook` of a model whose signal was predicted with its weights' own mean squares."""
+    return outlook(tangent_kernel(model, predicted), rate, total, momentum)
+
+
+def learning_rates(kernel: TangentKernel, mean_steps: float, momentum: float = 0.9) -> tuple[float, float] | None:
+    """The highest learning rates, from and to, between which training will move; None if there are none.
+
+    mean_steps: sum of the schedule's rates over its highest one: steps for a constant rate, half of them for a cosine.
+    """
+    exponents = [i / 20 for i in range(-160, 61)]  # 1e-8 to 1e3, twelve percent apart
+    rates = [10**e for e in exponents]
+    moving = [rate for rate in rates if outlook(kernel, rate, rate * mean_steps, momentum).word == MOVES]
+    return (moving[0], moving[-1]) if moving else None

@@ -1,0 +1,167 @@
+"""What training will do, foreseen, against what it did: a grid of runs, declared here before any of them was run.
+
+    python -m tests.theory.outcome_grid run runs.csv       train all that are not in the file yet (about 8 minutes)
+    python -m tests.theory.outcome_grid judge runs.csv     foresee each of them, and count
+
+240 runs on one half of the digits: network, depth, width, initializer, learning rate (from 1e-5 to 1, its logarithm
+uniform) and length drawn at random by rng 20261126; the schedule of `minires compare` (a tenth of warm-up, then a
+cosine); seeds 1000 to 1239. The limits of the law (`minires.theory.outlook`) were chosen on 198 other runs, drawn in
+the same way by rng 7, with seeds 0 to 99.
+
+A run moved if it left the guess: more than a quarter of the held-out digits right at the end, or a loss over its last
+tenth below 0.9 log 10. The law is right where it says "will move" of a run that moved, or anything else (but
+"undecided") of one that did not. It is held against two baselines: the majority (one answer for all runs) and
+"steady" alone (`theory.forecast`: the signal arrives in both directions).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from minires import init, optim
+from minires.comparison import NETWORKS, Case, build, halves
+from minires.data import count_batches
+from minires.train import TrainingDiverged, evaluate, fit
+
+RUNS, RNG, FIRST_SEED = 240, 20261126, 1000
+
+INITIALIZERS = {
+    "zero": init.Zeros(),
+    "constant:0.01": init.Constant(0.01),
+    "normal:0.01": init.Normal(0.01),
+    "normal:0.1": init.Normal(0.1),
+    "normal:1": init.Normal(1.0),
+    "truncated_normal:0.02": init.TruncatedNormal(0.02),
+    "uniform:0.05": init.Uniform(0.05),
+    "lecun_normal": init.LeCunNormal(),
+    "lecun_uniform": init.LeCunUniform(),
+    "xavier_normal": init.XavierNormal(),
+    "xavier_uniform": init.XavierUniform(),
+    "he_normal": init.HeNormal(),
+    "he_uniform": init.HeUniform(),
+    "orthogonal": init.Orthogonal(),
+    "dirac": init.Dirac(),
+}
+"""All that `--init` knows but delta_orthogonal, which does not fit the head."""
+
+COLUMNS = ("network", "initializer", "depth", "width", "epochs", "lr", "seed", "accuracy", "last_loss", "moved")
+
+
+def cases() -> Iterator[Case]:
+    """The grid."""
+    rng = np.random.default_rng(RNG)
+    for i in range(RUNS):
+        network = str(rng.choice(list(NETWORKS)))
+        name = str(rng.choice(list(INITIALIZERS)))
+        yield Case(
+            network,
+            name,
+            INITIALIZERS[name],
+            depth=int(rng.choice([8, 14, 20, 32, 44, 56])),
+            width=int(rng.choice([8, 16])),
+            epochs=int(rng.choice([2, 4, 8])),
+            lr=float(f"{10 ** rng.uniform(-5, 0):.3g}"),
+            seed=FIRST_SEED + i,
+        )
+
+
+def schedule_of(case: Case, images: int) -> tuple[optim.Warmup, int]:
+    """The learning rate of each step, and how many steps there are."""
+    steps = case.epochs * count_batches(images, case.batch_size)
+    return optim.Warmup(optim.Cosine(case.lr, steps), steps // 10), steps
+
+
+def outcome(case: Case) -> tuple[float, float, bool]:
+    """Held-out accuracy (nan if it diverged), mean loss of the last tenth of the steps, whether it moved."""
+    model, data = build(case), halves()[1]
+    init.initialize(model, case.initializer, rng=case.seed)
+    schedule, steps = schedule_of(case, len(data.x_train))
+    shown = data._replace(x_test=data.x_test[:1], y_test=data.y_test[:1])
+    with np.errstate(all="ignore"):
+        try:
+            history = fit(model, shown, epochs=case.epochs, batch_size=32, schedule=schedule, seed=case.seed)
+        except TrainingDiverged:
+            return math.nan, math.inf, False
+        accuracy = evaluate(model, *data[2:])[1]
+    last = float(np.mean([step["loss"] for step in history.steps[-max(5, steps // 10) :]]))
+    return accuracy, last, last < 10 * math.log(10) and (accuracy > 0.25 or last < 0.9 * math.log(10))
+
+
+def run(path: Path) -> None:
+    """Append what is not there yet."""
+    done = {int(row["seed"]) for row in read(path)}
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if not done:
+            writer.writerow(COLUMNS)
+        for case in cases():
+            if case.seed not in done:
+                accuracy, last, moved = outcome(case)
+                about = [getattr(case, name) for name in ("network", "name", "depth", "width", "epochs", "lr", "seed")]
+                writer.writerow([*about, f"{accuracy:.4g}", f"{last:.4g}", int(moved)])
+                file.flush()
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a file that `run` wrote."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def interval(right: int, of: int) -> tuple[float, float]:
+    """Wilson's interval for a rate, 95 %."""
+    z, p = 1.96, right / of
+    middle, half = p + z * z / (2 * of), z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
+    return (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
+
+
+def foreseen(case: Case) -> tuple[str, bool]:
+    """The law's word for a case, and whether the theory of the signal alone calls it steady."""
+    from minires.theory.forecast import ALIKE, as_drawn, read
+    from minires.theory.outlook import foresee
+    from minires.theory.predict import predict
+
+    model, data = build(case), halves()[1]
+    init.initialize(model, case.initializer, rng=case.seed)
+    law = as_drawn(model)
+    if law is None:
+        return ALIKE, False
+    schedule, steps = schedule_of(case, len(data.x_train))
+    with np.errstate(all="ignore"):
+        predicted = predict(model, (case.batch_size, *data.x_train.shape[1:]), weight=law)
+        rates = [schedule(step) for step in range(steps)]
+        word = foresee(model, predicted, max(rates), sum(rates)).word
+    return word, read(predicted).verdict == "steady"
+
+
+def judge(path: Path) -> None:
+    """The tables of `evidence/outcome.md`."""
+    from minires.theory.outlook import MOVES, UNDECIDED
+
+    by_seed = {case.seed: case for case in cases()}
+    rows = [(by_seed[int(row["seed"])], row, *foreseen(by_seed[int(row["seed"])])) for row in read(path)]
+    for name, group in {"all": rows} | {n: [r for r in rows if r[0].network == n] for n in NETWORKS}.items():
+        decided = [(case, row, word) for case, row, word, _ in group if word != UNDECIDED]
+        right = sum((word == MOVES) == (row["moved"] == "1") for _, row, word in decided)
+        low, high = interval(right, len(decided))
+        moved = sum(row["moved"] == "1" for _, row, *_ in group) / len(group)
+        steady = sum(steady == (row["moved"] == "1") for _, row, _, steady in group) / len(group)
+        print(
+            f"| {name} | {len(group)} | {1 - len(decided) / len(group):.1%} | {right} of {len(decided)}, "
+            f"{right / len(decided):.1%} ({low:.1%} to {high:.1%}) | {max(moved, 1 - moved):.1%} | {steady:.1%} |"
+        )
+    for case, row, word, _ in rows:
+        if word != UNDECIDED and (word == MOVES) != (row["moved"] == "1"):
+            print(f"wrong: {word!r} of {case}: accuracy {row['accuracy']}, last loss {row['last_loss']}")
+
+
+if __name__ == "__main__":
+    {"run": run, "judge": judge}[sys.argv[1]](Path(sys.argv[2]))
