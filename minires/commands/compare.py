@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import os
-import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from threadpoolctl import threadpool_limits
 
 from minires.commands import (
     CommandError,
@@ -24,16 +15,16 @@ from minires.commands import (
     add_seed_argument,
     console,
     initializer,
+    is_live,
     output_folder,
     positive_number,
     whole_number,
 )
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from minires.comparison import Case, Run
+    from minires.comparison import Case, Cell, Run, Store
     from minires.init import Initializer
+    from minires.workers import Failure
 
 HELP = "show what initializers do to plain and residual networks, with and without BatchNorm"
 
@@ -45,7 +36,7 @@ DEFAULT_STARTS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--init, --depth, --epochs, --lr, --out, --seed, --device."""
+    """--init, --depth, --epochs, --lr, --figure, --out, --seed, --device."""
     parser.add_argument(
         "--init",
         nargs="+",
@@ -67,7 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("runs/compare"),
         metavar="FOLDER",
-        help="where compare.png and compare.csv go (default: runs/compare)",
+        help="where figures, compare.csv and the finished runs go (default: runs/compare); the same command goes on "
+        "from the runs that it finds there",
+    )
+    parser.add_argument(
+        "--figure",
+        choices=("full", "slide"),
+        default="full",
+        help="full: everything in one figure, compare.png; slide: a slide for each network with five of the "
+        "initializers, compare-plain.png and so on (default: full)",
     )
     add_seed_argument(parser)
     add_device_argument(parser)
@@ -92,149 +91,113 @@ def depth(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs all cases, prints the table, writes the CSV and the figure."""
-    from minires.comparison import NETWORKS, Case
-    from minires.files import atomic_write_text
-    from minires.plot.compare import draw
-    from minires.plot.style import save
+    """Runs all cases, prints the table, writes the CSV and the figures. 1: a run failed or a file was not written."""
+    from minires.files import FolderInUse, locked_folder
 
     folder = output_folder(args.out)
+    try:
+        with locked_folder(folder):
+            return compare(args, folder)
+    except FolderInUse as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(f"cannot write into {folder}: {error.strerror or error}") from None
+
+
+def compare(args: argparse.Namespace, folder: Path) -> int:
+    """The work itself, once the folder is ours."""
+    from minires.comparison import NETWORKS, Case, Store, cells_of, edge_cases
+    from minires.comparison.report import foreseen_against_happened, table
+
     settings = {name: getattr(args, name) for name in ("depth", "epochs", "lr", "seed", "device")}
-    starts = dict(args.init)
-    runs = run_cases([Case(net, name, law, **settings) for net in NETWORKS for name, law in starts.items()])
-    atomic_write_text(folder / "compare.csv", to_csv(runs))
-    save(draw(runs), folder / "compare.png")
-    screen = console()
-    screen.print(table(runs))
-    screen.print(f"figure: {folder / 'compare.png'}   numbers: {folder / 'compare.csv'}", highlight=False)
-    return 0
+    cases = [Case(net, name, law, **settings) for net in NETWORKS for name, law in dict(args.init).items()]
+    store, screen = Store(folder), console()
+    runs, failures = run_cases(cases, store)
+    more, failed = run_cases(edge_cases(runs), store)
+    failures += failed
+    for case, failure in failures:
+        print(f"{case.network}, {case.name}, seed {case.seed} failed: {failure.reason}", file=sys.stderr)
+    if not runs:
+        raise CommandError("no run came to an end")
+    if store.taken:
+        print(f"{store.taken} of {len(runs) + len(more)} runs were finished before: {store.path}", file=sys.stderr)
+    cells = cells_of([*runs, *more])
+    screen.print(table(cells, screen.width))
+    screen.print(foreseen_against_happened(cells), highlight=False)
+    return 1 if write(cells, folder, args.figure) or failures else 0
 
 
-def run_cases(cases: Sequence[Case]) -> list[Run]:
-    """All cases, in their order, one process a core: for networks as small as these, threads would only wait."""
-    from minires.comparison import pretrain, run_case
-    from minires.fast.threads import num_threads
-    from minires.init import HeNormal
+def write(cells: Sequence[Cell], folder: Path, figure: str) -> int:
+    """Writes CSV and figures, says where they are; how many could not be written: each costs itself alone."""
+    from minires.comparison.report import to_csv
+    from minires.files import atomic_write_text
+    from minires.plot.compare import draw, slides
+    from minires.plot.style import save
 
-    fresh = [case for case in cases if case.initializer]
-    taught = [case for case in cases if not case.initializer]
-    workers = 1 if cases[0].device != "cpu" else num_threads()
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
-    with progress_bar(len(cases) + len(taught)) as advance, pool:
+    jobs: dict[str, Callable[[Path], None]] = {"compare.csv": lambda path: atomic_write_text(path, to_csv(cells))}
+    if figure == "full":
+        jobs["compare.png"] = lambda path: save(draw(cells), path)
+    else:
+        jobs |= {name: lambda path, make=make: save(make(), path) for name, make in slides(cells).items()}
+    missed = 0
+    for name, job in jobs.items():
         try:
-            teachers = [pool.submit(pretrain, replace(case, initializer=HeNormal())) for case in taught]
-            futures = {case: pool.submit(run_case, case) for case in fresh}
-            for future in (*teachers, *futures.values()):
-                future.add_done_callback(advance)
-            for case, teacher in zip(taught, teachers, strict=True):
-                futures[case] = pool.submit(run_case, case, teacher.result())
-                futures[case].add_done_callback(advance)
-            return [futures[case].result() for case in cases]
-        except BrokenProcessPool:
-            raise CommandError("a process was stopped from outside, perhaps for want of memory") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+            job(folder / name)
+            print(f"{'numbers' if name.endswith('.csv') else 'figure'}: {folder / name}")
+        except OSError as error:
+            missed += 1
+            print(f"{folder / name} is not written: {error.strerror or error}", file=sys.stderr)
+    return missed
 
 
-def _start_worker() -> None:
-    """Ctrl-C ends a worker without a word (the main process speaks), and a worker has one core for itself."""
-    from minires.machine import keep_freed_memory
+def run_cases(cases: Sequence[Case], store: Store) -> tuple[list[Run], list[tuple[Case, Failure]]]:
+    """The runs of the cases, in their order, and what failed. Those in the store are taken over, the others kept there.
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    keep_freed_memory()
-    os.environ["MINIRES_NUM_THREADS"] = "1"
-    threadpool_limits(1)
+    One process a core: for networks as small as these, threads would only wait.
+    """
+    from minires.comparison import run_case
+    from minires.fast.threads import num_threads
+    from minires.workers import Failure, each_result
+
+    found = {case: run for case in cases if (run := store.get(case))}
+    left = sorted((case for case in cases if case not in found), key=lambda case: case.initializer is not None)
+    failures: list[tuple[Case, Failure]] = []
+    workers = num_threads() if all(case.device == "cpu" for case in left) else 1
+    with progress_bar(len(left)) as advance, _kept(store, len(cases), found):
+        for case, result in each_result(run_case, left, workers):
+            advance()
+            if isinstance(result, Failure):
+                failures.append((case, result))
+            else:
+                found[case] = result
+                _keep(store, result)
+    return [found[case] for case in cases if case in found], failures
+
+
+def _keep(store: Store, run: Run) -> None:
+    try:
+        store.add(run)
+    except OSError as error:  # the run is in memory, and the next one is tried again
+        print(f"{store.path} is not written: {error.strerror or error}", file=sys.stderr)
 
 
 @contextmanager
-def progress_bar(total: int) -> Iterator[Callable[[Future], None]]:
-    """A bar on stderr with the time left; gives the function to be called with each future that is done."""
-    from rich.console import Console
+def _kept(store: Store, count: int, found: dict) -> Iterator[None]:
+    """Tells whoever interrupts the work what is not lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"{len(found)} of {count} runs are kept in {store.path}: the same command goes on there", file=sys.stderr)
+        raise
+
+
+@contextmanager
+def progress_bar(total: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr with the time left; gives the function to be called after each run."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    screen = console(stderr=True)
+    columns = TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=screen, transient=True, disable=not is_live(screen)) as bar:
         task = bar.add_task("", total=total)
-
-        def advance(future: Future) -> None:
-            if not future.cancelled() and not future.exception():
-                bar.advance(task)
-
-        yield advance
-
-
-CAPTION = (
-    "forward: rms of the activations at the last layer (the images have 1). back: rms of the gradients at the first "
-    "layer, over that at the last. loss: mean over the last epoch (a guess has log 10 = 2.30)."
-)
-
-
-def table(runs: Sequence[Run]) -> Table:
-    """One row a case: how much of the signal is left where it arrives, what was foreseen of it, and what came."""
-    from rich import box
-    from rich.table import Table
-
-    from minires.plot.compare import headline
-
-    styles = {"title_justify": "left", "title_style": "bold", "caption_justify": "left"}
-    found = Table(title=headline(runs), caption=CAPTION, box=box.SIMPLE_HEAD, **styles)
-    found.add_column("initializer", no_wrap=True, min_width=15)
-    for title in ("forward", "back"):
-        found.add_column(title, justify="right", no_wrap=True)
-    found.add_column("foreseen")
-    found.add_column("measured")
-    for title in ("loss", "accuracy"):
-        found.add_column(title, justify="right", no_wrap=True)
-    found.add_column("training")
-    network = None
-    for run in runs:
-        if run.case.network != network:
-            network = run.case.network
-            found.add_section()
-            found.add_row(network, style="bold")
-        style = {"learned": "green", "learns slowly": None, "diverged": "red"}.get(run.outcome, "yellow")
-        found.add_row(f" {run.case.name}", *_cells(run), style=style)
-    return found
-
-
-def _cells(run: Run) -> list[str]:
-    gradients = list(run.signal.gradients.values())
-    return [
-        f"{list(run.signal.activations.values())[-1]:.2g}",
-        f"{gradients[0] / gradients[-1]:.2g}",
-        run.foreseen.verdict,
-        str(run.signal),
-        f"{run.losses[-1]:.3g}",
-        "" if run.diverged else f"{run.accuracy:.1%}",
-        run.outcome,
-    ]
-
-
-def to_csv(runs: Sequence[Run]) -> str:
-    """Every number of every run, one a line: what it is, its place (layer or epoch, from 1; 0: before training)."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["network", "initializer", "foreseen", "measured", "training", "quantity", "place", "layer", "value"]
-    )
-    for run in runs:
-        about = [run.case.network, run.case.name, run.foreseen.verdict, str(run.signal), run.outcome]
-        by_layer = {
-            "activation_rms": run.signal.activations.items(),
-            "activation_rms_foreseen": run.foreseen.activations,
-            "gradient_rms": run.signal.gradients.items(),
-            "gradient_rms_foreseen": run.foreseen.gradients,
-        }
-        for quantity, values in by_layer.items():
-            for place, (layer, value) in enumerate(values, 1):
-                writer.writerow([*about, quantity, place, layer, repr(value)])
-        for epoch, loss in enumerate(run.losses):
-            writer.writerow([*about, "loss", epoch, "", repr(loss)])
-        writer.writerow([*about, "accuracy", len(run.losses) - 1, "", repr(run.accuracy)])
-    return text.getvalue()
+        yield lambda: bar.advance(task)

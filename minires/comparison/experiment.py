@@ -1,9 +1,9 @@
-"""One network, many starts: the experiment behind `minires compare`.
+"""One case of the comparison: a network (plain or residual, with or without BatchNorm), an initializer, a seed.
 
-A *case* is a network (plain or residual, with or without BatchNorm) and an initializer. `run_case` initializes it,
-measures the signal on one batch (rms of the activations on the way forward, of the loss's gradient on the way back,
-layer by layer), trains it, and the `Run` says what became of it. Everything is drawn from the case's seed, so a case
-gives the same result wherever and in whatever order it runs.
+`run_case` initializes the network, foresees what will become of it, measures the signal on one batch (rms of the
+activations on the way forward, of the loss's gradient on the way back, layer by layer), trains it, and the `Run` says
+what happened. Everything is drawn from the case's seed, so a case gives the same result wherever and in whatever order
+it runs.
 
 The cases train on one half of the digits' training images. "Pretrained" weights come from a network of the same
 kind that `pretrain` trained on the other half.
@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from minires import init, nn, optim
 from minires.backend import Array, array_namespace, to_device, to_numpy
 from minires.data import Split, count_batches, hold_out, load_digits
-from minires.theory.forecast import Forecast, departure, forecast
+from minires.theory.forecast import ALIKE, Forecast, as_drawn, departure, read
+from minires.theory.outlook import MOVES, UNDECIDED, UNKNOWN, Outlook, foresee
+from minires.theory.predict import predict
 from minires.train import TrainingDiverged, evaluate, fit
 
 NETWORKS: Mapping[str, Mapping[str, object]] = {
@@ -36,6 +38,12 @@ CHANCE = math.log(10)
 
 MEASURED_IMAGES = 128
 """How many images the signal before training is measured on."""
+
+LEARNED, MOVED = 0.5, 0.25
+"""A run learned if it tells more than half of the held-out images right, and moved if more than a quarter."""
+
+NO_SIGNAL = 0.9
+"""A last loss below this share of a guess's says that a run has moved, too."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +91,11 @@ def finite(values: Iterable[float]) -> list[float]:
 class Run:
     """What happened to a case.
 
-    foreseen: what the theory says of the initializer without running it, on white noise in place of images.
+    foreseen: what the theory says of the signal without running it, on white noise in place of images.
     losses: on one batch before training, then the mean over each epoch, as far as the run came.
     accuracy: the share of held-out images that were told right at the end; NaN for a run that diverged.
+    last_loss: mean over the last tenth of the steps; None stands for the last epoch's.
+    outlook: what the theory says of training, at the case's learning rate.
     """
 
     case: Case
@@ -94,16 +104,26 @@ class Run:
     losses: tuple[float, ...]
     diverged: bool
     accuracy: float
+    last_loss: float | None = None
+    outlook: Outlook = UNKNOWN
 
     @property
     def outcome(self) -> str:
         """How training went: "learned", "learns slowly", "never left log(10)" or "diverged"."""
-        last = self.losses[-1]
-        if self.diverged or last > 10 * CHANCE:
+        last = self.losses[-1] if self.last_loss is None else self.last_loss
+        if self.diverged or not last <= 10 * CHANCE:
             return "diverged"
-        if last < CHANCE / 2:
+        if self.accuracy > LEARNED:
             return "learned"
-        return "learns slowly" if last < 0.9 * CHANCE or self.accuracy > 0.25 else "never left log(10)"
+        moved = last < NO_SIGNAL * CHANCE or self.accuracy > MOVED
+        return "learns slowly" if moved else "never left log(10)"
+
+    @property
+    def as_foreseen(self) -> bool | None:
+        """Whether it moved where that was foreseen, and only there; None where the theory was undecided."""
+        if self.outlook.word == UNDECIDED:
+            return None
+        return (self.outlook.word == MOVES) == (self.outcome in ("learned", "learns slowly"))
 
 
 def build(case: Case) -> nn.ResNet:
@@ -118,6 +138,25 @@ def halves() -> tuple[Split, Split]:
     return Split(first, y_first, *data[2:]), Split(second, y_second, *data[2:])
 
 
+def run_case(case: Case) -> Run:
+    """Initialize, foresee, measure, train, evaluate. Without an initializer, pretrain on the other images first."""
+    model, data = build(case), halves()[1]
+    if case.initializer is None:
+        init.from_pretrained(model, pretrain(replace(case, initializer=init.HeNormal())))
+        foreseen, outlook = Forecast("no law: trained", [], []), UNKNOWN
+    else:
+        init.initialize(model, case.initializer, rng=case.seed)
+        foreseen, outlook = foretell(model, case, data)
+    model.to(case.device)
+    x, y = (to_device(array[:MEASURED_IMAGES], case.device) for array in data[:2])
+    with np.errstate(all="ignore"):  # overflow is one of the things to be seen here
+        signal, loss = measure(model, x, y)
+        losses, last_loss = train(model, data, case)
+        diverged = not math.isfinite(last_loss)
+        accuracy = math.nan if diverged else evaluate(model, *data[2:], device=case.device)[1]
+    return Run(case, signal, foreseen, (loss, *losses), diverged, accuracy, last_loss, outlook)
+
+
 def pretrain(case: Case) -> dict[str, np.ndarray]:
     """Weights of the case's network after training from `case.initializer` on the other half of the images."""
     model = build(case)
@@ -128,22 +167,16 @@ def pretrain(case: Case) -> dict[str, np.ndarray]:
     return {name: to_numpy(array) for name, array in model.state_dict().items()}
 
 
-def run_case(case: Case, pretrained: Mapping[str, np.ndarray] | None = None) -> Run:
-    """Initialize, measure, train, evaluate. `pretrained` are the weights of a case without an initializer."""
-    model, data = build(case), halves()[1]
-    if case.initializer is None:
-        init.from_pretrained(model, pretrained)
-        foreseen = Forecast("no law: trained", [], [])
-    else:
-        init.initialize(model, case.initializer, rng=case.seed)
-        foreseen = forecast(model, data.x_train[:MEASURED_IMAGES].shape)
-    model.to(case.device)
-    x, y = (to_device(array[:MEASURED_IMAGES], case.device) for array in data[:2])
-    with np.errstate(all="ignore"):  # overflow is one of the things to be seen here
-        signal, loss = measure(model, x, y)
-        losses, diverged = train(model, data, case)
-        accuracy = math.nan if diverged else evaluate(model, *data[2:], device=case.device)[1]
-    return Run(case, signal, foreseen, (loss, *losses), diverged, accuracy)
+def foretell(model: nn.Layer, case: Case, data: Split) -> tuple[Forecast, Outlook]:
+    """What the theory says of the signal and of training, from the weights' law: nothing is run."""
+    law = as_drawn(model)
+    if law is None:
+        return Forecast(ALIKE, [], []), Outlook(ALIKE)
+    schedule, steps = schedule_of(case, len(data.x_train))
+    rates = [schedule(step) for step in range(steps)]
+    with np.errstate(all="ignore"):
+        predicted = predict(model, (MEASURED_IMAGES, *data.x_train.shape[1:]), weight=law)
+        return read(predicted), foresee(model, predicted, max(rates), sum(rates))
 
 
 def measure(model: nn.Layer, x: Array, labels: Array) -> tuple[Signal, float]:
@@ -174,22 +207,31 @@ def rms(array: Array) -> float:
     return float(array_namespace(array).sqrt((array * array).mean()))
 
 
-def train(model: nn.Layer, data: Split, case: Case) -> tuple[list[float], bool]:
-    """Trains the model; (mean training loss of each epoch, as far as it came; whether it diverged)."""
+def schedule_of(case: Case, images: int) -> tuple[optim.Warmup, int]:
+    """A tenth of warm-up, then a cosine down to 0; and how many steps that makes."""
+    steps = case.epochs * count_batches(images, case.batch_size)
+    return optim.Warmup(optim.Cosine(case.lr, steps), steps // 10), steps
+
+
+def train(model: nn.Layer, data: Split, case: Case) -> tuple[list[float], float]:
+    """Trains the model; (mean training loss of each epoch, as far as it came; mean over the last tenth of the steps).
+
+    The second is infinite for a run that diverged.
+    """
     losses: dict[int, float] = {}
     data = data._replace(x_test=data.x_test[:1], y_test=data.y_test[:1])  # the rest is looked at once, at the end
-    steps = case.epochs * count_batches(len(data.x_train), case.batch_size)
+    schedule, steps = schedule_of(case, len(data.x_train))
     try:
-        fit(
+        history = fit(
             model,
             data,
             epochs=case.epochs,
             batch_size=case.batch_size,
-            schedule=optim.Warmup(optim.Cosine(case.lr, steps), steps // 10),
+            schedule=schedule,
             seed=case.seed,
             device=case.device,
             report=lambda progress: losses.update({progress.epoch: progress.loss}),
         )
     except TrainingDiverged:
-        return list(losses.values()), True
-    return list(losses.values()), False
+        return list(losses.values()), math.inf
+    return list(losses.values()), float(np.mean([step["loss"] for step in history.steps[-max(5, steps // 10) :]]))

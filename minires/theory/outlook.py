@@ -38,8 +38,8 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from minires import nn
+from minires.theory.laws.tangent_kernel import TangentKernel, tangent_kernel
 from minires.theory.report import SignalReport
-from minires.theory.tangent_kernel import TangentKernel, tangent_kernel
 
 MOVES, TOO_SMALL, TOO_LARGE, UNDECIDED = "will move", "too small to move", "too large to be stable", "undecided"
 
@@ -69,6 +69,10 @@ class Outlook(NamedTuple):
     change: float = math.nan
 
 
+UNKNOWN = Outlook(UNDECIDED)
+"""Where there is no law."""
+
+
 def outlook(kernel: TangentKernel | None, rate: float, total: float, momentum: float = 0.9) -> Outlook:
     """What training will do.
 
@@ -76,7 +80,7 @@ def outlook(kernel: TangentKernel | None, rate: float, total: float, momentum: f
     total: the sum of its rates over all steps.
     """
     if kernel is None:
-        return Outlook(UNDECIDED)
+        return UNKNOWN
     low, high = LIMITS[kernel.normalized]
     memory = 1 / (1 - momentum)
     reach = total * memory * (kernel.head / kernel.outputs if kernel.normalized else kernel.typical_change)

@@ -1,0 +1,95 @@
+"""Several seeds of one case make a cell of the comparison: what is said of it, and which cells need several seeds.
+
+A single run can end far from its neighbours: without BatchNorm the signal of one network is a log-normal number, and
+9 % of one seed beside 90 % of the next reads as a law where it is chance. So a cell near an edge (it learned, but not
+well, or not what was foreseen) is run from two more seeds, and its middle run speaks for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from minires.comparison.experiment import Case, Run
+
+EDGE = (0.2, 0.93)
+"""Accuracies between which another seed may well tell another story."""
+
+MORE_SEEDS = 2
+
+EXTRA = 0.28
+"""Extra runs, as a share of the runs there are, so that the whole takes at most 1.3 times as long."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All runs of a network and an initializer, the one that was asked for first."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def first(self) -> Run:
+        """The run of the seed that was asked for: its signal and its losses are what is drawn."""
+        return self.runs[0]
+
+    @property
+    def case(self) -> Case:
+        return self.first.case
+
+    @property
+    def middle(self) -> Run:
+        """The run with the median accuracy, which speaks for all."""
+        return sorted(self.runs, key=_rank)[len(self.runs) // 2]
+
+    @property
+    def outcome(self) -> str:
+        return self.middle.outcome
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """From the worst to the best; NaN for a run that diverged."""
+        return tuple(run.accuracy for run in sorted(self.runs, key=_rank))
+
+
+def _rank(run: Run) -> float:
+    return -1.0 if math.isnan(run.accuracy) else run.accuracy
+
+
+def cells_of(runs: Iterable[Run]) -> list[Cell]:
+    """The runs by network and initializer, in the order in which those first come."""
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        found.setdefault((run.case.network, run.case.name), []).append(run)
+    return [Cell(tuple(runs)) for runs in found.values()]
+
+
+def edge_cases(runs: Sequence[Run]) -> list[Case]:
+    """The cases to run from further seeds, those nearest to an edge first, as far as the time allows."""
+    near = sorted((run for run in runs if _is_near_an_edge(run)), key=_distance)
+    affordable = int(EXTRA * len(runs)) // MORE_SEEDS
+    return [replace(run.case, seed=run.case.seed + i) for run in near[:affordable] for i in (1, MORE_SEEDS)]
+
+
+def _is_near_an_edge(run: Run) -> bool:
+    return EDGE[0] < run.accuracy < EDGE[1] or run.as_foreseen is False
+
+
+def _distance(run: Run) -> float:
+    """Surprises come first, then what is nearest to half of the images told right."""
+    return -1.0 if run.as_foreseen is False else abs(run.accuracy - 0.5)
+
+
+def headline(cells: Sequence[Cell]) -> str:
+    """What to see, in the numbers of these cells."""
+    plain, both = (
+        count_learned(cell for cell in cells if cell.case.network == network)
+        for network in ("plain", "residual + BatchNorm")
+    )
+    starts = f"{cells[0].case.depth} layers, {len({cell.case.name for cell in cells})} ways to start"
+    return f"{starts}: {plain} learn in a plain network, {both} with shortcuts and BatchNorm"
+
+
+def count_learned(cells: Iterable[Cell]) -> int:
+    """How many cells' middle run learned."""
+    return sum(cell.outcome == "learned" for cell in cells)
