@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
     from rich.table import Column, Table
 
 PIPE_WIDTH = 140
@@ -111,6 +112,17 @@ def console(stderr: bool = False) -> Console:
 def is_live(screen: Console) -> bool:
     """Whether a line there can be overwritten: it is a terminal, and not a dumb one."""
     return screen.is_terminal and not screen.is_dumb_terminal
+
+
+def live_display(*columns: ProgressColumn) -> Progress:
+    """rich's live line on stderr, gone when the work is done; nothing where it could not be overwritten.
+
+    A thread redraws a live line: a file, a pipe and a browser have no use for the line, and may not have the thread.
+    """
+    from rich.progress import Progress
+
+    screen = console(stderr=True)
+    return Progress(*columns, console=screen, transient=True, disable=not is_live(screen))
 
 
 def fitted(table: Table, width: int, essentials: Collection[str] = ()) -> Table:

@@ -14,13 +14,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minires.terminal import console, fitted, is_live
+from minires.terminal import console, fitted, is_live, live_display
 
 if TYPE_CHECKING:
     from minires.checkpoint import Weights
     from minires.init import Initializer
 
-__all__ = ["console", "fitted", "is_live"]  # the rest is defined here
+__all__ = ["console", "fitted", "is_live", "live_display"]  # the rest is defined here
 
 
 class CommandError(Exception):

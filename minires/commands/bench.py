@@ -15,6 +15,7 @@ from minires.commands import (
     add_seed_argument,
     console,
     fitted,
+    live_display,
     output_folder,
     whole_number,
 )
@@ -198,10 +199,9 @@ def _print(tables: list[Table], notes: list[str], markdown: bool) -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A live line on stderr, so that what is printed can go into a file: told(what, done, of)."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+    with live_display(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
         task = progress.add_task("starting")
         yield lambda what, done, of: progress.update(task, description=what, completed=done, total=of)
 

@@ -15,7 +15,7 @@ from minires.commands import (
     add_seed_argument,
     console,
     initializer,
-    is_live,
+    live_display,
     output_folder,
     positive_number,
     whole_number,
@@ -194,10 +194,8 @@ def _kept(store: Store, count: int, found: dict) -> Iterator[None]:
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[], None]]:
     """A bar on stderr with the time left; gives the function to be called after each run."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    screen = console(stderr=True)
-    columns = TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=screen, transient=True, disable=not is_live(screen)) as bar:
+    with live_display(TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)

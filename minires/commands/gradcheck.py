@@ -23,6 +23,7 @@ from minires.commands import (
     add_device_argument,
     console,
     fitted,
+    live_display,
     picture_file,
     positive_number,
     writable_file,
@@ -217,6 +218,7 @@ def _plot(path: Path, seed: int) -> int:
 
 
 def _demo(seed: int, device: str, page: Path | None = None) -> int:
+    from rich.progress import TextColumn
     from rich.table import Table
 
     table = Table(title="every gradient of minires, float64", title_justify="left")
@@ -226,8 +228,10 @@ def _demo(seed: int, device: str, page: Path | None = None) -> int:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     screen, rows, failed, start = console(), [], [], time.perf_counter()
-    with screen.status("checking"):
+    with live_display(TextColumn("checking {task.description}")) as display:
+        task = display.add_task("")
         for name, check in _checks(seed, device):
+            display.update(task, description=name)
             begun = time.perf_counter()
             report = check()
             rows.append((name, *_summary(report), f"{time.perf_counter() - begun:.1f}", report.verdict))

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import minires
 from minires.gradcheck.check import check_op
-from minires.gradcheck.function_names import Bound, bind, find_pair, guess_op, settings_of
+from minires.gradcheck.function_names import Bound, Functions, bind, find_pair, guess_op, settings_of
 from minires.gradcheck.report import SEVERITY, STYLE, GradReport, TensorReport
 from minires.gradcheck.runner import CallError, Limits, Stopped, Student
 from minires.gradcheck.standard_cases import StandardCase, standard_cases
@@ -161,29 +161,54 @@ def check_file(
     """
     limits = limits or Limits(call=5.0, total=300.0)
     with Student(file, limits, path=[str(Path(minires.__file__).parents[1])]) as student:
-        try:
-            functions = student.functions
-        except (CallError, Stopped) as error:
-            raise ValueError(f"{student.file.name} cannot be loaded: {type(error).__name__}: {error}") from None
-        like = like or guess_op(functions)
-        pair = find_pair(functions, like, forward, backward)
-        bound = bind(functions[pair[0]], like, pair[0])
-        cases = standard_cases(like, bound.free, options or {}, seed)
-        report = FileReport(f"{student.file.name}: {pair[0]} and {pair[1]} as {like}", [], list(bound.notes))
-        for case in cases:
-            progress(case.name)
-            report.cases.append(_check(student, like, pair, bound, case, seed))
-        return report
+        return check_loaded(student, like, forward, backward, options, seed, lambda name, *_: progress(name))
 
 
-def _check(
-    student: Student, like: str, pair: tuple[str, str], bound: Bound, case: StandardCase, seed: int
-) -> CaseReport:
+class Loaded(Protocol):
+    """What a check needs of somebody's code. A `Student` is one; where there are no processes, as in a browser, it can
+    be the functions themselves."""
+
+    file: Path
+
+    @property
+    def functions(self) -> Functions:
+        """The functions by name, with their parameters."""
+
+    def pair(self, forward: str, backward: str, *settings: object, **options: object) -> tuple[Callable, Callable]:
+        """The two functions as `check_op` takes them; forward gets settings and options behind its arrays."""
+
+
+def check_loaded(
+    code: Loaded,
+    like: str | None = None,
+    forward: str | None = None,
+    backward: str | None = None,
+    options: dict | None = None,
+    seed: int = 0,
+    progress: Callable[[str, int, int], object] = lambda name, done, of: None,
+) -> FileReport:
+    """What `check_file` does, for code that is loaded. progress(case, cases done, cases in all) comes before each."""
+    try:
+        functions = code.functions
+    except (CallError, Stopped) as error:
+        raise ValueError(f"{code.file.name} cannot be loaded: {type(error).__name__}: {error}") from None
+    like = like or guess_op(functions)
+    pair = find_pair(functions, like, forward, backward)
+    bound = bind(functions[pair[0]], like, pair[0])
+    cases = standard_cases(like, bound.free, options or {}, seed)
+    report = FileReport(f"{code.file.name}: {pair[0]} and {pair[1]} as {like}", [], list(bound.notes))
+    for number, case in enumerate(cases):
+        progress(case.name, number, len(cases))
+        report.cases.append(_check(code, like, pair, bound, case, seed))
+    return report
+
+
+def _check(code: Loaded, like: str, pair: tuple[str, str], bound: Bound, case: StandardCase, seed: int) -> CaseReport:
     inputs, begun = case.inputs[: bound.arrays], time.perf_counter()
     positional, keywords = bound.settings(case.options)
     options = {k: v for k, v in case.options.items() if k in settings_of(like)}
     try:
-        functions = student.pair(*pair, *positional, **keywords)
+        functions = code.pair(*pair, *positional, **keywords)
         report = check_op(*functions, inputs, like=like, options=options, max_entries=MAX_ENTRIES, seed=seed)
         error = None
     except (CallError, Stopped, ValueError, TypeError) as problem:

@@ -185,7 +185,7 @@ class Student:
             header, _ = self._exchange(process, self._setup(), [], self.limits.start, "loading the file took")
             if "error" in header:
                 self.close()
-                raise _error(header["error"])
+                raise call_error(header["error"])
             try:
                 self._functions = {
                     str(name): tuple(Parameter(str(p), str(kind), bool(optional)) for p, kind, optional in parameters)
@@ -253,7 +253,7 @@ def _result(
 ) -> object:
     """The value of a call, with the changes it made to the arrays it was given."""
     if "error" in reply:
-        raise _error(reply["error"])
+        raise call_error(reply["error"])
     _write_back(reply["changed"], received, sent)
     if kept is not None:
         _write_back(reply.get("changed_before", {}), received, kept._arrays)
@@ -274,7 +274,7 @@ def _write_back(changed: dict, received: list[np.ndarray], arrays: list[np.ndarr
             target[...] = new
 
 
-def _error(told: object) -> Exception:
+def call_error(told: object) -> Exception:
     """A CallError whose class bears the name of what the student's code raised."""
     if not isinstance(told, dict):
         return Stopped("the process sent something that is no result")

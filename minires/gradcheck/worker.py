@@ -207,8 +207,7 @@ class _Loaded:
         functions = {}
         for name, value in list(self.names.items()):
             if inspect.isfunction(value):
-                kinds = [[p.name, p.kind.name, p.default is not p.empty] for p in _parameters(value)]
-                functions[name] = kinds[:100]
+                functions[name] = parameters(value)
             if len(functions) == 1000:
                 break
         classes = [n for n, v in list(self.names.items()) if inspect.isclass(v)][:1000]
@@ -260,31 +259,32 @@ class _Loaded:
         return changed
 
     def _told(self, error: BaseException) -> dict:
-        """What went wrong, as data: the kind of exception, its text, and the last line of the student's file in it."""
-        line, source = None, None
-        if isinstance(error, SyntaxError) and error.filename == self.file:
-            line, source = error.lineno, (error.text or "").strip()
-        else:
-            frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == self.file]
-            if frames:
-                line, source = frames[-1].lineno, frames[-1].line
-        try:
-            text = error.msg if isinstance(error, SyntaxError) else str(error)
-        except Exception:
-            text = ""
-        return {
-            "kind": type(error).__name__[:60],
-            "text": str(text)[:600],
-            "line": line,
-            "source": (source or "")[:200],
-        }
+        return told(error, self.file)
 
 
-def _parameters(function: Callable) -> list[inspect.Parameter]:
+def told(error: BaseException, file: str) -> dict:
+    """What went wrong, as data: the kind of exception, its text, and the last line of `file` that it passed."""
+    line, source = None, None
+    if isinstance(error, SyntaxError) and error.filename == file:
+        line, source = error.lineno, (error.text or "").strip()
+    else:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+        if frames:
+            line, source = frames[-1].lineno, frames[-1].line
     try:
-        return list(inspect.signature(function).parameters.values())
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+    except Exception:
+        text = ""
+    return {"kind": type(error).__name__[:60], "text": str(text)[:600], "line": line, "source": (source or "")[:200]}
+
+
+def parameters(function: Callable) -> list[tuple[str, str, bool]]:
+    """(name, kind, whether it may be left out) of the parameters of a function."""
+    try:
+        found = list(inspect.signature(function).parameters.values())[:100]
     except (TypeError, ValueError):
         return []
+    return [(p.name, p.kind.name, p.default is not p.empty) for p in found]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,10 @@
+"""The command line
+
+Every command of `python -m minires` that needs no download works here as well. A program of your own does, too.
+"""
+
+from minires import cli
+
+COMMAND = "train --epochs 1 --out run"  # @param {type: "string"}
+
+cli.main(COMMAND.split())

@@ -1,0 +1,8 @@
+"""Every gradient of minires, checked here and now
+
+Every operation, layer and block, and whole networks through the loss, held against numerical derivatives.
+"""
+
+from minires import cli
+
+cli.main(["gradcheck"])
