@@ -13,6 +13,7 @@ from minires.commands import (
     fitted,
     initializer,
     picture_file,
+    positive_number,
     whole_number,
 )
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from minires.nn import ResNet
+    from minires.theory import TangentKernel
     from minires.theory.compare import ComparisonReport
 
 HELP = "foretell a network's signal, layer by layer, without running it"
@@ -29,7 +31,7 @@ BATCH = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--model, --init, --input, --shortcut, --batchnorm, --measure, --plot, --seed, --device."""
+    """--model, --init, --input, --shortcut, --batchnorm, --lr, --steps, --measure, --plot, --seed, --device."""
     parser.add_argument(
         "--model", default="resnet20", metavar="NAME", help="resnetN or plainN, N = 6n + 2 (default: resnet20)"
     )
@@ -61,6 +63,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="BatchNorm after each convolution (default: yes)",
     )
     parser.add_argument(
+        "--lr",
+        type=positive_number,
+        metavar="X",
+        help="highest learning rate, with momentum 0.9 and a cosine: foretell whether it trains the network",
+    )
+    parser.add_argument(
+        "--steps",
+        type=whole_number(1),
+        default=1000,
+        metavar="N",
+        help="length of the training that is foretold, in batches (default: 1000)",
+    )
+    parser.add_argument(
         "--measure", type=whole_number(1), metavar="R", help="run R networks as well and lay the two side by side"
     )
     parser.add_argument(
@@ -86,7 +101,7 @@ def image_shape(text: str) -> tuple[int, int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """0: foretold, and measured within the laws where it was measured; 1: some layer departs from its law."""
-    from minires.theory import compare, measure, predict
+    from minires.theory import compare, measure, predict, tangent_kernel
     from minires.theory.forecast import read
 
     model, shape, screen = build(args), (BATCH, *args.input), console()
@@ -104,10 +119,30 @@ def run(args: argparse.Namespace) -> int:
         if measured:
             screen.print(f"{name}, measured: {report.verdict}", highlight=False)
         screen.print(f"{name}, predicted: {read(predicted).verdict}", style="bold", highlight=False)
+        screen.print(f"{name}, training: {training(tangent_kernel(model, predicted, law), args)}", highlight=False)
     if args.plot:
         _draw(args, signals)
         screen.print(f"figure: {args.plot}", highlight=False)
     return 1 if departed else 0
+
+
+def training(kernel: TangentKernel | None, args: argparse.Namespace) -> str:
+    """Which learning rates will train the network, and what the one of --lr will do."""
+    from minires.theory import learning_rates, outlook
+
+    if kernel is None:
+        return "no law"
+    mean_steps = args.steps / 2  # a cosine's mean is half of its highest rate
+    found = learning_rates(kernel, mean_steps)
+    span = (
+        f"learning rates from {found[0]:.2g} to {found[1]:.2g} will train it"
+        if found
+        else "no rate up to 1 is sure to train it"
+    )
+    said = f"{span}, in {args.steps} steps"
+    if args.lr is None:
+        return said
+    return f"{said}; {args.lr:g}: {outlook(kernel, args.lr, args.lr * mean_steps).word}"
 
 
 ESSENTIALS = ("layer", "forward E y²", "gradient E dy²", "E dy²", "E dW²", "verdict")

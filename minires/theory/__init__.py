@@ -6,6 +6,7 @@
     check_initializer(sampler, shape, law)     does anybody's sampler obey the law it claims, and which mistake is it
 
     forecast(model, shape)           the prediction in one phrase: "steady", "gradient dies by layer 3"
+    outlook(kernel, rate, total)     what training will do, from `tangent_kernel(model, predicted)`: "will move"
 
 These stand at the front desk, one file each; `report` is the table that they share, `stats` the tests behind every
 threshold. Behind it: `laws`, one family a file with its derivation on top; `rules`, which tie the laws to the layers
@@ -16,7 +17,9 @@ from minires.theory.compare import ComparisonReport, compare
 from minires.theory.forecast import Forecast, forecast
 from minires.theory.laws.blocks import Block, resnet_layout, stages
 from minires.theory.laws.geometry import Axis, ConvGeometry
+from minires.theory.laws.tangent_kernel import TangentKernel, tangent_kernel
 from minires.theory.measure import measure
+from minires.theory.outlook import Outlook, learning_rates, outlook
 from minires.theory.predict import predict
 from minires.theory.report import Quantity, Row, SignalReport
 from minires.theory.samplers.check import InitializerReport, check_initializer
@@ -28,14 +31,19 @@ __all__ = [
     "ConvGeometry",
     "Forecast",
     "InitializerReport",
+    "Outlook",
     "Quantity",
     "Row",
     "SignalReport",
+    "TangentKernel",
     "check_initializer",
     "compare",
     "forecast",
+    "learning_rates",
     "measure",
+    "outlook",
     "predict",
     "resnet_layout",
     "stages",
+    "tangent_kernel",
 ]

@@ -106,16 +106,18 @@ def _beyond(value: float, limit: Limit, log_variance: float) -> float:
 
 
 def foresee(model: nn.Layer, predicted: SignalReport, rate: float, total: float, momentum: float = 0.9) -> Outlook:
-    """`outlook` of a model whose signal was predicted with its weights' own mean squares."""
+    """`outlook` of a model whose signal was predicted with its weights' own mean squares (`forecast.as_drawn`)."""
     return outlook(tangent_kernel(model, predicted), rate, total, momentum)
 
 
-def learning_rates(kernel: TangentKernel, mean_steps: float, momentum: float = 0.9) -> tuple[float, float] | None:
-    """The highest learning rates, from and to, between which training will move; None if there are none.
+def learning_rates(
+    kernel: TangentKernel | None, mean_steps: float, momentum: float = 0.9
+) -> tuple[float, float] | None:
+    """The highest rates of a schedule, from and to, at which training will move; None if there are none, or no law.
 
+    Only rates from 1e-5 to 1 are looked at: the limits were tested on no others.
     mean_steps: sum of the schedule's rates over its highest one: steps for a constant rate, half of them for a cosine.
     """
-    exponents = [i / 20 for i in range(-160, 61)]  # 1e-8 to 1e3, twelve percent apart
-    rates = [10**e for e in exponents]
+    rates = [10 ** (i / 40) for i in range(-200, 1)]  # six percent apart
     moving = [rate for rate in rates if outlook(kernel, rate, rate * mean_steps, momentum).word == MOVES]
     return (moving[0], moving[-1]) if moving else None

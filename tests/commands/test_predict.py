@@ -73,3 +73,27 @@ def test_options_that_make_no_sense(capsys, arguments, sentence):
 def test_constant_weights_have_no_forecast(capsys):
     _, out, _ = run(capsys, "--model", "plain8", "--input", "1x8x8", "--init", "constant:0.1")
     assert "no forecast: Constant weights are not random" in out
+
+
+def test_the_learning_rates_that_will_train(capsys):
+    options = (
+        "--model",
+        "plain20",
+        "--no-batchnorm",
+        "--input",
+        "1x8x8",
+        "--init",
+        "he_normal",
+        "normal:0.01",
+        "normal:1",
+    )
+    code, out, _ = run(capsys, *options, "--lr", "0.02", "--steps", "230")
+    assert code == 0
+    low, high = map(
+        float, re.search(r"he_normal, training: learning rates from (\S+) to (\S+) will train it", out).groups()
+    )
+    assert 0.002 < low < 0.02 < high <= 1
+    assert re.search(r"he_normal, training: .* in 230 steps; 0.02: will move", out)
+    assert "normal:0.01, training: no rate up to 1 is sure to train it, in 230 steps; 0.02: too small to move" in out
+    assert "normal:1, training: no rate up to 1 is sure to train it, in 230 steps; 0.02: too large to be stable" in out
+    assert "dirac, training: no law" in run(capsys, "--model", "plain8", "--input", "1x8x8", "--init", "dirac")[1]

@@ -36,6 +36,7 @@ import numpy as np
 
 from minires import nn
 from minires.backend import to_numpy
+from minires.init.distributions import Initializer
 from minires.nn.residual import ResidualBlock
 from minires.theory.report import Row, SignalReport
 
@@ -91,12 +92,15 @@ class TangentKernel:
         return float(np.exp(np.log(relative).mean())) if relative.all() else 0.0
 
 
-def tangent_kernel(model: nn.Layer, predicted: SignalReport) -> TangentKernel | None:
-    """The kernel of ``model``, with its weights' mean squares as they are, from its prediction; None without a law."""
+def tangent_kernel(model: nn.Layer, predicted: SignalReport, weight: Initializer | None = None) -> TangentKernel | None:
+    """The kernel of ``model`` from its prediction, or None where some layer has no law.
+
+    weight: the initializer of the prediction; None: the model's weights, with their mean squares as they are.
+    """
     rows = {row.path: row for row in predicted}
     layers = dict(model.named_layers())
     weighted = [row for row in predicted if row.path in layers and _weight(layers[row.path]) is not None]
-    if not weighted:
+    if not weighted or any(row.note for row in weighted):
         return None
     last = weighted[-1]
     samples, outputs = predicted.input_shape[0], last.shape[-1]
@@ -104,14 +108,14 @@ def tangent_kernel(model: nn.Layer, predicted: SignalReport) -> TangentKernel | 
     shares = {} if normalized else _shares(layers, rows)
     found = []
     for row in weighted:
-        weight = _weight(layers[row.path])
-        square = float(np.mean(np.square(weight, dtype=float)))
-        energy = row.weight_gradient.mean * weight.size / (samples * outputs)
+        value = _weight(layers[row.path])
+        square = float(np.mean(np.square(value, dtype=float))) if weight is None else weight.variance(value.shape)
+        energy = row.weight_gradient.mean * value.size / (samples * outputs)
         if math.isnan(energy) and not normalized:
             energy = _from_outputs(row, last, square, shares)
         if math.isnan(energy):
             return None
-        found.append(LayerKernel(row.path, energy, math.sqrt(square * weight.size)))
+        found.append(LayerKernel(row.path, energy, math.sqrt(square * value.size)))
     spread = last.forward.spread**2
     log_variance = 0.0 if normalized else UNKNOWN_SPREAD if math.isnan(spread) else spread
     return TangentKernel(tuple(found), outputs, normalized, log_variance)
