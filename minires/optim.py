@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from minires.backend import Array, array_namespace
-from minires.checks import check_number, check_parameters, convert_state
+from minires.checks import check_number, check_parameters, check_schedule, convert_state, distinct_names
 from minires.nn.layer import Layer, Parameter
 
 
@@ -34,12 +34,12 @@ class SGD:
         weight_decay: float = 0.0,
         decay_all: bool = True,
     ) -> None:
-        self.lr, self.momentum = check_number("lr", lr, 0), check_number("momentum", momentum, 0)
+        self.lr, self.momentum = check_number("lr", lr, 0), check_number("momentum", momentum, 0, below=1)
         self.weight_decay, self.decay_all = check_number("weight_decay", weight_decay, 0), decay_all
         if nesterov and momentum == 0:
             raise ValueError("nesterov is True but momentum is 0; expected a momentum to look ahead with")
         self.parameters = check_parameters(parameters)
-        self.names = [p.name or str(i) for i, p in enumerate(self.parameters)]
+        self.names = distinct_names(self.parameters)
         self.nesterov = nesterov
         self.velocities = [array_namespace(p.value).zeros_like(p.value) for p in self.parameters]
 
@@ -65,8 +65,7 @@ class SGD:
 
 def clip_grad_norm(parameters: Sequence[Parameter], max_norm: float) -> Array:
     """Scales all gradients by one factor so that their joint norm is at most `max_norm`; returns the norm before."""
-    if not max_norm > 0:
-        raise ValueError(f"max_norm is {max_norm}; expected a number > 0")
+    max_norm = check_number("max_norm", max_norm, 5e-324)
     parameters = check_parameters(parameters)
     xp = array_namespace(*(p.grad for p in parameters))
     norm = xp.sqrt(sum((xp.abs(p.grad) ** 2).sum() for p in parameters))
@@ -85,6 +84,7 @@ class Constant:
     """Always lr."""
 
     lr: float
+    __post_init__ = check_schedule
 
     def __call__(self, step: int) -> float:
         return self.lr
@@ -97,6 +97,7 @@ class Step:
     lr: float
     milestones: Sequence[int]
     gamma: float = 0.1
+    __post_init__ = check_schedule
 
     def __call__(self, step: int) -> float:
         return self.lr * self.gamma ** sum(step >= milestone for milestone in self.milestones)
@@ -109,10 +110,7 @@ class Cosine:
     lr: float
     steps: int
     final: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; expected at least 1")
+    __post_init__ = check_schedule
 
     def __call__(self, step: int) -> float:
         done = min(1.0, step / self.steps)
@@ -126,6 +124,7 @@ class Warmup:
     schedule: Schedule
     steps: int
     start: float = 0.0
+    __post_init__ = check_schedule
 
     def __call__(self, step: int) -> float:
         share = min(1.0, (step + 1) / max(1, self.steps))

@@ -20,9 +20,8 @@ import signal
 import threading
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,9 +33,22 @@ from .backend import Array, array_namespace, to_device, to_numpy
 from .data.batches import Augmentation, batches, count_batches
 from .data.split import Split
 from .fast.threads import num_threads
-from .files import atomic_write_text
+from .files import atomic_write_text, locked_folder
 from .nn import Layer, SoftmaxCrossEntropy
 from .optim import SGD, Constant, Schedule
+from .train_checks import (
+    alone_with,
+    as_split,
+    check_callables,
+    check_model,
+    check_optimizer,
+    check_place,
+    check_whole,
+    checksum,
+    frozen_names,
+    learning_rate,
+    nonfinite_parameters,
+)
 
 
 class TrainingDiverged(ArithmeticError):
@@ -132,6 +144,8 @@ def fit(
 ) -> History:
     """Train `model` on `data` with softmax cross-entropy and return the history; the model is changed in place.
 
+    A model is trained by one thread at a time; a run's folder is locked while it runs.
+
     data: a Split, or the arrays (x, y), or (x_train, y_train, x_test, y_test). With (x, y) the run is tested on the
     images that it trains on.
     optimizer: SGD(parameters, lr=0.1, momentum=0.9) by default. schedule: step -> learning rate; by default the
@@ -146,17 +160,25 @@ def fit(
     the definition, so that a breakpoint in an op is hit. A run that was started compiled, or with another number of
     threads, has other last bits: it is resumed that way only with other_engine=True.
 
+    report: called after each step whose loss is looked at. An error in it is a warning; training goes on without it.
+
     Raises TrainingDiverged; TrainingInterrupted after a signal (with a folder); SettingsDiffer and CheckpointError
-    on resuming; ValueError for settings out of range; MemoryError with the batch size and what to try; OSError where
-    the folder cannot be written at the start. A checkpoint that cannot be written later is a warning, and training
-    goes on: the weights are in memory.
+    on resuming; FolderInUse; TypeError and ValueError for settings that make no sense; MemoryError with the batch size
+    and what to try; OSError where the folder cannot be written at the start. A checkpoint that cannot be written later
+    is a warning, and training goes on: the weights are in memory.
     """
+    check_model(model)
+    check_whole(epochs=epochs, log_every=log_every, batch_size=batch_size, seed=seed)
     if epochs < 0 or log_every < 1:
         raise ValueError(f"epochs is {epochs} and log_every {log_every}; expected at least 0 and at least 1")
-    data = as_split(data)
+    if batch_size < 1 or seed < 0:
+        raise ValueError(f"batch_size is {batch_size} and seed {seed}; expected at least 1 and at least 0")
+    check_callables(schedule, report, augmentation, config)
+    data, frozen = as_split(data), frozen_names(model, frozen)
     model.to(device)
     if optimizer is None:
         optimizer = SGD([parameter for parameter in model.parameters() if not _is_in(parameter.name, frozen)])
+    check_optimizer(model, optimizer, lambda name: _is_in(name, frozen))
     optimizer.velocities = [to_device(velocity, device) for velocity in optimizer.velocities]
     run = _Run(
         model=model,
@@ -167,7 +189,7 @@ def fit(
         batch_size=batch_size,
         seed=seed,
         augmentation=augmentation,
-        frozen=tuple(frozen),
+        frozen=frozen,
         device=device,
         log_every=log_every,
         folder=None if folder is None else Path(folder),
@@ -176,23 +198,38 @@ def fit(
         engine=_compiled(model) if compile else model,
         other_engine=other_engine,
     )
-    if run.folder is not None:
-        run.open_folder(resume)
-    run.train()
+    with alone_with(model), run.locked(resume):
+        if run.folder is not None:
+            run.open_folder(resume)
+        run.train()
     return run.history
 
 
 def evaluate(
     model: Layer, x: np.ndarray, y: np.ndarray, batch_size: int = 256, device: str = "cpu"
 ) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy of `model` in eval mode on x (N, C, H, W), labels y (N,)."""
-    model.eval()
+    """Mean cross-entropy and accuracy of `model` in eval mode on x (N, C, H, W), labels y (N,).
+
+    The model is left in the mode in which it was found. Raises ValueError where its weights hold a NaN or an infinity,
+    naming them; an overflow of finite weights gives a loss of NaN.
+    """
+    check_model(model)
+    check_whole(batch_size=batch_size)
+    loss, accuracy = _evaluated(model, *as_split((x, y))[:2], batch_size, device)
+    if not math.isfinite(loss) and (names := nonfinite_parameters(model)):
+        raise ValueError(f"model: {names[0]} holds NaN or infinity, as do {len(names) - 1} more; its training diverged")
+    return loss, accuracy
+
+
+def _evaluated(model: Any, x: Array, y: Array, batch_size: int, device: str) -> tuple[float, float]:
     sums = None
-    for images, labels in batches(x, y, batch_size):
-        logits = model.infer(to_device(images, device))
-        labels = to_device(labels, device)
-        found = _sums(logits, labels, SoftmaxCrossEntropy().forward(logits, labels))
-        sums = found if sums is None else sums + found
+    with _left_as_it_is(model):
+        model.eval()
+        for images, labels in batches(x, y, batch_size):
+            logits = model.infer(to_device(images, device))
+            labels = to_device(labels, device)
+            found = _sums(logits, labels, SoftmaxCrossEntropy().forward(logits, labels))
+            sums = found if sums is None else sums + found
     loss, correct = to_numpy(sums).tolist()
     return loss / len(x), correct / len(x)
 
@@ -200,17 +237,51 @@ def evaluate(
 def first_nonfinite(model: Layer, x: Array) -> str | None:
     """The path of the first layer whose output on x has a NaN or an infinity ("" is the model itself); None if none.
 
-    A layer made of layers is looked at after those in it, so the name is that of a single operation.
+    A layer made of layers is looked at after those in it, so the name is that of a single operation. The model is left
+    as it was found: its mode, BatchNorm's running statistics, the generators of dropout.
     """
+    check_model(model)
     found: list[str] = []
 
     def look(layer: Layer, path: str, direction: str, x: Array, y: Array) -> None:
         if not found and not bool(array_namespace(y).isfinite(y).all()):
             found.append(f"{path} ({type(layer).__name__})")
 
-    with np.errstate(all="ignore"), model.observe(look):
+    with np.errstate(all="ignore"), _left_as_it_is(model), model.observe(look):
         model.forward(x)
     return found[0] if found else None
+
+
+@contextmanager
+def _left_as_it_is(model: Any) -> Iterator[None]:
+    """After the block the model is in its old modes, its buffers and generators are what they were."""
+    if not isinstance(model, Layer):  # a compiled model, whose forward in eval mode changes nothing but the mode
+        training = model.training
+        try:
+            yield
+        finally:
+            model.train(training)
+        return
+    modes = [(layer, layer.training) for _, layer in model.named_layers()]
+    buffers = [(layer, name, getattr(layer, name).copy()) for _, layer, name in model.named_buffers()]
+    states = [(generator, generator.bit_generator.state) for _, generator in _generators(model)]
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+        for layer, name, value in buffers:
+            setattr(layer, name, value)
+        for generator, state in states:
+            generator.bit_generator.state = state
+
+
+def _generators(model: Layer) -> Iterator[tuple[str, np.random.Generator]]:
+    """Every random generator that a layer owns, by the layer's path and the attribute's name."""
+    for path, layer in model.named_layers():
+        for name, value in vars(layer).items():
+            if isinstance(value, np.random.Generator):
+                yield f"{path}.{name}", value
 
 
 def _sums(logits: Array, labels: Array, loss: Array) -> Array:
@@ -218,16 +289,6 @@ def _sums(logits: Array, labels: Array, loss: Array) -> Array:
     xp = array_namespace(logits)
     right = (logits.argmax(1) == labels).sum()
     return xp.stack([loss.astype(np.float64) * len(labels), right.astype(np.float64)])
-
-
-def as_split(data: Split | Sequence[Array]) -> Split:
-    """The arrays (x, y) or (x_train, y_train, x_test, y_test) as a Split; a Split as it is."""
-    if isinstance(data, Split):
-        return data
-    if not isinstance(data, tuple | list) or len(data) not in (2, 4):
-        raise TypeError(f"data is a {type(data).__name__}; expected a Split or the arrays (x, y)")
-    x, y, x_test, y_test = (*data, *data)[:4]
-    return Split(x, np.asarray(y), x_test, np.asarray(y_test))
 
 
 def _compiled(model: Layer) -> Any:
@@ -286,6 +347,8 @@ class _Run:
         self.sums: Array = None  # of the steps since the last look at the loss, on the device
         self.since_look = 0  # images of those steps
         self.before: tuple | None = None  # the weights at the last look, where steps go unseen
+        parts = {"images_crc32": self.data.x_train, "labels_crc32": self.data.y_train, "test_crc32": self.data.x_test}
+        self.checksums = {name: checksum(array) for name, array in parts.items()}
 
     @property
     def step(self) -> int:
@@ -341,7 +404,7 @@ class _Run:
 
     def one_step(self, x: Array, labels: Array) -> bool:
         """`train_step`, and its loss added to the others. True where that was fetched, which waits for the device."""
-        self.optimizer.lr = lr = self.schedule(self.step)
+        self.optimizer.lr = lr = learning_rate(self.schedule, self.step)
         weights = [parameter.value for parameter in self.model.parameters()]
         loss, logits = train_step(self.engine, self.loss, self.optimizer, x, labels)
         sums = _sums(logits, labels, loss)
@@ -391,7 +454,8 @@ class _Run:
     def finish_epoch(self) -> None:
         """Test, note the epoch's row, write checkpoint and history, and start the sums anew."""
         x, y = self.data.x_test, self.data.y_test
-        test_loss, test_accuracy = evaluate(self.engine, x, y, device=self.device)
+        test_loss, test_accuracy = _evaluated(self.engine, x, y, 256, self.device)
+        self.model.eval()
         if not math.isfinite(test_loss):
             layer = first_nonfinite(self.model, to_device(x[: self.batch_size], self.device))
             raise TrainingDiverged(self.step, test_loss, layer or "none but the loss", self.history)
@@ -407,20 +471,26 @@ class _Run:
             "images_per_second": self.images / max(self.seconds, 1e-9),
         }
         self.history.epochs.append(row)
-        self.tell(row)
-        self.epoch, self.batch, self.images = self.epoch + 1, 0, 0
-        self.loss_sum = self.correct = self.seconds = 0.0
-        self.save()
+        try:
+            self.tell(row)
+        finally:  # whatever comes of telling it, the epoch is not lost
+            self.epoch, self.batch, self.images = self.epoch + 1, 0, 0
+            self.loss_sum = self.correct = self.seconds = 0.0
+            self.save()
 
     def tell(self, row: dict[str, float] | None = None) -> None:
-        """Report progress, if anybody listens."""
+        """Report progress, if anybody listens. A listener that fails is told nothing more."""
         if self.report is None:
             return
         elapsed, done = time.perf_counter() - self.started, self.step - self.first_step
         left = (self.steps - self.step) * elapsed / max(done, 1)
         means = self.loss_sum / self.images, self.correct / self.images
         speed = self.images / max(self.seconds, 1e-9)
-        self.report(Progress(self.epoch + 1, self.epochs, self.step, self.steps, *means, speed, left, row))
+        try:
+            self.report(Progress(self.epoch + 1, self.epochs, self.step, self.steps, *means, speed, left, row))
+        except Exception as error:
+            self.report = None
+            warnings.warn(f"report failed ({error!r}); training goes on without it", stacklevel=2)
 
     # What a checkpoint holds
 
@@ -441,11 +511,7 @@ class _Run:
             generator.bit_generator.state = generators[name]
 
     def generators(self) -> Iterator[tuple[str, np.random.Generator]]:
-        """Every random generator that a layer owns, by the layer's path and the attribute's name."""
-        for path, layer in self.model.named_layers():
-            for name, value in vars(layer).items():
-                if isinstance(value, np.random.Generator):
-                    yield f"{path}.{name}", value
+        return _generators(self.model)
 
     def generator_states(self) -> dict[str, Any]:
         return {name: generator.bit_generator.state for name, generator in self.generators()}
@@ -454,11 +520,11 @@ class _Run:
         """A checkpoint and history.json. What cannot be written is a warning: the weights are still in memory."""
         if self.folder is None:
             return
-        try:
-            self.write_checkpoint()
-            self.write_history()
-        except OSError as error:
-            warnings.warn(f"checkpoint not written, training goes on: {error}", stacklevel=2)
+        for what, write in (("checkpoint", self.write_checkpoint), ("history.json", self.write_history)):
+            try:
+                write()
+            except OSError as error:
+                warnings.warn(f"{what} not written, training goes on: {error}", stacklevel=2)
 
     def write_checkpoint(self) -> Path:
         state = {
@@ -479,8 +545,7 @@ class _Run:
         """All that decides the result, as JSON gives it back: equal settings, equal bits."""
         own = {name: getattr(self, name) for name in ("epochs", "batch_size", "seed", "frozen", "log_every")}
         described = {name: _describe(getattr(self, name)) for name in ("schedule", "optimizer", "augmentation")}
-        labels = np.ascontiguousarray(self.data.y_train)
-        data = {"images": [len(labels), len(self.data.y_test)], "labels_crc32": zlib.crc32(labels.data)}
+        data = {"images": [len(self.data.y_train), len(self.data.y_test)], **self.checksums}
         weights = {"parameters": sum(parameter.value.size for parameter in self.model.parameters())}
         return json.loads(json.dumps({**own, **described, **data, **weights, **self.config}))
 
@@ -498,25 +563,34 @@ class _Run:
 
     # Starting, stopping, going on
 
+    def locked(self, resume: bool) -> AbstractContextManager:
+        """The run's folder for this run alone; made here unless the run is resumed. Raises FolderInUse, OSError."""
+        if self.folder is None or (resume and not self.folder.is_dir()):
+            return nullcontext()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return locked_folder(self.folder)
+
     def open_folder(self, resume: bool) -> None:
         """Go on from the newest checkpoint, or write a first one: a folder that cannot be written shows now."""
         if resume:
             path, arrays, state = checkpoint.load_checkpoint(self.folder)
             try:
                 self.restore(arrays, state)
-            except (KeyError, TypeError) as error:
-                raise checkpoint.CheckpointError(f"{path}: is no checkpoint of a run ({error!r})") from error
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if checkpoint.checkpoints(self.folder):
+            except SettingsDiffer:
+                raise
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise checkpoint.CheckpointError(f"{path}: is no checkpoint of a run ({error})") from error
+        elif checkpoint.checkpoints(self.folder):
             raise FileExistsError(f"{self.folder} holds a run already: resume it, or choose another folder")
-        self.write_checkpoint()
-        self.write_history()
+        else:
+            self.write_checkpoint()
+        self.write_history()  # a run that was killed may have got no further than its checkpoint
 
     def restore(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
         """Take over a checkpoint. Raises SettingsDiffer; KeyError and the like where something is missing in it."""
         if state.get("config") != self.settings():
             raise SettingsDiffer(state.get("config", {}), self.settings())
+        check_place(state, self.batches_per_epoch)
         saved, own = state["versions"], self.versions()
         before, now = (" on ".join((v.get("engine", "?"), f"{v.get('threads')} threads")) for v in (saved, own))
         if before != now and not self.other_engine:
@@ -533,7 +607,8 @@ class _Run:
     def stop(self, signum: int) -> NoReturn:
         """Save and raise TrainingInterrupted. Raises OSError where the checkpoint cannot be written."""
         path = self.write_checkpoint()
-        self.write_history()
+        with suppress(OSError):  # resuming writes it anew
+            self.write_history()
         raise TrainingInterrupted(signum, path, self.step)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 import tempfile
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,20 +235,27 @@ def _settings(args: argparse.Namespace, train_images: int) -> Settings:
 def _resumed_settings(args: argparse.Namespace) -> Settings:
     """The settings of the run in args.resume. CommandError where options were given that differ from them."""
     from minires.checkpoint import load_checkpoint
-    from minires.recipes import Settings
+    from minires.recipes import Settings, build_schedule
     from minires.train import SettingsDiffer
 
     if (args.out is not None and args.out != args.resume) or args.recipe:
         raise CommandError("--resume goes on in the run's folder with its settings: no --out, no --recipe")
-    _, _, state = load_checkpoint(args.resume)
-    saved = state.get("config", {}).get("run")
+    path, _, state = load_checkpoint(args.resume)
+    config = state.get("config")
+    saved = config.get("run") if isinstance(config, dict) else None
     if saved is None:
         raise CommandError(f"{args.resume} was not written by `minires train`")
+    try:
+        settings = Settings(**saved)
+        initializer(settings.init)
+        build_schedule(settings, 1)
+        args.log_every = args.log_every or whole_number(1)(str(config["log_every"]))
+    except (TypeError, ValueError, KeyError, AttributeError, argparse.ArgumentTypeError) as error:
+        raise CommandError(f"{path}: its settings cannot be read ({error})") from None
     given = _given(args)
-    if any(saved[name] != value for name, value in given.items()):
-        raise SettingsDiffer({name: saved[name] for name in given}, given)
-    args.log_every = args.log_every or state["config"]["log_every"]
-    return Settings(**saved)
+    if any(saved.get(name) != value for name, value in given.items()):
+        raise SettingsDiffer({name: saved.get(name) for name in given}, given)
+    return settings
 
 
 def _train(args: argparse.Namespace, settings: Settings, data: Any, classes: int) -> int:
@@ -326,6 +335,7 @@ def _write_results(folder: Path, settings: Settings, model: ResNet, history: His
     Says where each of them is. False where something went elsewhere, or nowhere.
     """
     from minires.checkpoint import write_weights
+    from minires.files import atomic_write_text
     from minires.plot.curves import draw_history
     from minires.plot.style import save
 
@@ -335,10 +345,15 @@ def _write_results(folder: Path, settings: Settings, model: ResNet, history: His
     def write_model(path: Path) -> None:
         write_weights(path, model.state_dict(), {"run": asdict(settings)})
 
-    there = [
-        _write(write, folder / name) for name, write in (("weights.npz", write_model), ("curves.png", write_curves))
-    ]
-    written = [path for path in (*there, folder / "history.json") if path is not None and path.exists()]
+    def write_history(path: Path) -> None:
+        if not _holds_epochs(path, len(history.epochs)):  # fit has written it there, unless it could not
+            atomic_write_text(path, json.dumps({"config": {"run": asdict(settings)}, **asdict(history)}, indent=1))
+
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    writers = {"weights.npz": write_model, "curves.png": write_curves, "history.json": write_history}
+    there = [_write(write, folder / name) for name, write in writers.items()]
+    written = [path for path in there if path is not None]
     for i, path in enumerate(written):
         print(f"{'' if i else 'written':8} {path}")
     return all(path is not None and path.parent == folder for path in there)
@@ -352,12 +367,25 @@ def _write(write: Callable[[Path], None], path: Path) -> Path | None:
     except OSError as error:
         warnings.warn(f"results not written into {path.parent}: {error}", stacklevel=2)
     try:
-        elsewhere = Path(tempfile.mkdtemp(prefix="minires-")) / path.name
+        elsewhere = _elsewhere() / path.name
         write(elsewhere)
         return elsewhere
     except OSError as error:
         warnings.warn(f"{path.name} is lost: {error}", stacklevel=2)
     return None
+
+
+@cache
+def _elsewhere() -> Path:
+    """A new folder among the temporary ones, the same for all files of a run."""
+    return Path(tempfile.mkdtemp(prefix="minires-"))
+
+
+def _holds_epochs(path: Path, count: int) -> bool:
+    try:
+        return len(json.loads(path.read_text(encoding="utf-8"))["epochs"]) == count
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 class _Display:

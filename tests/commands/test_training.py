@@ -246,3 +246,66 @@ def test_the_defaults_reach_98_percent_in_a_minute(here):
     assert minires("train", "--out", "run") == 0
     assert time.perf_counter() - start < 60
     assert json.loads((here / "run" / "history.json").read_text())["epochs"][-1]["test_accuracy"] >= 0.98
+
+
+def test_a_folder_that_goes_away_costs_nothing(here, capsys, monkeypatch):
+    """Removed after the first epoch: the run goes on, and its results are where they were to be."""
+    import shutil
+
+    from minires.commands.train import _Display
+
+    real = _Display.show
+
+    def remove(display, now):
+        real(display, now)
+        if now.row is not None and now.epoch == 1:
+            shutil.rmtree("run")
+
+    monkeypatch.setattr(_Display, "show", remove)
+    assert minires("train", *SMALL, "--out", "run") == 0
+    assert "not written, training goes on" in capsys.readouterr().err
+    assert len(json.loads((here / "run" / "history.json").read_text())["epochs"]) == 2
+    assert (here / "run" / "weights.npz").exists()
+
+
+@pytest.mark.parametrize("run", [None, 3, {"model": "resnet8"}, {"data": 3, "lr": "x", "init": "magic"}, {"other": 1}])
+def test_a_checkpoint_edited_by_hand_is_a_sentence(here, capsys, run):
+    minires("train", *SMALL, "--epochs", "1", "--out", "run")
+    _, arrays, state = checkpoint.load_checkpoint(here / "run")
+    state["config"]["run"] = run
+    checkpoint.save_checkpoint(here / "run", 99, arrays, state)
+    capsys.readouterr()
+    assert refused(capsys, "train", "--resume", "run")
+
+
+def test_pictures_of_ones_own_train_and_test(here, capsys):
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for label, level in (("dark", 60), ("light", 190)):
+        (here / "photos" / label).mkdir(parents=True)
+        for i in range(15):
+            pixels = rng.normal(level, 20, (16, 16, 3)).clip(0, 255).astype(np.uint8)
+            image.fromarray(pixels).save(here / "photos" / label / f"{i}.png")
+    assert minires("train", "--data", "photos", "--epochs", "3", "--width", "4", "--out", "run") == 0
+    assert "resnet8 on photos" in capsys.readouterr().out
+    assert checkpoint.read_weights("run/weights.npz")["linear.weight"].shape == (2, 16)
+    assert minires("evaluate", "--weights", "run/weights.npz") == 0
+    assert "of 6 test images" in capsys.readouterr().out
+    assert minires("train", "--resume", "run") == 0
+    assert "is a folder itself" in refused(capsys, "train", "--data", "photos", "--data-dir", "photos")
+
+
+def test_near_names_are_suggested(here, capsys):
+    for arguments, near in (
+        (["train", "--data", "mnits"], "did you mean mnist?"),
+        (["train", "--init", "he_norml"], "did you mean he_normal"),
+        (["train", "--schedule", "cosin"], "did you mean 'cosine'?"),
+        (["train", "--ecpohs", "3"], "did you mean --epochs?"),
+        (["evaluate", "--weights", "w.npz", "--data", "cifar"], "did you mean cifar10"),
+    ):
+        checkpoint.write_weights("w.npz", nn.resnet(8, width=2).state_dict())
+        try:
+            assert minires(*arguments) == 2
+        except SystemExit as stop:
+            assert stop.code == 2
+        assert near in capsys.readouterr().err

@@ -193,3 +193,57 @@ def test_other_wrong_input_is_refused():
         optimizer.load_state_dict({"weight": np.zeros((3, 4))})
     with refused(ValueError, "weight", "(4, 3)"):
         optimizer.load_state_dict({"weight": np.zeros((4, 3)), "bias": np.zeros(3)})
+
+
+def test_velocities_keep_the_names_of_the_call():
+    model = nn.resnet(8, width=4)
+    optimizer = optim.SGD(model.parameters())
+    names = set(optimizer.state_dict())
+    for _, layer in model.children():
+        layer.parameters()  # which names them anew
+    assert set(optimizer.state_dict()) == names == {p.name for p in model.parameters()}
+
+
+def test_two_models_in_one_optimizer_keep_their_velocities_apart():
+    a, b = nn.Linear(2, 2), nn.Linear(2, 2)
+    optimizer = optim.SGD(a.parameters() + b.parameters())
+    assert list(optimizer.state_dict()) == ["weight", "bias", "weight-2", "bias-2"]
+
+
+def test_a_parameter_given_twice_moves_once():
+    layer = nn.Linear(2, 2, bias=False)
+    layer.weight.grad = np.ones((2, 2), np.float32)
+    before = layer.weight.value.copy()
+    optim.SGD([layer.weight, layer.weight], lr=0.1, momentum=0).step()
+    assert np.allclose(layer.weight.value - before, -0.1)
+
+
+def test_milestones_may_be_a_generator():
+    schedule = optim.Step(1.0, (n for n in (2, 4)))
+    assert [schedule(step) for step in (0, 3, 5, 5, 0)] == pytest.approx([1, 0.1, 0.01, 0.01, 1])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optim.SGD([], momentum=0.9),
+        lambda: optim.SGD(nn.Linear(2, 2).parameters(), momentum=3),
+        lambda: optim.SGD(nn.Linear(2, 2).parameters(), momentum=1),
+        lambda: optim.SGD(nn.Linear),
+        lambda: optim.SGD(0.1),
+        lambda: optim.SGD(nn.Linear(2, 2).state_dict()),
+        lambda: optim.Constant("0.1"),
+        lambda: optim.Constant(-1),
+        lambda: optim.Constant(float("nan")),
+        lambda: optim.Step(0.1, 30),
+        lambda: optim.Step(0.1, "30"),
+        lambda: optim.Cosine(0.1, 0),
+        lambda: optim.Warmup(optim.Cosine, 3),
+        lambda: optim.Warmup(0.1, 3),
+        lambda: optim.Warmup(optim.Constant(0.1), -1),
+        lambda: optim.clip_grad_norm(nn.Linear(2, 2).parameters(), "1"),
+    ],
+)
+def test_settings_that_make_no_sense(make):
+    with pytest.raises((TypeError, ValueError), match="expected"):
+        make()

@@ -1,0 +1,206 @@
+"""The checks at the door of training: what makes no sense among `train.fit`'s settings gets a sentence at once.
+
+They stand apart from the loop so that a reader of `train.py` meets training alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from .backend import Array, array_namespace, to_numpy
+from .data.batches import Augmentation
+from .data.split import Split
+from .nn import Layer
+from .optim import SGD
+
+
+def as_split(data: Split | Sequence[Array]) -> Split:
+    """The arrays (x, y) or (x_train, y_train, x_test, y_test) as a Split, with labels as arrays.
+
+    TypeError for what is none; ValueError where images and labels differ in number, or there are none.
+    """
+    if not isinstance(data, tuple | list) or len(data) not in (2, 4):
+        was = f"{len(data)} things" if isinstance(data, tuple | list) else f"a {type(data).__name__}"
+        raise TypeError(f"data is {was}; expected a Split or the arrays (x, y)")
+    x, y, x_test, y_test = (*data, *data)[:4]
+    split = Split(x, _labels("y_train", y), x_test, _labels("y_test", y_test))
+    for part, images, labels in (("train", split.x_train, split.y_train), ("test", split.x_test, split.y_test)):
+        check_images(f"x_{part}", images, labels)
+    return split
+
+
+def check_images(name: str, x: Array, labels: Array) -> None:
+    """TypeError or ValueError unless x is an array of images (N, ...) with as many labels, at least one."""
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise TypeError(f"{name} is a {type(x).__name__}; expected an array of images, as from np.asarray")
+    array_namespace(x)
+    if len(x.shape) < 2 or x.shape[0] != len(labels) or len(labels) == 0:
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)} and there are {len(labels)} labels; expected (N, C, H, W) and N of "
+            "them, at least one"
+        )
+
+
+def _labels(name: str, labels: Any) -> Array:
+    if isinstance(labels, list | tuple):
+        try:
+            labels = np.asarray(labels)
+        except ValueError:
+            raise TypeError(f"{name} is a list of unequal things; expected whole numbers") from None
+    if getattr(labels, "dtype", np.dtype(object)).kind not in "iu":
+        what = f"has dtype {labels.dtype}" if hasattr(labels, "dtype") else f"is a {type(labels).__name__}"
+        raise TypeError(f"{name} {what}; expected whole numbers (N,), one label an image")
+    if len(labels.shape) != 1:
+        raise ValueError(f"{name} has shape {tuple(labels.shape)}; expected (N,), one label an image")
+    return labels
+
+
+def check_model(model: Any) -> None:
+    """TypeError unless `model` is a Layer (an object, not a class) or computes for one, as a compiled model does."""
+    if isinstance(model, type) or not all(callable(getattr(model, name, None)) for name in ("forward", "parameters")):
+        hint = f"{model.__name__}(...), the object" if isinstance(model, type) else "a minires.nn.Layer"
+        raise TypeError(f"model is {_named(model)}; expected {hint}")
+
+
+def check_whole(**values: Any) -> None:
+    """TypeError unless each is a whole number."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise TypeError(f"{name} is {_named(value)}; expected a whole number")
+
+
+def frozen_names(model: Layer, frozen: str | Sequence[str]) -> tuple[str, ...]:
+    """The names as a tuple; one name alone counts as one. ValueError for a name that no layer or parameter has."""
+    if not isinstance(frozen, str) and not hasattr(frozen, "__iter__"):
+        raise TypeError(f'frozen is {_named(frozen)}; expected names of layers, as in ("conv1", "layer1")')
+    names = (frozen,) if isinstance(frozen, str) else tuple(frozen)
+    known = {path for path, _ in model.named_layers() if path} | {name for name, _ in model.named_parameters()}
+    for name in names:
+        if name not in known:
+            close = get_close_matches(str(name), known, 1)
+            children = ", ".join(name for name, _ in model.children())
+            hint = f"did you mean {close[0]!r}?" if close else f"its layers are {children}"
+            raise ValueError(f"frozen holds {name!r}, and the model has no such layer; {hint}")
+    return names
+
+
+def check_optimizer(model: Layer, optimizer: Any, is_frozen: Callable[[str], bool]) -> None:
+    """TypeError unless it is an optimizer; ValueError where it moves parameters of another model, or frozen ones."""
+    if not isinstance(optimizer, SGD):
+        raise TypeError(f"optimizer is {_named(optimizer)}; expected optim.SGD(model.parameters(), ...)")
+    own = {id(parameter): name for name, parameter in model.named_parameters()}
+    strangers = [p for p in optimizer.parameters if id(p) not in own]
+    if strangers:
+        raise ValueError(
+            f"optimizer: {len(strangers)} of its {len(optimizer.parameters)} parameters are not this model's; expected "
+            "optim.SGD(model.parameters(), ...) of the model that is trained"
+        )
+    moved = [own[id(p)] for p in optimizer.parameters if is_frozen(own[id(p)])]
+    if moved:
+        raise ValueError(f"optimizer moves {moved[0]}, which frozen says should stay; make it of the others")
+
+
+def check_callables(schedule: Any, report: Any, augmentation: Any, config: Any) -> None:
+    """TypeError for a schedule or report that cannot be called, an augmentation that is none, no JSON in config."""
+    for name, value, example in (("schedule", schedule, "optim.Cosine(0.1, steps)"), ("report", report, "print")):
+        if value is not None and (isinstance(value, type) or not callable(value)):
+            raise TypeError(f"{name} is {_named(value)}; expected None or a function, such as {example}")
+    if augmentation is not None and not isinstance(augmentation, Augmentation):
+        raise TypeError(f"augmentation is {_named(augmentation)}; expected None or Augmentation(pad=4, flip=True)")
+    if config is not None:
+        try:
+            json.dumps(dict(config) if isinstance(config, Mapping) else None)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TypeError(f"config cannot be written as JSON ({error}); expected names and plain values") from None
+        if not isinstance(config, Mapping):
+            raise TypeError(f"config is {_named(config)}; expected a dictionary")
+
+
+def learning_rate(schedule: Callable[[int], float], step: int) -> float:
+    """What the schedule gives for the step. TypeError unless it is a number, ValueError unless it is one to go by."""
+    rate = schedule(step)
+    if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
+        raise TypeError(f"schedule gave {rate!r} for step {step}; expected a learning rate")
+    if not 0 <= rate < math.inf:
+        raise ValueError(f"schedule gave {rate} for step {step}; expected a finite learning rate of at least 0")
+    return float(rate)
+
+
+PLACE = {"epoch": int, "batch": int, "images": int, "loss_sum": float, "correct": float, "seconds": float}
+ROWS = {"steps": ("step", "loss", "lr"), "epochs": ("epoch", "step", "test_loss", "test_accuracy", "images_per_second")}
+
+
+def check_place(state: Mapping[str, Any], batches_per_epoch: int) -> None:
+    """ValueError unless a checkpoint's state says where a run is, and its history fits that."""
+    for name, kind in PLACE.items():
+        value = state.get(name)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int if kind is int else int | float)
+            or not 0 <= value < math.inf
+        ):
+            raise ValueError(f"its {name} is {value!r}")
+    if state["batch"] > batches_per_epoch:
+        raise ValueError(f"its batch is {state['batch']}, of {batches_per_epoch}")
+    history = state.get("history")
+    for name, keys in ROWS.items():
+        rows = history.get(name) if isinstance(history, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= {*keys} for row in rows):
+            raise ValueError(f"its history has no {name}")
+        if any(not isinstance(row[key], int | float) for row in rows for key in keys):
+            raise ValueError(f"its {name} hold what is no number")
+    if len(history["epochs"]) != state["epoch"]:
+        raise ValueError(f"its history has {len(history['epochs'])} epochs, and it is in epoch {state['epoch'] + 1}")
+
+
+def checksum(array: Array) -> int:
+    """CRC-32 of an array's numbers, wherever they are."""
+    return zlib.crc32(np.ascontiguousarray(to_numpy(array)).data)
+
+
+def nonfinite_parameters(model: Any) -> list[str]:
+    """The names of the parameters that hold a NaN or an infinity."""
+    return [p.name for p in model.parameters() if not bool(array_namespace(p.value).isfinite(p.value).all())]
+
+
+_IN_TRAINING: set[int] = set()
+"""The parameters, by identity, that some `fit` is at work on."""
+
+_DOOR = threading.Lock()
+
+
+@contextmanager
+def alone_with(model: Layer) -> Iterator[None]:
+    """Within the block nobody else may train any parameter of `model`. ValueError where somebody does."""
+    mine = {id(parameter) for parameter in model.parameters()}
+    with _DOOR:
+        if mine & _IN_TRAINING:
+            raise ValueError("model is being trained already, perhaps in another thread; expected one fit at a time")
+        _IN_TRAINING.update(mine)
+    try:
+        yield
+    finally:
+        with _DOOR:
+            _IN_TRAINING.difference_update(mine)
+
+
+def _named(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return (
+        "None"
+        if value is None
+        else f"{value!r:.60}"
+        if isinstance(value, str | int | float)
+        else f"a {type(value).__name__}"
+    )

@@ -1,0 +1,257 @@
+"""What training refuses, what it leaves as it was, and what it does not lose."""
+
+import json
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+from minires import nn, optim
+from minires.checkpoint import CheckpointError, checkpoints, read, save_checkpoint
+from minires.data import Augmentation, Split
+from minires.files import FolderInUse, locked_folder
+from minires.train import SettingsDiffer, TrainingDiverged, evaluate, first_nonfinite, fit
+
+from .test_fit import bits, small_data, small_model, train, without_times
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"batch_size": 2.5}, TypeError, r"batch_size is 2\.5; expected a whole number"),
+        ({"batch_size": "32"}, TypeError, "batch_size is '32'"),
+        ({"seed": -1}, ValueError, "seed -1"),
+        ({"seed": None}, TypeError, "seed is None"),
+        ({"epochs": True}, TypeError, "epochs is True"),
+        ({"schedule": optim.Cosine}, TypeError, "schedule is the class Cosine"),
+        ({"schedule": 0.1}, TypeError, r"schedule is 0\.1; expected None or a function"),
+        ({"schedule": lambda step: float("nan")}, ValueError, "schedule gave nan for step 0"),
+        ({"schedule": lambda step: -0.1}, ValueError, r"schedule gave -0\.1 for step 0"),
+        ({"schedule": lambda step: "fast"}, TypeError, "schedule gave 'fast' for step 0"),
+        ({"augmentation": Augmentation}, TypeError, "augmentation is the class Augmentation"),
+        ({"optimizer": optim.SGD}, TypeError, "optimizer is the class SGD"),
+        ({"report": "print"}, TypeError, "report is 'print'"),
+        ({"config": {"a": object()}}, TypeError, "config cannot be written as JSON"),
+        ({"frozen": ("conv_1",)}, ValueError, "frozen holds 'conv_1'.*did you mean 'conv1'"),
+        ({"frozen": "layer9"}, ValueError, "frozen holds 'layer9'.*no such layer"),
+        ({"frozen": 3}, TypeError, "frozen is 3"),
+    ],
+)
+def test_settings_that_make_no_sense(options, error, says):
+    model = small_model()
+    before = bits(model)
+    with pytest.raises(error, match=says):
+        train(model, **options)
+    assert bits(model) == before
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "says"),
+    [
+        ("digits", TypeError, "data is a str"),
+        ((np.ones((4, 1, 8, 8), np.float32), [0.0, 1.0, 2.0, 3.0]), TypeError, "y_train has dtype float64"),
+        ((np.ones((4, 1, 8, 8), np.float32), np.eye(4, dtype=int)), ValueError, r"y_train has shape \(4, 4\)"),
+        ((np.ones((4, 1, 8, 8), np.float32), [0, 1]), ValueError, "there are 2 labels"),
+        ((np.ones((0, 1, 8, 8), np.float32), np.zeros(0, int)), ValueError, "at least one"),
+        (([[1.0]], [0]), TypeError, "x_train is a list"),
+        ((1, 2, 3), TypeError, "data is 3 things"),
+    ],
+)
+def test_data_that_is_none(data, error, says):
+    with pytest.raises(error, match=says):
+        fit(small_model(), data, epochs=1)
+
+
+def test_a_class_is_no_model():
+    with pytest.raises(TypeError, match=r"model is the class Linear; expected Linear\(...\), the object"):
+        fit(nn.Linear, small_data(), epochs=1)
+    with pytest.raises(TypeError, match=r"expected a minires\.nn\.Layer"):
+        evaluate(None, *small_data()[2:])
+
+
+def test_labels_may_be_a_list():
+    data = small_data(64, 20)
+    one, two = small_model(), small_model()
+    fit(one, data, epochs=1)
+    fit(two, [data.x_train, data.y_train.tolist(), data.x_test, tuple(data.y_test.tolist())], epochs=1)
+    assert bits(one) == bits(two)
+
+
+def test_frozen_may_be_one_name_or_a_generator():
+    before = small_model().state_dict()
+    for frozen in ("conv1", (name for name in ("conv1",)), ["conv1"]):
+        model = small_model()
+        train(model, epochs=1, frozen=frozen)
+        assert np.array_equal(model.conv1.weight.value, before["conv1.weight"])
+        assert not np.array_equal(model.linear.weight.value, before["linear.weight"])
+
+
+def test_an_optimizer_of_another_model_or_of_frozen_parameters_is_refused():
+    model = small_model()
+    with pytest.raises(ValueError, match="parameters are not this model's"):
+        train(model, optimizer=optim.SGD(small_model().parameters()))
+    with pytest.raises(ValueError, match=r"optimizer moves conv1\.weight, which frozen"):
+        train(model, optimizer=optim.SGD(model.parameters()), frozen=("conv1",))
+
+
+@pytest.mark.parametrize("part", ["x_train", "y_train", "x_test"])
+def test_a_run_is_not_resumed_with_other_data(tmp_path, part):
+    train(small_model(), tmp_path, epochs=1)
+    data = small_data()
+    changed = getattr(data, part).copy()
+    changed[[0, 1]] = changed[[1, 0]]
+    options = {"batch_size": 32, "schedule": optim.Cosine(0.1, 21), "seed": 1, "augmentation": Augmentation(pad=1)}
+    with pytest.raises(SettingsDiffer, match="crc32"):
+        fit(small_model(), data._replace(**{part: changed}), epochs=1, folder=tmp_path, resume=True, **options)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_leaves_the_model_as_it_was(training):
+    model = small_model().train(training)
+    model.layer1.eval()
+    modes = [layer.training for _, layer in model.named_layers()]
+    state = bits(model)
+    evaluate(model, *small_data()[2:])
+    assert first_nonfinite(model, small_data().x_test) is None
+    assert [layer.training for _, layer in model.named_layers()] == modes and bits(model) == state
+
+
+def test_first_nonfinite_draws_nothing_from_dropout():
+    dropout = nn.Dropout(0.5, rng=3)
+    state = dropout.rng.bit_generator.state
+    first_nonfinite(nn.Sequential(nn.Flatten(), dropout), small_data().x_test)
+    assert dropout.rng.bit_generator.state == state
+
+
+def test_weights_that_are_nan_are_named():
+    model = small_model()
+    model.layer2.parameters()[0].value[0, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"layer2\.0\.conv1\.weight holds NaN or infinity"):
+        evaluate(model, *small_data()[2:])
+
+
+def test_a_model_is_trained_by_one_thread_at_a_time():
+    model, started, go_on, found = small_model(), threading.Event(), threading.Event(), []
+
+    def wait(now):
+        started.set()
+        go_on.wait(60)
+
+    thread = threading.Thread(target=lambda: found.append(train(model, epochs=1, report=wait)))
+    thread.start()
+    started.wait(60)
+    try:
+        with pytest.raises(ValueError, match="being trained already"):
+            train(model, epochs=1)
+        with pytest.raises(ValueError, match="being trained already"):  # a part of it
+            fit(nn.Sequential(nn.GlobalAvgPool2d(), model.linear), small_data(), epochs=1)
+    finally:
+        go_on.set()
+        thread.join()
+    assert len(found[0].epochs) == 1
+    train(model, epochs=1)
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    with locked_folder(tmp_path), pytest.raises(FolderInUse, match="in use by process"):
+        train(small_model(), tmp_path)
+    train(small_model(), tmp_path, epochs=1)
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_report_that_fails_costs_nothing(tmp_path):
+    expected, model, calls = small_model(), small_model(), []
+    history = train(expected)
+
+    def report(now):
+        calls.append(now)
+        if now.row is not None:
+            raise OSError(32, "Broken pipe")
+
+    with pytest.warns(UserWarning, match=r"report failed \(BrokenPipeError.*training goes on without it"):
+        found = train(model, tmp_path, report=report)
+    assert bits(model) == bits(expected) and without_times(found) == without_times(history)
+    assert len(calls) == 8  # seven steps, and the row that failed
+
+
+def test_a_listener_that_ends_the_program_costs_no_epoch(tmp_path):
+    def report(now):
+        if now.row is not None:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        train(small_model(), tmp_path, report=report)
+    assert read(checkpoints(tmp_path)[0])[1]["epoch"] == 1
+
+
+def test_resuming_completes_the_history_file(tmp_path):
+    """As after a kill between the checkpoint and history.json."""
+    train(small_model(), tmp_path)
+    whole = (tmp_path / "history.json").read_text()
+    content = json.loads(whole)
+    content["epochs"], content["steps"] = content["epochs"][:1], content["steps"][:7]
+    (tmp_path / "history.json").write_text(json.dumps(content))
+    train(small_model(), tmp_path, resume=True)
+    assert json.loads((tmp_path / "history.json").read_text()) == json.loads(whole)
+    (tmp_path / "history.json").unlink()
+    train(small_model(), tmp_path, resume=True)
+    assert json.loads((tmp_path / "history.json").read_text()) == json.loads(whole)
+
+
+def test_a_history_that_cannot_be_written_costs_itself_alone(tmp_path, monkeypatch):
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    model, calls = small_model(), []
+
+    def report(now):
+        calls.append(now)
+        monkeypatch.setattr("minires.train.atomic_write_text", full)
+
+    with pytest.warns(UserWarning, match=r"history\.json not written, training goes on"):
+        train(model, tmp_path, report=report)
+    _, state = read(checkpoints(tmp_path)[0])
+    assert state["epoch"] == 3 and len(state["history"]["epochs"]) == 3
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"epoch": "two"},
+        {"epoch": -1},
+        {"epoch": 2},
+        {"batch": 99},
+        {"batch": True},
+        {"seconds": float("nan")},
+        {"history": []},
+        {"history": {"steps": [], "epochs": [{}]}},
+        {"history": {"steps": [{"step": "1", "loss": 1, "lr": 1}], "epochs": []}},
+        {"generators": None, "versions": None},
+        {"versions": {}},
+        {"config": [1]},
+    ],
+)
+def test_checkpoints_edited_by_hand_get_a_sentence(tmp_path, edit):
+    train(small_model(), tmp_path, epochs=1)
+    path = checkpoints(tmp_path)[0]
+    arrays, state = read(path)
+    save_checkpoint(tmp_path, 99, arrays, {**state, **edit})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises((CheckpointError, SettingsDiffer), match=r"no checkpoint of a run|other settings"):
+            train(small_model(), tmp_path, epochs=1, resume=True)
+
+
+def test_a_model_that_diverged_says_so_and_is_left_usable():
+    model = small_model(batchnorm=False)
+    with pytest.raises(TrainingDiverged):
+        train(model, schedule=optim.Constant(1e9))
+    train(small_model(), epochs=1)
+
+
+def test_data_may_be_a_plain_tuple():
+    data = small_data(64, 20)
+    assert len(fit(small_model(), (data.x_train, data.y_train), epochs=1).epochs) == 1
+    assert isinstance(data, Split)
