@@ -41,9 +41,7 @@ class ResNet(Sequential):
         width, num_classes = whole("width", width), whole("num_classes", num_classes)
         if not blocks or min(blocks) < 1:
             raise ValueError(f"blocks is {tuple(blocks)}; expected at least one block in each stage, as in (3, 3, 3)")
-        make_block = partial(
-            block, shortcut=shortcut, batchnorm=batchnorm, activation=activation, branch_scale=branch_scale
-        )
+        make = partial(block, shortcut=shortcut, batchnorm=batchnorm, activation=activation, branch_scale=branch_scale)
         preactivation = block is PreActBlock
         self.add("conv1", Conv2d(in_channels, width, 3, 1, 1, bias=not batchnorm))
         if not preactivation:
@@ -53,7 +51,7 @@ class ResNet(Sequential):
         for i, count in enumerate(blocks):
             layers = []
             for j in range(count):
-                layers.append(make_block(channels, width * 2**i, 2 if i > 0 and j == 0 else 1))
+                layers.append(make(channels, width * 2**i, 2 if i > 0 and j == 0 else 1))
                 channels = width * 2**i * block.expansion
             self.add(f"layer{i + 1}", Sequential(*layers))
         if preactivation:

@@ -57,12 +57,14 @@ def batchnorm_forward(
     """
     xp, trained = check_batchnorm(x, weight, bias, mean, var), mean is None
     eps, values = check_number("eps", eps, 0), by_channel(xp, x)
+    m = values[..., 0].size
     if trained:
-        m = values[..., 0].size
         mean = channel_sum(values) / m
-        var = channel_sum((values - mean) ** 2) / m
+    centered = values - mean
+    if trained:
+        var = channel_sum(centered**2) / m
     inv = 1 / xp.sqrt(var + eps)
-    xhat = (values - mean) * inv
+    xhat = centered * inv
     y = xhat * weight + bias
     return as_images(y, x.shape), BatchNormCache(xhat, weight, inv, mean, var, trained, x.shape)
 

@@ -18,11 +18,15 @@ Backward. The product is linear in each of its two factors, so their gradients a
     dcols = W.T @ dy                                  (K, P) = (K, O) @ (O, P)
     dbias = sum of dy over images and places
 
-im2col only copies pixels, each as often as there are windows over it. **col2im** is its adjoint: a pixel receives the
-sum of what its copies received, and <im2col(x), v> = <x, col2im(v)> for every x and v. So dx = col2im(dcols).
+The formula of im2col is one of strides: from window to window it moves on by s pixels, from tap to tap by d. So cols is
+a view of xpad (`as_strided`, no pixel is copied yet), and reshape makes the copy, each pixel as often as there are
+windows over it. **col2im** is the adjoint, the way back of gradients: a pixel receives the sum of what its copies
+received, and <im2col(x), v> = <x, col2im(v)> for every x and v. So dx = col2im(dcols). It runs over the taps: for one
+tap, the pixels under all windows are a slice in which no pixel occurs twice, and `+=` is safe.
 
-The code computes the transpose of each y[n], (P, O) = (P, K) @ (K, O): y comes out channels-last in memory.
-cols is kh*kw times as large as x. The cache holds x, and backward makes the columns again.
+The code has the transpose of each y[n] and dy[n], (P, O): that is channels-last memory. So it computes cols[n].T @ W.T
+for y[n].T, and cols[n] @ dy[n].T for the transpose of dW. cols is kh*kw times as large as x: the cache holds x, and
+backward makes the columns again.
 
 Source: Chellapilla, Puri, Simard 2006, "High Performance Convolutional Neural Networks for Document Processing".
 """
@@ -44,10 +48,11 @@ def im2col(x: Array, kernel_size: Pair | Window, *, stride: Pair = 1, padding: P
     check_axes("x", x, "N, C, H, W")
     window = place_window(x.shape[2:], kernel_size, stride, padding, dilation)
     xpad = pad(xp, x, window.padding)
-    cols = xp.empty((*x.shape[:2], len(window.taps), *window.out), x.dtype)
-    for tap, (rows, columns) in enumerate(window.taps):
-        cols[:, :, tap] = xpad[:, :, rows, columns]
-    return cols.reshape(len(x), x.shape[1] * len(window.taps), -1)
+    (sh, sw), (dh, dw), (n, c, _, _) = window.stride, window.dilation, x.shape
+    image, channel, row, pixel = xpad.strides
+    strides = image, channel, dh * row, dw * pixel, sh * row, sw * pixel
+    patches = xp.lib.stride_tricks.as_strided(xpad, (n, c, *window.kernel, *window.out), strides)
+    return patches.reshape(n, c * len(window.taps), -1)
 
 
 def col2im(
@@ -67,9 +72,8 @@ def col2im(
     xp = check_arrays(cols=cols)
     if len(x_shape) != 4:
         raise ValueError(f"x_shape is {tuple(x_shape)}; expected (N, C, H, W)")
-    n, c, h, w = x_shape
-    window = place_window((h, w), kernel_size, stride, padding, dilation)
-    (ph, pw), (ho, wo), taps = window.padding, window.out, len(window.taps)
+    window = place_window(x_shape[2:], kernel_size, stride, padding, dilation)
+    (n, c, h, w), (ph, pw), (ho, wo), taps = x_shape, window.padding, window.out, len(window.taps)
     check_shape("cols", cols, (n, c * taps, ho * wo), "(N, C*kh*kw, H_out*W_out) for this x_shape and window")
     cols = cols.reshape(n, c, taps, ho, wo)
     dxpad = xp.zeros((n, c, h + 2 * ph, w + 2 * pw), cols.dtype)
@@ -114,8 +118,9 @@ def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | 
     x, weight, has_bias, window = cache
     xp = check_upstream(dy, (len(x), len(weight), *window.out), x)
     cols = im2col(x, window)
-    dy = channels_last(xp, dy).reshape(len(x), -1, len(weight)).transpose(0, 2, 1)  # (N, O, P)
-    dweight = (dy @ cols.transpose(0, 2, 1)).sum(axis=0).reshape(weight.shape)
-    dcols = weight.reshape(len(weight), -1).T @ dy
+    dy = channels_last(xp, dy).reshape(len(x), -1, len(weight))  # (N, P, O)
+    dweight = (cols @ dy).sum(axis=0).T.reshape(weight.shape)
+    dcols = weight.reshape(len(weight), -1).T @ dy.transpose(0, 2, 1)
     dx = col2im(dcols, x.shape, window)
-    return dx, dweight, dy.sum(axis=(0, 2)) if has_bias else None
+    dbias = dy.sum(axis=(0, 1)) if has_bias else None
+    return dx, dweight, dbias
