@@ -15,7 +15,7 @@ import numpy as np
 from minires.stepper.recorder import Record, unwritten
 from minires.stepper.story import Arrow, Move, Panel, look_up
 
-LARGEST_ROWS, LARGEST_COLUMNS = 16, 16
+LARGEST_ROWS, LARGEST_COLUMNS = 12, 16
 """Rows and columns of an array that a page prints; of a larger one it prints the first."""
 
 TOKEN = re.compile(r"\{\{(\d+)\|(.*?)\|([\d,]*)\|(before|after)\}\}")
@@ -99,7 +99,7 @@ def formula_html(formula: str) -> str:
     """`y_{o,k} = W_o x^2` with its indices set low and its exponents high."""
     text = html.escape(formula)
     for sign, tag in (("_", "sub"), (r"\^", "sup")):
-        text = re.sub(sign + r"(?:\{(.*?)\}|(\w+))", lambda m, tag=tag: f"<{tag}>{m[1] or m[2]}</{tag}>", text)
+        text = re.sub(sign + r"(?:\{(.*?)\}|(\w)(?!\w))", lambda m, tag=tag: f"<{tag}>{m[1] or m[2]}</{tag}>", text)
     return text
 
 
@@ -149,6 +149,8 @@ class Document:
             "formula": formula_html(move.formula),
             "groups": [[self._panel(panel) for panel in group] for group in move.groups],
             "arrows": [self._arrow(arrow) for arrow in move.arrows],
+            "path": [[float(f"{value:.4g}") for value in point] for point in move.path],
+            "bowl": list(move.bowl),
         }
 
     def _arrow(self, arrow: Arrow) -> dict:

@@ -24,9 +24,7 @@ def tell_line(story: Story, record: Record) -> Iterator[Move]:
     read = [
         name for name in record.statement.reads if _is_shown(record.before.get(name)) and record.before[name].size > 1
     ][:MOST]
-    code = "\n".join(record.function.lines)
-    first = record.statement.first - record.function.first
-    line = record.function.lines[first].strip()
+    line = record.function.lines[record.statement.first - record.function.first].strip()
     style = "back" if story.part(record) == "backward" else "plain"
     inputs = [
         Panel(record, name, f"{name} before" if name in written else name, before=True, key=f"{name} before")
@@ -36,7 +34,7 @@ def tell_line(story: Story, record: Record) -> Iterator[Move]:
     yield story.move(
         record,
         f"{record.function.name}: {_short(line, 60)}",
-        _docstring(code),
+        _sentence(read, written),
         inputs,
         outputs,
         arrows=[Arrow(panel.key, written[0], style=style) for panel in inputs],
@@ -67,7 +65,11 @@ def _short(text: str, most: int = 34) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _docstring(code: str) -> str:
-    """The first line of a function's docstring: what it does, or the shapes it takes."""
-    _, _, rest = code.partition('"""')
-    return rest.splitlines()[0].removesuffix('"""').strip() if rest else ""
+def _sentence(read: Sequence[str], written: Sequence[str]) -> str:
+    made = _listed([_short(name) for name in written])
+    return f"This line reads {_listed(read)} and makes {made}." if read else f"This line makes {made}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    quoted = [f"`{name}`" for name in names]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)

@@ -15,6 +15,10 @@ const lengths = DATA.tracks.map(track => {
   }
   return found;
 });
+for (const track of DATA.tracks) { // a plane keeps its scale, too
+  const points = track.steps.flatMap(step => step.path);
+  for (const step of track.steps) step.reach = [0, 1].map(i => Math.max(1e-9, ...points.map(p => Math.abs(p[i]))));
+}
 const longest = (panel, group) => Math.max(...group
   .filter(p => DATA.planes[p.plane].rows[0].length === DATA.planes[panel.plane].rows[0].length)
   .map(p => lengths[state.track].get(`${p.key} ${DATA.planes[p.plane].rows[0].length}`)));

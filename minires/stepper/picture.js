@@ -2,6 +2,7 @@
 // Draws the picture of a step: tables of numbers in groups, marks on their cells, arrows between the marks.
 
 const SVG = "http://www.w3.org/2000/svg";
+const MARGIN = 44; // on the right, for arrows that go around a table
 
 function node(name, attributes, parent, text) {
   const made = document.createElementNS(SVG, name);
@@ -29,7 +30,7 @@ function layOut(groups, f, width, longest, gap, wrap = true) {
   const center = () => { for (const [item, h] of line) item.forEach(p => { p.y += (lineHeight - h) / 2; }); line = []; };
   for (const group of groups) {
     const sizes = group.map(panel => sizeOf(panel, f, longest(panel, group)));
-    const stacked = width > 480 || group.length === 1;
+    const stacked = width > 480 - MARGIN || group.length === 1;
     let w = 0, h = 0;
     const items = [];
     let px = 0, py = 0, rowHeight = 0;
@@ -54,15 +55,16 @@ function layOut(groups, f, width, longest, gap, wrap = true) {
 }
 
 function fit(groups, width, height, longest, gap) {
+  const narrow = width <= 480, margin = groups.flat().length > 2 ? MARGIN : 0;
   let best = null;
-  for (let f = 26; width > 480 && f >= 11; f -= 0.5) { // all groups in one line, if they need not be small for it
+  for (let f = 26; !narrow && f >= 11; f -= 0.5) { // all groups in one line, if they need not be small for it
     const layout = layOut(groups, f, width, longest, gap, false);
     layout.f = f;
     if (layout.w <= width && layout.h <= height) return layout;
   }
   for (let f = 26; f >= 10; f -= 0.5) {
-    const layout = layOut(groups, f, width, longest, gap);
-    layout.f = f;
+    const layout = layOut(groups, f, width - margin, longest, gap);
+    Object.assign(layout, { f, narrow, w: layout.w + margin });
     if (layout.w <= width && layout.h <= height) return layout;
     if (!best || best.w > width || f >= 13) best = layout; // if it has to be too tall, not larger than need be
   }
@@ -119,7 +121,8 @@ function drawMarks(layout, layer, keep) {
 }
 
 // Where an arrow touches a table: at its edge, level with the marked cells; a marked column is met from above or below.
-function anchor(place, kinds, other) {
+// An arrow that would run through a third table goes around it, on the right.
+function anchor(place, kinds, other, around, narrow) {
   const { panel } = place;
   const { rows } = DATA.planes[panel.plane];
   const all = [0, 0, rows.length, rows[0].length];
@@ -127,8 +130,10 @@ function anchor(place, kinds, other) {
   const boxes = (kinds.map(kind => panel[kind]).find(list => list.length) || [all]).map(cells => boxOf(place, cells));
   const x = Math.min(...boxes.map(b => b.x)), right = Math.max(...boxes.map(b => b.x + b.w));
   const y = Math.min(...boxes.map(b => b.y)), bottom = Math.max(...boxes.map(b => b.y + b.h));
-  const beside = other.x > table.x + table.w || other.x + other.w < table.x;
-  const column = rows.length > 1 && bottom - y >= table.h - 1 && right - x < table.w - 1;
+  if (around) return { x: table.x + table.w, y: (y + bottom) / 2, dx: 1, dy: 0 };
+  const apart = other.y > table.y + table.h || other.y + other.h < table.y;
+  const beside = (other.x > table.x + table.w || other.x + other.w < table.x) && !(apart && narrow);
+  const column = rows.length > 4 && bottom - y >= table.h - 1 && right - x < table.w - 1;
   if (beside && !column)
     return other.x > table.x ? { x: table.x + table.w, y: (y + bottom) / 2, dx: 1, dy: 0 }
       : { x: table.x, y: (y + bottom) / 2, dx: -1, dy: 0 };
@@ -136,37 +141,87 @@ function anchor(place, kinds, other) {
   return { x: (x + right) / 2, y: table.y - place.top, dx: 0, dy: -1 };
 }
 
+function tableOf(place) {
+  const { rows } = DATA.planes[place.panel.plane];
+  return boxOf(place, [0, 0, rows.length, rows[0].length]);
+}
+
+// Whether a third table lies between two that stand over each other.
+function isBetween(layout, from, to) {
+  const [a, b] = [tableOf(from), tableOf(to)];
+  const apart = b.x > a.x + a.w || a.x > b.x + b.w;
+  const low = Math.min(a.y + a.h, b.y + b.h), high = Math.max(a.y, b.y);
+  return !apart && [...layout.places.values()].some(other => {
+    const c = tableOf(other);
+    return other !== from && other !== to && c.y >= low && c.y + c.h <= high;
+  });
+}
+
 function drawArrows(step, layout, layer) {
   layer.replaceChildren();
   for (const arrow of step.arrows) {
     const from = layout.places.get(arrow.start), to = layout.places.get(arrow.end);
     if (!from || !to) continue;
-    const table = p => boxOf(p, [0, 0, DATA.planes[p.panel.plane].rows.length, DATA.planes[p.panel.plane].rows[0].length]);
-    const a = anchor(from, ["read", "write"], table(to)), b = anchor(to, ["write", "read"], table(from));
+    const around = isBetween(layout, from, to);
+    const a = anchor(from, ["read", "write"], tableOf(to), around, layout.narrow);
+    const b = anchor(to, ["write", "read"], tableOf(from), around, layout.narrow);
     const reach = Math.max(16, Math.min(90, Math.hypot(a.x - b.x, a.y - b.y) / 2.5));
     const end = { x: b.x + b.dx * 9, y: b.y + b.dy * 9 };
-    node("path", { class: `arrow ${arrow.style}`, d: `M${a.x},${a.y} C${a.x + a.dx * reach},${a.y + a.dy * reach} `
-      + `${end.x + b.dx * reach},${end.y + b.dy * reach} ${end.x},${end.y}` }, layer);
+    const right = Math.max(...[...layout.places.values()].map(place => place.x + place.w)) + MARGIN * 1.2;
+    const bend = (p, d) => (around ? { x: right, y: p.y } : { x: p.x + d.dx * reach, y: p.y + d.dy * reach });
+    const [c, d] = [bend(a, a), bend(end, b)];
+    node("path", { class: `arrow ${arrow.style}`, d: `M${a.x},${a.y} C${c.x},${c.y} ${d.x},${d.y} ${end.x},${end.y}` }, layer);
     const side = { x: -b.dy * 5, y: b.dx * 5 };
     node("path", { class: `head ${arrow.style}`, d: `M${b.x},${b.y} L${end.x + side.x},${end.y + side.y} `
       + `L${end.x - side.x},${end.y - side.y} Z` }, layer);
     if (arrow.label) {
       const parts = document.createElement("template");
       parts.innerHTML = arrow.label;
-      const along = (p, q, dp, dq) => 0.343 * p + 0.441 * (p + dp * reach) + 0.189 * (q + dq * reach) + 0.027 * q; // a third of the way
-      const text = node("text", { class: "arrow-label", x: along(a.x, end.x, a.dx, b.dx), y: along(a.y, end.y, a.dy, b.dy) - 5 },
-        layer);
+      const along = axis => 0.343 * a[axis] + 0.441 * c[axis] + 0.189 * d[axis] + 0.027 * end[axis]; // a third of the way
+      const text = node("text", { class: "arrow-label", x: along("x") - (around ? 26 : 0), y: along("y") - 5 }, layer);
       for (const part of parts.content.childNodes)
         node("tspan", part.dataset ? { "data-ref": part.dataset.ref } : {}, text, part.textContent);
     }
   }
 }
 
+// The loss from above, as rings of equal height, and the points that were passed.
+function drawValley(step, svg) {
+  const { path, bowl } = step;
+  svg.toggleAttribute("hidden", path.length === 0);
+  svg.replaceChildren();
+  if (!path.length) return;
+  const w = 380, h = 230, reach = step.reach.map(value => value * 1.15);
+  const x = value => w / 2 + value / reach[0] * (w / 2 - 14), y = value => h / 2 - value / reach[1] * (h / 2 - 14);
+  for (const [name, value] of [["viewBox", `0 0 ${w} ${h}`], ["width", w], ["height", h]]) svg.setAttribute(name, value);
+  const rim = (bowl[0] * reach[0] ** 2 + bowl[1] * reach[1] ** 2) / 2;
+  for (let k = 1; k <= 8; k += 1) {
+    const level = rim * (k / 8) ** 2;
+    node("ellipse", { class: "ring", cx: x(0), cy: y(0), rx: x(Math.sqrt(2 * level / bowl[0])) - x(0),
+      ry: y(0) - y(Math.sqrt(2 * level / bowl[1])) }, svg);
+  }
+  node("text", { x: w - 4, y: y(0) + 16, class: "size", "font-size": 13, "text-anchor": "end" }, svg, "w0 →");
+  node("text", { x: x(0) + 5, y: 12, class: "size", "font-size": 13 }, svg, "↑ w1");
+  node("polyline", { class: "way", points: path.map(p => `${x(p[0])},${y(p[1])}`).join(" ") }, svg);
+  path.forEach((p, i) => {
+    const last = i === path.length - 1;
+    node("circle", { class: last ? "here" : "been", cx: x(p[0]), cy: y(p[1]), r: last ? 6 : 4 }, svg);
+    const side = x(p[0]) > w * 0.8 ? { x: x(p[0]) - 9, "text-anchor": "end" } : { x: x(p[0]) + 8 };
+    node("text", { class: "label", ...side, y: y(p[1]) - 7, "font-size": 13 }, svg, i === 0 ? "start" : i);
+  });
+}
+
+// What is left of the window's height for a picture, above the controls and below a text of three lines.
+function heightLeft() {
+  const top = document.getElementById("stage").getBoundingClientRect().top + window.scrollY;
+  return window.innerHeight - document.getElementById("controls").offsetHeight - top - 225;
+}
+
 // Draws a step into the page's <svg>; `keep` lets the marks glide from where they were.
 function drawPicture(step, longest, keep) {
   const frame = document.getElementById("picture"), svg = document.getElementById("svg");
-  const width = Math.max(280, frame.clientWidth - 4), height = Math.max(300, window.innerHeight * 0.55);
-  const gap = step.arrows.some(arrow => arrow.label) ? 64 : 0; // room for the numbers on the arrows
+  const width = Math.max(280, frame.clientWidth - 4), height = Math.max(260, heightLeft());
+  const gap = width > 480 && step.arrows.some(arrow => arrow.label) ? 64 : 0; // room for the numbers on the arrows
   const layout = fit(step.groups, width, height, longest, gap);
   const w = Math.max(layout.w + 6, 10), h = Math.max(layout.h + 8, 10);
   svg.setAttribute("viewBox", `-3 -3 ${w} ${h}`);
@@ -178,4 +233,7 @@ function drawPicture(step, longest, keep) {
   for (const place of layout.places.values()) drawPanel(place, layout.f, cells, texts);
   drawMarks(layout, document.getElementById("marks"), keep);
   drawArrows(step, layout, document.getElementById("arrows"));
+  drawValley(step, document.getElementById("valley"));
+  const marks = [...document.querySelectorAll("#marks .write")].map(mark => Number(mark.getAttribute("x")));
+  if (marks.length && w > frame.clientWidth) frame.scrollLeft = Math.min(...marks) - frame.clientWidth / 2;
 }

@@ -82,9 +82,9 @@ def _statement(node: ast.stmt) -> Statement:
     ]
     reads: dict[str, None] = {}
     writes: dict[str, None] = {}
-    for part in parts:
-        for child in ast.walk(part):
-            _sort(child, reads, writes)
+    named = [child for part in parts for child in ast.walk(part) if isinstance(child, ast.expr)]
+    for child in sorted(named, key=lambda child: (child.lineno, child.col_offset)):  # as they stand in the line
+        _sort(child, reads, writes)
     if isinstance(node, ast.AugAssign):
         reads.update(writes)
     results: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ def _statement(node: ast.stmt) -> Statement:
     return Statement(node.lineno, last, tuple(reads), tuple(writes), results)
 
 
-def _sort(node: ast.AST, reads: dict[str, None], writes: dict[str, None]) -> None:
+def _sort(node: ast.expr, reads: dict[str, None], writes: dict[str, None]) -> None:
     """Enter the names of one node of an expression among those that are read, or written."""
     name = _dotted(node)
     if name:

@@ -94,6 +94,10 @@ class Move:
     groups: Sequence[Sequence[Panel]] = ()
     """The picture, from left to right; the panels of a group stand under each other."""
     arrows: Sequence[Arrow] = ()
+    path: Sequence[tuple[float, float]] = ()
+    """Points that are passed in a plane, the last one being where we are."""
+    bowl: tuple[float, float] = (1.0, 1.0)
+    """The plane is the loss (bowl[0]·x² + bowl[1]·y²)/2, seen from above."""
     zoom: str = ""
     """Name of the track that shows the inside of what this move shows."""
 
@@ -116,6 +120,12 @@ def number(record: Record, name: str, *index: int, before: bool = False) -> str:
     if len(index) != value.ndim:
         raise StoryError(f"{name}{list(index)}: expected {value.ndim} indices, one for each axis of {value.shape}")
     return f"{{{{{record.index}|{name}|{','.join(map(str, index))}|{'before' if before else 'after'}}}}}"
+
+
+def term(record: Record, name: str, *index: int, before: bool = False) -> str:
+    """A number inside a sum or a product: in parentheses if it is below zero."""
+    text = number(record, name, *index, before=before)
+    return f"({text})" if np.asarray(look_up(record, name, before))[index] < 0 else text
 
 
 @dataclass

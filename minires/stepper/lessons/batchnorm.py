@@ -8,7 +8,7 @@ import numpy as np
 
 from minires.ops import batchnorm_backward, batchnorm_forward
 from minires.stepper.recorder import Record
-from minires.stepper.story import Arrow, Move, Panel, Story, number
+from minires.stepper.story import Arrow, Move, Panel, Story, number, term
 
 TITLE = "Batch normalization"
 ABOUT = (
@@ -42,7 +42,7 @@ WHOLE = (0, 0, 1, M)
 
 
 def mean(story: Story, r: Record) -> Iterator[Move]:
-    terms = " + ".join(number(r, "values", i, 0, 0) for i in range(M))
+    terms = " + ".join(term(r, "values", i, 0, 0) for i in range(M))
     yield story.move(
         r,
         "The mean",
@@ -115,7 +115,7 @@ def scale(story: Story, r: Record) -> Iterator[Move]:
 def sums(story: Story, r: Record) -> Iterator[Move]:
     if r.visit:
         return
-    terms = " + ".join(number(r, "dy", i, 0, 0) for i in range(M))
+    terms = " + ".join(term(r, "dy", i, 0, 0) for i in range(M))
     yield story.move(
         r,
         "dbias",
@@ -125,7 +125,7 @@ def sums(story: Story, r: Record) -> Iterator[Move]:
         formula="dbias = Σ_i dy_i",
         arrows=[Arrow("dy", "dbias", style="sum")],
     )
-    terms = " + ".join(f"{number(r, 'dy', i, 0, 0)}·{number(r, 'xhat', i, 0, 0)}" for i in range(M))
+    terms = " + ".join(f"{term(r, 'dy', i, 0, 0)}·{term(r, 'xhat', i, 0, 0)}" for i in range(M))
     yield story.move(
         r,
         "dweight",
@@ -180,9 +180,9 @@ def three(r: Record, i: int, **marks: object) -> list[list[Panel]]:
 def three_arrows(r: Record, i: int) -> list[Arrow]:
     """Each with the number that it carries."""
     return [
-        Arrow("dy", DX, f"+ {number(r, 'dy', i, 0, 0)}", "sum"),
-        Arrow("through_mean", DX, f"− {number(r, 'through_mean', 0)}", "sum"),
-        Arrow("through_var", DX, f"− ({number(r, 'through_var', i, 0, 0)})", "sum"),
+        Arrow("dy", DX, f"+ {term(r, 'dy', i, 0, 0)}", "sum"),
+        Arrow("through_mean", DX, f"− {term(r, 'through_mean', 0)}", "sum"),
+        Arrow("through_var", DX, f"− {term(r, 'through_var', i, 0, 0)}", "sum"),
     ]
 
 
@@ -195,7 +195,8 @@ def meet(story: Story, r: Record) -> Iterator[Move]:
         yield story.move(
             r,
             f"Three paths meet: dx of value {i}",
-            f"({number(r, 'dy', i, 0, 0)} − {number(r, 'through_mean', 0)} − ({number(r, 'through_var', i, 0, 0)}))·"
+            "What comes directly, less what the mean takes, less what the variance takes; all times weight·inv. "
+            f"({number(r, 'dy', i, 0, 0)} − {term(r, 'through_mean', 0)} − {term(r, 'through_var', i, 0, 0)})·"
             f"{number(r, 'weight', 0)}·{number(r, 'inv', 0)} = {number(r, DX, i, 0)}.",
             *three(r, i, known=("column", i + 1)),
             formula=formula,
@@ -204,7 +205,7 @@ def meet(story: Story, r: Record) -> Iterator[Move]:
     yield story.move(
         r,
         "What is left",
-        f"dx adds up to 0: {' + '.join(number(r, DX, i, 0) for i in range(M))}. It must: the same amount added to "
+        f"dx adds up to 0: {' + '.join(term(r, DX, i, 0) for i in range(M))}. It must: the same amount added to "
         "every x changes no y. And along xhat it adds up to 0 as well: all x stretched about their mean change no y "
         "either. What remains of dy is what BatchNorm cannot undo.",
         [Panel(r, "xhat", view=ROW), Panel(r, DX, "dx", "c,0", read=[WHOLE])],

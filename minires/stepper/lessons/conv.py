@@ -9,7 +9,7 @@ import numpy as np
 from minires.ops import conv2d_backward, conv2d_forward
 from minires.stepper.lessons.inputs import digit
 from minires.stepper.recorder import Record
-from minires.stepper.story import Arrow, Move, Panel, Story, number
+from minires.stepper.story import Arrow, Move, Panel, Story, number, term
 
 TITLE = "Convolution"
 ABOUT = (
@@ -96,9 +96,7 @@ def windows(story: Story, r: Record) -> Iterator[Move]:
 def product(story: Story, r: Record) -> Iterator[Move]:
     for k in range(PLACES**2):
         sums = [
-            " + ".join(
-                f"{number(r, 'weight', o, 0, *divmod(t, KERNEL))}·{number(r, 'cols', 0, t, k)}" for t in range(9)
-            )
+            " + ".join(f"{term(r, 'weight', o, 0, *divmod(t, KERNEL))}·{term(r, 'cols', 0, t, k)}" for t in range(9))
             + f" = {number(r, 'y', 0, k, o)}"
             for o in range(2)
         ]
@@ -122,8 +120,7 @@ def add_bias(story: Story, r: Record) -> Iterator[Move]:
         "The bias",
         "Each filter adds its own number at all places. At the first place: "
         + "; ".join(
-            f"{number(r, 'y', 0, 0, o, before=True)} + {number(r, 'bias', o)} = {number(r, 'y', 0, 0, o)}"
-            for o in range(2)
+            f"{term(r, 'y', 0, 0, o, before=True)} + {term(r, 'bias', o)} = {number(r, 'y', 0, 0, o)}" for o in range(2)
         )
         + ".",
         [Panel(r, "bias", "bias", "r", read=[(0, 0, 2, 1)])],
@@ -189,8 +186,8 @@ def weight_gradient(story: Story, r: Record) -> Iterator[Move]:
             f"dweight, tap ({a}, {b})",
             f"A weight is used once in every window, each time on the pixel in its row of `cols`. So its "
             f"gradient adds up "
-            f"16 products, {number(r, 'dy', 0, 0, 0)}·{number(r, 'cols', 0, t, 0)} + "
-            f"{number(r, 'dy', 0, 0, 1)}·{number(r, 'cols', 0, t, 1)} + … for filter 0. {'; '.join(sums)}.",
+            f"16 products, {term(r, 'dy', 0, 0, 0)}·{term(r, 'cols', 0, t, 0)} + "
+            f"{term(r, 'dy', 0, 0, 1)}·{term(r, 'cols', 0, t, 1)} + … for filter 0. {'; '.join(sums)}.",
             [Panel(r, "cols", "cols", read=[(t, 0, 1, 16)]), Panel(r, "dy", "dy, flat", read=[(0, 0, 2, 16)])],
             [Panel(r, "dweight", "dweight", "r,c,c,c", write=[(0, t, 2, 1)], known=("column", t + 1))],
             formula="dW_{o,t} = Σ_k dy_{o,k} cols_{t,k}",
@@ -205,8 +202,8 @@ def column_gradient(story: Story, r: Record) -> Iterator[Move]:
             f"dcols, window {k + 1}",
             "Each pixel of the window was used by both filters: its gradient is the sum over both of weight·dy. "
             "The first "
-            f"one: {number(r, 'weight', 0, 0, 0, 0)}·{number(r, 'dy', 0, 0, k)} + "
-            f"{number(r, 'weight', 1, 0, 0, 0)}·{number(r, 'dy', 0, 1, k)} = {number(r, 'dcols', 0, 0, k)}.",
+            f"one: {term(r, 'weight', 0, 0, 0, 0)}·{term(r, 'dy', 0, 0, k)} + "
+            f"{term(r, 'weight', 1, 0, 0, 0)}·{term(r, 'dy', 0, 1, k)} = {number(r, 'dcols', 0, 0, k)}.",
             [Panel(r, "weight", "weight", "r,c,c,c", read=[(0, 0, 2, 9)])],
             [
                 Panel(r, "dy", "dy, flat", read=[(0, k, 2, 1)]),
@@ -227,7 +224,7 @@ def add_tap(story: Story, r: Record) -> Iterator[Move]:
         "What came back to a copy is added to the pixel it was copied from. Within one slice no pixel occurs "
         "twice, but "
         f"from slice to slice windows overlap, so `+=`. In the second window of the second row: "
-        f"{number(r, 'dxpad', *pixel, before=True)} + {number(r, 'cols', 0, 0, row, 1, 1)} = "
+        f"{term(r, 'dxpad', *pixel, before=True)} + {term(r, 'cols', 0, 0, row, 1, 1)} = "
         f"{number(r, 'dxpad', *pixel)}.",
         [Panel(r, "cols", "dcols (here called cols)", "0,r,r,c,c", read=[(row, 0, 1, 16)])],
         [Panel(r, "dxpad", "dxpad", write=tap_cells(row))],
@@ -244,7 +241,7 @@ def pixels(story: Story, r: Record) -> Iterator[Move]:
             for t in range(KERNEL**2)
             if (k // PLACES * STRIDE + t // KERNEL, k % PLACES * STRIDE + t % KERNEL) == (i + PADDING, j + PADDING)
         ]
-        terms = " + ".join(number(r, "dcols", 0, t, k) for t, k in copies)
+        terms = " + ".join(term(r, "dcols", 0, t, k) for t, k in copies)
         window_s = "window" if len(copies) == 1 else "windows"
         yield story.move(
             r,
@@ -264,7 +261,7 @@ def bias_gradient(story: Story, r: Record) -> Iterator[Move]:
     yield story.move(
         r,
         "dbias",
-        f"A bias was added at all 16 places, so its gradient is the sum of dy over all of them. {sums}.",
+        f"A bias was added at all 16 places, so its gradient is the sum of dy over all of them: {sums}.",
         [Panel(r, "dy", "dy, flat", read=[(0, 0, 2, 16)])],
         [Panel(r, DBIAS, "dbias", "r", write=[(0, 0, 2, 1)])],
         formula="dbias_o = Σ_k dy_{o,k}",

@@ -8,7 +8,7 @@ import numpy as np
 
 from minires.ops import linear_backward, linear_forward
 from minires.stepper.recorder import Record
-from minires.stepper.story import Arrow, Move, Panel, Story, number
+from minires.stepper.story import Arrow, Move, Panel, Story, number, term
 
 TITLE = "The fully connected layer"
 ABOUT = "Three samples of four features become two outputs. Every gradient is a product with dy again."
@@ -36,7 +36,7 @@ def dot(factors: list[tuple[str, str]], result: str) -> str:
 def product(story: Story, r: Record) -> Iterator[Move]:
     for n in range(N):
         for o in range(OUT):
-            factors = [(number(r, "x", n, i), number(r, "weight", o, i)) for i in range(IN)]
+            factors = [(term(r, "x", n, i), term(r, "weight", o, i)) for i in range(IN)]
             yield story.move(
                 r,
                 f"Sample {n}, output {o}",
@@ -51,7 +51,7 @@ def product(story: Story, r: Record) -> Iterator[Move]:
 def add_bias(story: Story, r: Record) -> Iterator[Move]:
     for o in range(OUT):
         sums = "; ".join(
-            f"{number(r, 'y', n, o, before=True)} + {number(r, 'bias', o)} = {number(r, 'y', n, o)}" for n in range(N)
+            f"{term(r, 'y', n, o, before=True)} + {term(r, 'bias', o)} = {number(r, 'y', n, o)}" for n in range(N)
         )
         yield story.move(
             r,
@@ -68,7 +68,7 @@ def add_bias(story: Story, r: Record) -> Iterator[Move]:
 def gradients(story: Story, r: Record) -> Iterator[Move]:
     for n in range(N):
         for i in range(IN):
-            factors = [(number(r, "dy", n, o), number(r, "weight", o, i)) for o in range(OUT)]
+            factors = [(term(r, "dy", n, o), term(r, "weight", o, i)) for o in range(OUT)]
             yield story.move(
                 r,
                 f"dx: sample {n}, feature {i}",
@@ -81,7 +81,7 @@ def gradients(story: Story, r: Record) -> Iterator[Move]:
             )
     for o in range(OUT):
         for i in range(IN):
-            factors = [(number(r, "dy", n, o), number(r, "x", n, i)) for n in range(N)]
+            factors = [(term(r, "dy", n, o), term(r, "x", n, i)) for n in range(N)]
             yield story.move(
                 r,
                 f"dweight: output {o}, feature {i}",
@@ -93,7 +93,7 @@ def gradients(story: Story, r: Record) -> Iterator[Move]:
                 arrows=[Arrow("dy", DWEIGHT, style="sum"), Arrow("x", DWEIGHT, style="sum")],
             )
     for o in range(OUT):
-        terms = " + ".join(number(r, "dy", n, o) for n in range(N))
+        terms = " + ".join(term(r, "dy", n, o) for n in range(N))
         yield story.move(
             r,
             f"dbias: output {o}",

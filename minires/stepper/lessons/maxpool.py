@@ -130,12 +130,12 @@ def send(story: Story, r: Record) -> Iterator[Move]:
         )
     else:
         example = ""
-    count = "No window was" if not cells else "One window was" if len(cells) == 1 else f"{len(cells)} windows were"
+    count = "One window was" if len(cells) == 1 else f"{len(cells)} windows were"
+    text = f"{count} won by tap {number(r, 'tap')}. Their dy goes to the pixel that won, and is added: windows overlap."
     yield story.move(
         r,
         f"Tap {number(r, 'tap')}: to its winners",
-        f"{count} won by tap {number(r, 'tap')}; dy of these goes to the pixel that won. Windows overlap, so it is "
-        f"added.{example}",
+        text + example if cells else f"No window was won by tap {number(r, 'tap')}: there is nothing to add.",
         [Panel(r, "cache.winner", "winner", read=cells), Panel(r, "dy", read=cells)],
         [Panel(r, "dxpad", write=targets)],
         formula="dxpad_{i·s+a, j·s+b} += dy_{i,j} where winner_{i,j} = (a, b)",

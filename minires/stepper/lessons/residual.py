@@ -9,7 +9,7 @@ import numpy as np
 from minires import nn
 from minires.stepper.lessons.inputs import digit
 from minires.stepper.recorder import Record
-from minires.stepper.story import Arrow, Move, Panel, Story, number
+from minires.stepper.story import Arrow, Move, Panel, Story, number, term
 
 TITLE = "A residual block"
 ABOUT = (
@@ -92,8 +92,8 @@ def add(story: Story, r: Record) -> Iterator[Move]:
         yield story.move(
             r,
             f"The sum at ({i}, {j})",
-            f"Branch and shortcut are added, number by number: {number(r, 'y', *at, before=True)} + "
-            f"{number(r, 'shortcut', *at)} = {number(r, 'y', *at)}. The branch only has to learn what to change "
+            f"Branch and shortcut are added, number by number: {term(r, 'y', *at, before=True)} + "
+            f"{term(r, 'shortcut', *at)} = {number(r, 'y', *at)}. The branch only has to learn what to change "
             f"about x.",
             [
                 Panel(r, "y", "the branch", before=True, key="branch", read=[(i, j, 1, 1)]),

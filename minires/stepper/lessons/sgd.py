@@ -9,7 +9,7 @@ import numpy as np
 from minires.nn.layer import Parameter
 from minires.optim import SGD
 from minires.stepper.recorder import Record
-from minires.stepper.story import Arrow, Move, Panel, Story, number
+from minires.stepper.story import Arrow, Move, Panel, Story, number, term
 
 TITLE = "SGD with momentum"
 ABOUT = "A weight of two numbers in a valley four times as steep across as along: loss = (w0² + 4·w1²)/2. Four steps."
@@ -41,6 +41,21 @@ def step_of(r: Record) -> str:
     return f"step {r.visit + 1}"
 
 
+def so_far(story: Story, r: Record) -> list[tuple[float, float]]:
+    """Where the weight has been, up to this line."""
+    values = [record.before["p.value"] for record in story.records[:1] if "p.value" in record.before]
+    for record in story.records[: r.index + 1]:
+        value = record.after.get("p.value")
+        if value is not None and (not values or not np.array_equal(values[-1], value)):
+            values.append(value)
+    return [(float(x), float(y)) for x, y in values]
+
+
+def seen_from_above(story: Story, r: Record) -> dict:
+    """The valley, and the way that the weight has come."""
+    return {"path": so_far(story, r), "bowl": tuple(STEEPNESS)}
+
+
 def gradient(story: Story, r: Record) -> Iterator[Move]:
     yield story.move(
         r,
@@ -51,13 +66,14 @@ def gradient(story: Story, r: Record) -> Iterator[Move]:
         [Panel(r, "grad", write=[BOTH])],
         formula="g = ∂loss/∂w",
         part=step_of(r),
+        **seen_from_above(story, r),
         arrows=[Arrow("p.value", "grad")],
     )
 
 
 def decay(story: Story, r: Record) -> Iterator[Move]:
     sums = "; ".join(
-        f"{number(r, 'grad', i, before=True)} + {number(r, 'self.weight_decay')}·{number(r, 'p.value', i)} = "
+        f"{term(r, 'grad', i, before=True)} + {term(r, 'self.weight_decay')}·{term(r, 'p.value', i)} = "
         f"{number(r, 'grad', i)}"
         for i in range(2)
     )
@@ -72,6 +88,7 @@ def decay(story: Story, r: Record) -> Iterator[Move]:
         [Panel(r, "grad", write=[BOTH])],
         formula="g = g + d·w",
         part=step_of(r),
+        **seen_from_above(story, r),
         arrows=[Arrow("before", "grad", style="sum"), Arrow("p.value", "grad", style="sum")],
     )
 
@@ -79,8 +96,7 @@ def decay(story: Story, r: Record) -> Iterator[Move]:
 def momentum(story: Story, r: Record) -> Iterator[Move]:
     old = "self.velocities[0]"
     sums = "; ".join(
-        f"{number(r, 'self.momentum')}·{number(r, old, i, before=True)} + {number(r, 'grad', i)} = "
-        f"{number(r, 'velocity', i)}"
+        f"{term(r, 'self.momentum')}·{term(r, old, i, before=True)} + {term(r, 'grad', i)} = {number(r, 'velocity', i)}"
         for i in range(2)
     )
     first = " It was 0 at the start, so the first step is the gradient's alone." if r.visit == 0 else ""
@@ -92,20 +108,19 @@ def momentum(story: Story, r: Record) -> Iterator[Move]:
         [Panel(r, "velocity", write=[BOTH])],
         formula="v = mu·v + g",
         part=step_of(r),
+        **seen_from_above(story, r),
         arrows=[Arrow("before", "velocity", style="sum"), Arrow("grad", "velocity", style="sum")],
     )
 
 
 def update(story: Story, r: Record) -> Iterator[Move]:
     sums = "; ".join(
-        f"{number(r, 'p.value', i, before=True)} − {number(r, 'lr')}·{number(r, 'velocity', i)} = "
-        f"{number(r, 'p.value', i)}"
+        f"{term(r, 'p.value', i, before=True)} − {term(r, 'lr')}·{term(r, 'velocity', i)} = {number(r, 'p.value', i)}"
         for i in range(2)
     )
     end = (
-        " Across the valley the weight has swung over 0 and back, along it it has come down steadily: momentum "
-        "averages "
-        "the swings and keeps the direction that they share."
+        " Along the valley it has come down step by step; across it, it has swung over the bottom. The "
+        "velocity adds up what the steps have in common, and swings cancel in it."
         if r.visit == STEPS - 1
         else ""
     )
@@ -120,6 +135,7 @@ def update(story: Story, r: Record) -> Iterator[Move]:
         [Panel(r, "p.value", "weight", write=[BOTH])],
         formula="w = w − lr·v",
         part=step_of(r),
+        **seen_from_above(story, r),
         arrows=[Arrow("before", "p.value"), Arrow("velocity", "p.value")],
     )
 
