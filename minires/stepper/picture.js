@@ -219,6 +219,7 @@ function heightLeft() {
 
 // Draws a step into the page's <svg>; `keep` lets the marks glide from where they were.
 function drawPicture(step, longest, keep) {
+  drawValley(step, document.getElementById("valley"));
   const frame = document.getElementById("picture"), svg = document.getElementById("svg");
   const width = Math.max(280, frame.clientWidth - 4), height = Math.max(260, heightLeft());
   const gap = width > 480 && step.arrows.some(arrow => arrow.label) ? 64 : 0; // room for the numbers on the arrows
@@ -233,7 +234,6 @@ function drawPicture(step, longest, keep) {
   for (const place of layout.places.values()) drawPanel(place, layout.f, cells, texts);
   drawMarks(layout, document.getElementById("marks"), keep);
   drawArrows(step, layout, document.getElementById("arrows"));
-  drawValley(step, document.getElementById("valley"));
   const marks = [...document.querySelectorAll("#marks .write")].map(mark => Number(mark.getAttribute("x")));
   if (marks.length && w > frame.clientWidth) frame.scrollLeft = Math.min(...marks) - frame.clientWidth / 2;
 }

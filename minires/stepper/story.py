@@ -117,8 +117,8 @@ def look_up(record: Record, name: str, before: bool = False) -> Any:
 def number(record: Record, name: str, *index: int, before: bool = False) -> str:
     """A number of the recording, to be put into a text."""
     value = np.asarray(look_up(record, name, before))
-    if len(index) != value.ndim:
-        raise StoryError(f"{name}{list(index)}: expected {value.ndim} indices, one for each axis of {value.shape}")
+    if len(index) != value.ndim or any(not 0 <= i < size for i, size in zip(index, value.shape, strict=True)):
+        raise StoryError(f"{name}{list(index)}: expected indices within the shape {value.shape}")
     return f"{{{{{record.index}|{name}|{','.join(map(str, index))}|{'before' if before else 'after'}}}}}"
 
 

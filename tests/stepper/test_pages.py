@@ -87,7 +87,7 @@ def test_a_variable_that_is_gone_is_an_error():
         Panel(record, "gone").array()
     with pytest.raises(StoryError, match="no variable 'gone'"):
         number(record, "gone", 0, 0)
-    with pytest.raises(StoryError, match="expected 2 indices"):
+    with pytest.raises(StoryError, match="expected indices within the shape"):
         number(record, "dy", 0)
 
 

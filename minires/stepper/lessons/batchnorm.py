@@ -55,17 +55,16 @@ def mean(story: Story, r: Record) -> Iterator[Move]:
 
 
 def variance(story: Story, r: Record) -> Iterator[Move]:
-    terms = " + ".join(f"({number(r, 'values', i, 0, 0)} − {number(r, 'mean', 0)})^2" for i in range(M))
+    terms = " + ".join(f"{term(r, 'centered', i, 0, 0)}²" for i in range(M))
     yield story.move(
         r,
         "The variance",
-        f"({terms.replace('^2', '²')}) / {number(r, 'm')} = {number(r, 'var', 0)}. It divides by m, not by m − "
-        f"1. Every "
-        "x moves it, too: the third path.",
-        [Panel(r, "values", "x", ROW, read=[WHOLE]), Panel(r, "mean", read=[cell(0)])],
+        f"({terms}) / {number(r, 'm')} = {number(r, 'var', 0)}. It divides by m, not by m − 1. Every x moves it, "
+        "too: the third path.",
+        [Panel(r, "centered", view=ROW, read=[WHOLE])],
         [Panel(r, "var", write=[cell(0)])],
         formula="var = Σ_i (x_i − mean)^2 / m",
-        arrows=[Arrow("values", "var", style="sum"), Arrow("mean", "var")],
+        arrows=[Arrow("centered", "var", style="sum")],
     )
 
 
@@ -82,18 +81,30 @@ def inverse(story: Story, r: Record) -> Iterator[Move]:
     )
 
 
+def center(story: Story, r: Record) -> Iterator[Move]:
+    yield story.move(
+        r,
+        "Away from the mean",
+        f"The mean is taken off every value. The first one: {number(r, 'values', 0, 0, 0)} − {term(r, 'mean', 0)} = "
+        f"{number(r, 'centered', 0, 0, 0)}.",
+        [Panel(r, "values", "x", ROW, read=[WHOLE]), Panel(r, "mean", read=[cell(0)])],
+        [Panel(r, "centered", view=ROW, write=[WHOLE])],
+        formula="centered_i = x_i − mean",
+        arrows=[Arrow("values", "centered"), Arrow("mean", "centered")],
+    )
+
+
 def normalize(story: Story, r: Record) -> Iterator[Move]:
     for i in range(M):
         yield story.move(
             r,
             f"Normalize value {i}",
-            f"({number(r, 'values', i, 0, 0)} − {number(r, 'mean', 0)})·{number(r, 'inv', 0)} = "
-            f"{number(r, 'xhat', i, 0, 0)}. Along each channel xhat has mean 0 and variance 1.",
-            [Panel(r, "values", "x", ROW, read=[cell(i)])],
-            [Panel(r, "mean", read=[cell(0)]), Panel(r, "inv", read=[cell(0)])],
+            f"{term(r, 'centered', i, 0, 0)}·{number(r, 'inv', 0)} = {number(r, 'xhat', i, 0, 0)}. Along each channel "
+            "xhat has mean 0 and variance 1.",
+            [Panel(r, "centered", view=ROW, read=[cell(i)]), Panel(r, "inv", read=[cell(0)])],
             [Panel(r, "xhat", view=ROW, write=[cell(i)], known=("column", i + 1))],
             formula="xhat_i = (x_i − mean)·inv",
-            arrows=[Arrow("values", "xhat"), Arrow("mean", "xhat"), Arrow("inv", "xhat")],
+            arrows=[Arrow("centered", "xhat"), Arrow("inv", "xhat")],
         )
 
 
@@ -239,6 +250,7 @@ def cancel(story: Story, r: Record, formula: str) -> Iterator[Move]:
 
 TALES = {
     (FORWARD, "mean"): mean,
+    (FORWARD, "centered"): center,
     (FORWARD, "var"): variance,
     (FORWARD, "inv"): inverse,
     (FORWARD, "xhat"): normalize,

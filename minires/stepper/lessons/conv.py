@@ -19,7 +19,6 @@ MODULES = ("minires.ops",)
 
 STRIDE, PADDING, KERNEL, PLACES = 2, 1, 3, 4
 FORWARD, BACKWARD = "conv2d_forward", "conv2d_backward"
-DBIAS = "dy.sum(axis=(0, 2)) if has_bias else None"
 
 
 def run() -> None:
@@ -59,38 +58,51 @@ def padding(story: Story, r: Record) -> Iterator[Move]:
     )
 
 
-def tap(story: Story, r: Record) -> Iterator[Move]:
+def windows(story: Story, r: Record) -> Iterator[Move]:
     if story.part(r) == "backward":
         return
-    row = r.after["tap"]
-    a, b = divmod(row, KERNEL)
-    yield story.move(
-        r,
-        f"im2col, tap {number(r, 'tap')}",
-        f"One slice copies, for all 16 windows at once, the pixel under tap {number(r, 'tap')} of the kernel: row {a}, "
-        f"column {b} of each window. These pixels become a row of `cols`. The first window has "
-        f"{number(r, 'xpad', 0, 0, a, b)} there, the last one {number(r, 'xpad', 0, 0, 6 + a, 6 + b)}.",
-        [Panel(r, "xpad", "xpad", read=tap_cells(row))],
-        [Panel(r, "cols", "cols: a row for each tap", "0,r,r,c,c", write=[(row, 0, 1, 16)])],
-        formula="cols_{(c,a,b),(i,j)} = xpad_{c, i·s+a, j·s+b},  tap = (a, b)",
-        arrows=[Arrow("xpad", "cols")],
-    )
-
-
-def windows(story: Story, r: Record) -> Iterator[Move]:
-    inside = story.last("im2col", "xpad", r)
     for k in range(PLACES**2):
         i, j = divmod(k, PLACES)
         yield story.move(
             r,
             f"Window {k + 1} of 16 is a column",
-            f"Read column {k} of `cols` from top to bottom: it is the window whose corner lies at row {i * STRIDE}, "
-            f"column {j * STRIDE} of xpad, written line by line. Its middle pixel is {number(r, 'cols', 0, 4, k)}.",
-            [Panel(inside, "xpad", "xpad", read=[window(k)])],
-            [Panel(r, "cols", "cols: a column for each window", write=[(0, k, 9, 1)], known=("column", k + 1))],
-            formula="cols_{:,k} = the window at (i, j) as one column, k = i·W_{out} + j",
+            f"The window whose corner lies at row {i * STRIDE}, column {j * STRIDE} of xpad, written line by line, is "
+            f"column {k} of `patches`. Its middle pixel is {number(r, 'patches', 0, 0, 1, 1, i, j)}. One line "
+            f"makes all 16 "
+            "windows: it says only how far apart their pixels lie in memory, and copies none.",
+            [Panel(r, "xpad", read=[window(k)])],
+            [Panel(r, "patches", "patches", "0,0,r,r,c,c", write=[(0, k, 9, 1)], known=("column", k + 1))],
+            formula="patches_{(a,b),(i,j)} = xpad_{i·s+a, j·s+b}",
+            arrows=[Arrow("xpad", "patches")],
+        )
+
+
+def columns(story: Story, r: Record) -> Iterator[Move]:
+    inside = story.last("im2col", "xpad", r)
+    for i, j in ((2, 2), (1, 2), (1, 1)):
+        copies = copies_of(i, j)
+        yield story.move(
+            r,
+            f"A pixel in {len(copies)} {'window' if len(copies) == 1 else 'windows'}",
+            f"`cols` is the matrix that the product needs, each window a column of it. Windows overlap: pixel "
+            f"({i}, {j}) of "
+            f"x, {number(r, 'x', 0, 0, i, j)}, stands in it {'once' if len(copies) == 1 else f'{len(copies)} times'}. "
+            "Backward will have to add up what comes back to each of its copies.",
+            [Panel(inside, "xpad", read=[(i + PADDING, j + PADDING, 1, 1)])],
+            [Panel(r, "cols", write=[(t, k, 1, 1) for t, k in copies])],
+            formula="cols_{t,k}: row t is a tap of the kernel, column k a window",
             arrows=[Arrow("xpad", "cols")],
         )
+
+
+def copies_of(i: int, j: int) -> list[tuple[int, int]]:
+    """(row, column) in cols of all copies of pixel (i, j) of x."""
+    return [
+        (t, k)
+        for k in range(PLACES**2)
+        for t in range(KERNEL**2)
+        if (k // PLACES * STRIDE + t // KERNEL, k % PLACES * STRIDE + t % KERNEL) == (i + PADDING, j + PADDING)
+    ]
 
 
 def product(story: Story, r: Record) -> Iterator[Move]:
@@ -158,7 +170,7 @@ def upstream(story: Story, r: Record) -> Iterator[Move]:
             Panel(r, "dy", "dy, filter 0", "0,0,r,c", before=True, key="0", read=[(0, 0, 4, 4)]),
             Panel(r, "dy", "dy, filter 1", "0,1,r,c", before=True, key="1", read=[(0, 0, 4, 4)]),
         ],
-        [Panel(r, "dy", "dy, flat", write=[(0, 0, 2, 16)], key="flat")],
+        [Panel(r, "dy", "dy, flat", "0,c,r", write=[(0, 0, 2, 16)], key="flat")],
         formula="dy_{o,k} = ∂loss / ∂y_{o,k}",
         arrows=[Arrow("0", "flat", style="back"), Arrow("1", "flat", style="back")],
     )
@@ -187,8 +199,8 @@ def weight_gradient(story: Story, r: Record) -> Iterator[Move]:
             f"A weight is used once in every window, each time on the pixel in its row of `cols`. So its "
             f"gradient adds up "
             f"16 products, {term(r, 'dy', 0, 0, 0)}·{term(r, 'cols', 0, t, 0)} + "
-            f"{term(r, 'dy', 0, 0, 1)}·{term(r, 'cols', 0, t, 1)} + … for filter 0. {'; '.join(sums)}.",
-            [Panel(r, "cols", "cols", read=[(t, 0, 1, 16)]), Panel(r, "dy", "dy, flat", read=[(0, 0, 2, 16)])],
+            f"{term(r, 'dy', 0, 1, 0)}·{term(r, 'cols', 0, t, 1)} + … for filter 0. {'; '.join(sums)}.",
+            [Panel(r, "cols", "cols", read=[(t, 0, 1, 16)]), Panel(r, "dy", "dy, flat", "0,c,r", read=[(0, 0, 2, 16)])],
             [Panel(r, "dweight", "dweight", "r,c,c,c", write=[(0, t, 2, 1)], known=("column", t + 1))],
             formula="dW_{o,t} = Σ_k dy_{o,k} cols_{t,k}",
             arrows=[Arrow("cols", "dweight", style="back"), Arrow("dy", "dweight", style="back")],
@@ -202,11 +214,11 @@ def column_gradient(story: Story, r: Record) -> Iterator[Move]:
             f"dcols, window {k + 1}",
             "Each pixel of the window was used by both filters: its gradient is the sum over both of weight·dy. "
             "The first "
-            f"one: {term(r, 'weight', 0, 0, 0, 0)}·{term(r, 'dy', 0, 0, k)} + "
-            f"{term(r, 'weight', 1, 0, 0, 0)}·{term(r, 'dy', 0, 1, k)} = {number(r, 'dcols', 0, 0, k)}.",
+            f"one: {term(r, 'weight', 0, 0, 0, 0)}·{term(r, 'dy', 0, k, 0)} + "
+            f"{term(r, 'weight', 1, 0, 0, 0)}·{term(r, 'dy', 0, k, 1)} = {number(r, 'dcols', 0, 0, k)}.",
             [Panel(r, "weight", "weight", "r,c,c,c", read=[(0, 0, 2, 9)])],
             [
-                Panel(r, "dy", "dy, flat", read=[(0, k, 2, 1)]),
+                Panel(r, "dy", "dy, flat", "0,c,r", read=[(0, k, 2, 1)]),
                 Panel(r, "dcols", "dcols = W.T @ dy", write=[(0, k, 9, 1)], known=("column", k + 1)),
             ],
             formula="dcols_{t,k} = Σ_o W_{o,t} dy_{o,k}",
@@ -235,12 +247,7 @@ def add_tap(story: Story, r: Record) -> Iterator[Move]:
 
 def pixels(story: Story, r: Record) -> Iterator[Move]:
     for i, j in ((2, 2), (1, 2), (1, 1)):
-        copies = [
-            (t, k)
-            for k in range(PLACES**2)
-            for t in range(KERNEL**2)
-            if (k // PLACES * STRIDE + t // KERNEL, k % PLACES * STRIDE + t % KERNEL) == (i + PADDING, j + PADDING)
-        ]
+        copies = copies_of(i, j)
         terms = " + ".join(term(r, "dcols", 0, t, k) for t, k in copies)
         window_s = "window" if len(copies) == 1 else "windows"
         yield story.move(
@@ -257,22 +264,22 @@ def pixels(story: Story, r: Record) -> Iterator[Move]:
 
 
 def bias_gradient(story: Story, r: Record) -> Iterator[Move]:
-    sums = "; ".join(f"filter {o}: {number(r, DBIAS, o)}" for o in range(2))
+    sums = "; ".join(f"filter {o}: {number(r, 'dbias', o)}" for o in range(2))
     yield story.move(
         r,
         "dbias",
         f"A bias was added at all 16 places, so its gradient is the sum of dy over all of them: {sums}.",
-        [Panel(r, "dy", "dy, flat", read=[(0, 0, 2, 16)])],
-        [Panel(r, DBIAS, "dbias", "r", write=[(0, 0, 2, 1)])],
+        [Panel(r, "dy", "dy, flat", "0,c,r", read=[(0, 0, 2, 16)])],
+        [Panel(r, "dbias", "dbias", "r", write=[(0, 0, 2, 1)])],
         formula="dbias_o = Σ_k dy_{o,k}",
-        arrows=[Arrow("dy", DBIAS, style="sum")],
+        arrows=[Arrow("dy", "dbias", style="sum")],
     )
 
 
 TALES = {
     ("im2col", "xpad"): padding,
-    ("im2col", "cols", "xpad", "tap"): tap,
-    (FORWARD, "cols"): windows,
+    ("im2col", "patches"): windows,
+    (FORWARD, "cols"): columns,
     (FORWARD, "y", "cols"): product,
     (FORWARD, "y", "bias"): add_bias,
     (FORWARD, "y", "y.reshape"): fold,
@@ -282,5 +289,5 @@ TALES = {
     (BACKWARD, "dcols"): column_gradient,
     ("col2im", "dxpad", "cols", "tap"): add_tap,
     (BACKWARD, "dx"): pixels,
-    (BACKWARD, "return"): bias_gradient,
+    (BACKWARD, "dbias"): bias_gradient,
 }
