@@ -1,7 +1,7 @@
 """The checks at the door: bad input gets a sentence that names the argument, what it was and what was expected.
 
-TypeError for what is not of the right kind (a list, integers, two dtypes), ValueError for a size or value that does
-not fit; always before anything is computed or changed.
+They raise TypeError for the wrong kind of thing (a list, integers, two dtypes) and ValueError for a size or value that
+does not fit, always before anything is computed or changed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _in_short(value: object) -> str:
 def check_number(name: str, value: float, minimum: float, below: float = math.inf) -> float:
     """`value` as a plain number; TypeError unless it is a real one, ValueError unless minimum <= value < below.
 
-    (NaN never is. A np.float64 is made plain, since it would turn float32 arrays into float64.)
+    NaN is refused. A np.float64 becomes a plain float: it would turn float32 arrays into float64.
     """
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}; expected a number")
@@ -216,7 +216,7 @@ def check_labels(labels: Array | Sequence[int], logits: Array) -> Array:
 def check_loss_upstream(dy: Array | float, like: Array) -> Array | float:
     """The dy of a loss: a plain number, or an array without axes in the dtype of the forward's input.
 
-    A np.float64 counts as a plain number, and is made one: as an array it would turn float32 gradients into float64.
+    A np.float64 becomes a plain float: it would turn float32 gradients into float64.
     """
     if isinstance(dy, int | float):
         return float(dy)
@@ -225,7 +225,7 @@ def check_loss_upstream(dy: Array | float, like: Array) -> Array | float:
 
 
 def match_state(own: Mapping[str, Array], given: Mapping[str, Array]) -> tuple[list[str], list[str], list[str]]:
-    """How a state fits: names missing in `given`, names of it that nobody has, and sentences on wrong shapes."""
+    """How a state fits: the names missing in `given`, its unexpected names, and a sentence for each wrong shape."""
     missing, unexpected = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
     shapes = {name: (tuple(given[name].shape), tuple(own[name].shape)) for name in own if name in given}
     misshaped = [f"{name} has shape {was}; expected {right}" for name, (was, right) in shapes.items() if was != right]
@@ -274,7 +274,7 @@ def _plain_pair(name: str, value: object, both: tuple) -> tuple[int, int]:
 
 
 def whole_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """`shape` as a tuple of plain integers; TypeError for what is no shape, ValueError for a negative size."""
+    """`shape` as a tuple of plain integers; TypeError unless it is a shape, ValueError for a negative size."""
     sizes = tuple(shape) if isinstance(shape, Sequence) else (None,)
     if not all(hasattr(n, "__index__") and not isinstance(n, bool) for n in sizes):
         raise TypeError(f"shape is {shape!r}; expected whole numbers, as in (64, 3, 3, 3)")

@@ -74,7 +74,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _without_command(argv: list[str]) -> int:
-    """--help, --version, no argument at all, or a word that is no command."""
+    """--help, --version, no argument at all, or an unknown command."""
     listing = "\n".join(f"  {name:10} {_module(name).HELP}" for name in COMMANDS)
     parser = argparse.ArgumentParser(
         prog="minires",
@@ -90,7 +90,7 @@ def _without_command(argv: list[str]) -> int:
         return 2
     close = get_close_matches(rest[0], COMMANDS, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
-    parser.error(f"{rest[0]!r} is no command of minires; {hint}")
+    parser.error(f"unknown command {rest[0]!r}; {hint}")
 
 
 def _module(name: str) -> ModuleType:

@@ -44,7 +44,7 @@ class SGD:
         self.velocities = [array_namespace(p.value).zeros_like(p.value) for p in self.parameters]
 
     def step(self) -> None:
-        """Moves every parameter once, by its `.grad`."""
+        """Updates every parameter once, by its `.grad`."""
         lr = float(self.lr)  # a np.float64 would turn float32 weights into float64
         for i, p in enumerate(self.parameters):
             grad = p.grad
@@ -58,7 +58,7 @@ class SGD:
         return {name: velocity.copy() for name, velocity in zip(self.names, self.velocities, strict=True)}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Takes over the velocities; ValueError unless there is one of the right shape for each parameter."""
+        """Loads the velocities. Raises ValueError unless there is one of the right shape for each parameter."""
         new = convert_state(dict(zip(self.names, self.velocities, strict=True)), state)
         self.velocities = [new[name] for name in self.names]
 

@@ -1,4 +1,4 @@
-"""Weights that somebody trained: from a dictionary of named arrays into a model, with a report of what fitted.
+"""Pretrained weights: from a dictionary of named arrays into a model, with a report of what matched.
 
 minires names its parameters as PyTorch's ResNets for CIFAR do (`layer1.0.conv1.weight`, `bn1.running_mean`). Other
 names in use for the same things are translated: what wrappers put in front of all names (`module.`: data-parallel

@@ -106,7 +106,7 @@ def initializer(text: str) -> Initializer:
 
     name, _, parameter = text.partition(":")
     if name not in INITIALIZERS:
-        raise argparse.ArgumentTypeError(f"{name!r} is no initializer; {nearest(name, INITIALIZERS)}")
+        raise argparse.ArgumentTypeError(f"unknown initializer {name!r}; {nearest(name, INITIALIZERS)}")
     make = getattr(init, INITIALIZERS[name])
     try:
         numbers = [float(parameter)] if parameter else []

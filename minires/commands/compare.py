@@ -86,7 +86,7 @@ def depth(text: str) -> int:
     """An argparse type: a depth that whole blocks make."""
     value = whole_number(8)(text)
     if (value - 2) % 6:
-        raise argparse.ArgumentTypeError(f"{value} is no depth of these networks; expected 8, 14, 20, 26, ... (6n + 2)")
+        raise argparse.ArgumentTypeError(f"invalid depth {value}; expected 8, 14, 20, 26, ... (6n + 2)")
     return value
 
 

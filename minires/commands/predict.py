@@ -94,7 +94,9 @@ def image_shape(text: str) -> tuple[int, int, int]:
     """An argparse type: "3x32x32" -> (3, 32, 32)."""
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is no image size; expected channels x height x width as in 3x32x32")
+        raise argparse.ArgumentTypeError(
+            f"invalid image size {text!r}; expected channels x height x width as in 3x32x32"
+        )
     channels, height, width = map(int, parts)
     return channels, height, width
 

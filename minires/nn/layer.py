@@ -1,13 +1,13 @@
 """What a layer is: parameters, a forward pass, and a backward pass that goes back through it.
 
-A subclass writes two methods, each of which calls one op of `minires.ops` (or hands on to its children):
+A subclass writes two methods. Each calls one op of `minires.ops`, or the layers that it is made of:
 
     _forward(x) -> (y, cache)          what backward will need goes into the cache
     _backward(dy, cache) -> dx         adds the parameters' gradients with `parameter.add_grad(...)`
 
-The base class keeps the cache in between. backward uses it up: to go back twice through one forward pass would add
-every gradient twice, so it is an error. Children, parameters and buffers are found by looking through the layer's
-own attributes, in the order in which they were set: nothing has to be registered.
+The base class keeps the cache in between, and backward uses it up: going back twice through one forward pass would add
+every gradient twice, so it is an error. Children, parameters and buffers are simply the layer's attributes, in the
+order in which they were set. Nothing has to be registered.
 
 A layer keeps one forward pass at a time, so two threads must not use one model.
 """
@@ -63,7 +63,7 @@ class Layer:
 
     def forward(self, x: Array) -> Array:
         """x -> y; keeps what backward will need."""
-        self._cache = None  # should this forward fail, there is no way back through the one before
+        self._cache = None  # if this forward fails, backward must not go back through the one before
         try:
             y, cache = self._forward(x)
         except (TypeError, ValueError) as error:
@@ -123,7 +123,7 @@ class Layer:
     # --- the tree ------------------------------------------------------------------------------------------------
 
     def children(self) -> Iterator[tuple[str, Layer]]:
-        """(name, layer) of the layers this one is made of, in the order of their definition."""
+        """(name, layer) of the layers that this one is made of, in the order in which they were set."""
         for name, value in vars(self).items():
             if isinstance(value, Layer):
                 yield name, value
@@ -159,7 +159,7 @@ class Layer:
                 yield (f"{path}.{name}" if path else name), layer, name
 
     def reset_buffers(self) -> None:
-        """Puts this layer's own buffers back to what they were at first."""
+        """Resets this layer's own buffers to their initial values."""
 
     @contextmanager
     def observe(self, observer: Observer) -> Iterator[None]:
@@ -182,9 +182,10 @@ class Layer:
         return state
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Takes over all values, converted to this model's dtype and device.
+        """Loads all values, converted to this model's dtype and device.
 
-        ValueError unless names and shapes fit, TypeError for what is not floating-point; nothing is loaded then.
+        Raises ValueError unless names and shapes fit, TypeError for anything but floating-point numbers. In both cases
+        the model is left as it was.
         """
         new = convert_state(self.state_dict(), state)
         for name, parameter in self.named_parameters():

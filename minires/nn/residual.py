@@ -1,7 +1,7 @@
 """Residual blocks: y = after(shortcut(x) + scale * branch(x)), and their plain twins without the shortcut.
 
 The gradient at the sum goes back both ways, and at x the two meet again: dx = dbranch + dshortcut. That sum is the
-whole secret: whatever happens to the gradient in the branch, the shortcut hands it on as it is.
+whole secret. Whatever happens to the gradient in the branch, the shortcut passes it on unchanged.
 
     BasicBlock    conv3x3 - BN - relu - conv3x3 - BN, + shortcut, relu           He et al. 2015, arXiv:1512.03385
     Bottleneck    conv1x1 - BN - relu - conv3x3 - BN - relu - conv1x1 - BN, + shortcut, relu           (the same)

@@ -12,7 +12,7 @@ class Sequential(Layer):
             self.add(str(i), layer)
 
     def add(self, name: str, layer: Layer) -> None:
-        """Appends a layer, under a name of its own. TypeError for what is no layer, ValueError for a name in use."""
+        """Appends a layer under a new name. Raises TypeError unless it is a Layer, ValueError for a name in use."""
         if not isinstance(layer, Layer):
             raise TypeError(f"layer {name} is {layer!r}; expected a Layer, as in Sequential(Linear(64, 10), ReLU())")
         if hasattr(self, name):

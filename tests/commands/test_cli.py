@@ -53,9 +53,9 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["inof"], "'inof' is no command of minires; did you mean 'info'?"),
-        (["zzz"], "'zzz' is no command of minires; there are"),
-        (["--loud"], "'--loud' is no command of minires"),
+        (["inof"], "unknown command 'inof'; did you mean 'info'?"),
+        (["zzz"], "unknown command 'zzz'; there are"),
+        (["--loud"], "unknown command '--loud'"),
         (["info", "--loud"], "minires info: error: unrecognized arguments: --loud"),
     ],
 )
@@ -120,7 +120,7 @@ def test_info_names_versions_and_threads(capsys, monkeypatch):
         (positive_number, "inf", "expected a finite number above 0"),
         (positive_number, "nan", "expected a finite number above 0"),
         (positive_number, "fast", "'fast' is not a number"),
-        (initializer, "he", "'he' is no initializer; there are zero, constant"),
+        (initializer, "he", "unknown initializer 'he'; there are zero, constant"),
         (initializer, "constant", "'constant' cannot be read"),
         (initializer, "normal:much", "'normal:much' cannot be read"),
         (initializer, "normal:nan", "'normal:nan' cannot be read"),

@@ -137,13 +137,13 @@ def test_small_comparison_from_end_to_end(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--depth", "9"], "9 is no depth of these networks; expected 8, 14, 20, 26, ... (6n + 2)"),
+        (["--depth", "9"], "invalid depth 9; expected 8, 14, 20, 26, ... (6n + 2)"),
         (["--depth", "2"], "expected a whole number of at least 8"),
         (["--depth", "deep"], "'deep' is not a whole number"),
         (["--epochs", "0"], "expected a whole number of at least 1"),
         (["--lr", "0"], "expected a finite number above 0"),
         (["--init"], "expected at least one argument"),
-        (["--init", "magic"], "'magic' is no initializer; there are pretrained, zero, constant"),
+        (["--init", "magic"], "unknown initializer 'magic'; there are pretrained, zero, constant"),
         (["--seed", "-1"], "expected a whole number of at least 0"),
         (["--device", "tpu"], 'expected "cpu", "cuda" or "cuda:1"'),
     ],
