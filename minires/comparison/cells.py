@@ -86,8 +86,9 @@ def headline(cells: Sequence[Cell]) -> str:
         count_learned(cell for cell in cells if cell.case.network == network)
         for network in ("plain", "residual + BatchNorm")
     )
-    starts = f"{cells[0].case.depth} layers, {len({cell.case.name for cell in cells})} ways to start"
-    return f"{starts}: {plain} learn in a plain network, {both} with shortcuts and BatchNorm"
+    starts = len({cell.case.name for cell in cells})
+    ways = f"{cells[0].case.depth} layers, {starts} way{'s' * (starts != 1)} to start"
+    return f"{ways}: {plain} learn{'s' * (plain == 1)} in a plain network, {both} with shortcuts and BatchNorm"
 
 
 def count_learned(cells: Iterable[Cell]) -> int:

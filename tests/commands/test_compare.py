@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
+import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 
 from minires import cli, init, nn, standin
 from minires.comparison import CHANCE, NETWORKS, Case, Run, Signal, build, halves, measure, rms, run_case
+from minires.files import locked_folder
 from minires.theory.forecast import Forecast
 
 SMALL = ["compare", "--depth", "8", "--epochs", "1"]
@@ -159,3 +165,47 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path, caps
     (tmp_path / "file").write_text("")
     assert cli.main(["compare", "--out", str(tmp_path / "file")]) == 2
     assert "cannot write into" in capsys.readouterr().err
+
+
+def test_a_start_that_fails_costs_itself_alone(tmp_path, capsys):
+    """delta_orthogonal weights need as many outputs as inputs, which the head does not have."""
+    assert cli.main([*SMALL, "--init", "zero", "delta_orthogonal", "--out", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    for network in NETWORKS:
+        assert f"{network}, delta_orthogonal, seed 0 failed: ValueError: " in captured.err
+    assert captured.out.count("never left") == len(NETWORKS)
+    assert (tmp_path / "compare.png").exists()
+    assert cli.main([*SMALL, "--init", "delta_orthogonal", "--out", str(tmp_path)]) == 2
+    assert "no run came to an end" in capsys.readouterr().err
+
+
+def test_a_stopped_comparison_goes_on_where_it_stopped(tmp_path):
+    command = [sys.executable, "-m", "minires", *SMALL, "--init", "zero", "he_normal", "--out", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "MINIRES_NUM_THREADS": "2"}
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (tmp_path / "runs.json").exists():
+        assert first.poll() is None, first.stderr.read()
+        time.sleep(0.02)
+    first.terminate()
+    first.communicate()
+    kept = len(json.loads((tmp_path / "runs.json").read_text())["runs"])
+    assert first.returncode != 0 and 1 <= kept < 8
+    again = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert f"{kept} of " in again.stderr and "runs were finished before" in again.stderr
+    assert len(json.loads((tmp_path / "runs.json").read_text())["runs"]) >= 8
+    assert (tmp_path / "compare.csv").exists() and (tmp_path / "compare.png").exists()
+
+
+def test_slides(tmp_path, capsys):
+    assert cli.main([*SMALL, "--init", "zero", "constant:0.01", "--figure", "slide", "--out", str(tmp_path)]) == 0
+    names = {f"compare-{name}.png" for name in ("plain", "plain-batchnorm", "residual", "residual-batchnorm")}
+    assert {path.name for path in tmp_path.glob("*.png")} == names
+    said = capsys.readouterr().out
+    assert all(f"figure: {tmp_path / name}" in said for name in names)
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path, capsys):
+    with locked_folder(tmp_path):
+        assert cli.main([*SMALL, "--init", "zero", "--out", str(tmp_path)]) == 2
+    assert "is in use by process" in capsys.readouterr().err

@@ -62,7 +62,7 @@ def test_the_headline_counts_what_the_table_calls_learned():
     runs = [run(0.74, last=1.9), run(0.3, name="slow", last=1.9), run(0.8, network="residual + BatchNorm", last=1.6)]
     assert (
         headline(cells_of(runs))
-        == "20 layers, 2 ways to start: 1 learn in a plain network, 1 with shortcuts and BatchNorm"
+        == "20 layers, 2 ways to start: 1 learns in a plain network, 1 with shortcuts and BatchNorm"
     )
 
 

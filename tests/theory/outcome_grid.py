@@ -11,7 +11,8 @@ the same way by rng 7, with seeds 0 to 99.
 A run moved if it left the guess: more than a quarter of the held-out digits right at the end, or a loss over its last
 tenth below 0.9 log 10. The law is right where it says "will move" of a run that moved, or anything else (but
 "undecided") of one that did not. It is held against two baselines: the majority (one answer for all runs) and
-"steady" alone (`theory.forecast`: the signal arrives in both directions).
+"steady" alone (`theory.forecast`: the signal arrives in both directions); and against the rule that it replaced: S and
+T alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,6 +30,9 @@ from minires import init, optim
 from minires.comparison import NETWORKS, Case, build, halves
 from minires.data import count_batches
 from minires.train import TrainingDiverged, evaluate, fit
+
+if TYPE_CHECKING:
+    from minires.theory import TangentKernel
 
 RUNS, RNG, FIRST_SEED = 240, 20261126, 1000
 
@@ -123,23 +128,30 @@ def interval(right: int, of: int) -> tuple[float, float]:
     return (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
 
 
-def foreseen(case: Case) -> tuple[str, bool]:
-    """The law's word for a case, and whether the theory of the signal alone calls it steady."""
+def foreseen(case: Case) -> tuple[str, bool, bool]:
+    """The law's word for a case, whether the theory of the signal alone calls it steady, what S and T alone say."""
+    from minires.theory import outlook, predict, tangent_kernel
     from minires.theory.forecast import ALIKE, as_drawn, read
-    from minires.theory.outlook import foresee
-    from minires.theory.predict import predict
 
     model, data = build(case), halves()[1]
     init.initialize(model, case.initializer, rng=case.seed)
     law = as_drawn(model)
     if law is None:
-        return ALIKE, False
+        return ALIKE, False, False
     schedule, steps = schedule_of(case, len(data.x_train))
     with np.errstate(all="ignore"):
         predicted = predict(model, (case.batch_size, *data.x_train.shape[1:]), weight=law)
         rates = [schedule(step) for step in range(steps)]
-        word = foresee(model, predicted, max(rates), sum(rates)).word
-    return word, read(predicted).verdict == "steady"
+        kernel = tangent_kernel(model, predicted)
+        word = outlook(kernel, max(rates), sum(rates)).word
+    steady = read(predicted).verdict == "steady"
+    return word, steady, kernel is not None and by_trace(kernel, max(rates), sum(rates))
+
+
+def by_trace(kernel: TangentKernel, rate: float, total: float) -> bool:
+    """The rule that the law replaced: S of the whole kernel above .3 and, without BatchNorm, lr T/K below 100."""
+    e_foldings = total / (1 - 0.9) * kernel.trace / kernel.outputs
+    return e_foldings > 0.3 and (kernel.normalized or rate * kernel.trace / kernel.outputs < 100)
 
 
 def judge(path: Path) -> None:
@@ -147,20 +159,38 @@ def judge(path: Path) -> None:
     from minires.theory.outlook import MOVES, UNDECIDED
 
     by_seed = {case.seed: case for case in cases()}
-    rows = [(by_seed[int(row["seed"])], row, *foreseen(by_seed[int(row["seed"])])) for row in read(path)]
-    for name, group in {"all": rows} | {n: [r for r in rows if r[0].network == n] for n in NETWORKS}.items():
-        decided = [(case, row, word) for case, row, word, _ in group if word != UNDECIDED]
-        right = sum((word == MOVES) == (row["moved"] == "1") for _, row, word in decided)
+    rows = [Judged(case := by_seed[int(row["seed"])], row, row["moved"] == "1", *foreseen(case)) for row in read(path)]
+    print(TITLE)
+    for name in ("all", *NETWORKS):
+        group = [row for row in rows if name in ("all", row.case.network)]
+        decided = [row for row in group if row.word != UNDECIDED]
+        right = sum((row.word == MOVES) == row.moved for row in decided)
         low, high = interval(right, len(decided))
-        moved = sum(row["moved"] == "1" for _, row, *_ in group) / len(group)
-        steady = sum(steady == (row["moved"] == "1") for _, row, _, steady in group) / len(group)
+        moved = sum(row.moved for row in group) / len(group)
+        steady, trace = (sum(getattr(row, which) == row.moved for row in group) for which in ("steady", "trace"))
         print(
             f"| {name} | {len(group)} | {1 - len(decided) / len(group):.1%} | {right} of {len(decided)}, "
-            f"{right / len(decided):.1%} ({low:.1%} to {high:.1%}) | {max(moved, 1 - moved):.1%} | {steady:.1%} |"
+            f"{right / len(decided):.1%} ({low:.1%} to {high:.1%}) | {max(moved, 1 - moved):.1%} | "
+            f"{steady / len(group):.1%} | {trace / len(group):.1%} |"
         )
-    for case, row, word, _ in rows:
-        if word != UNDECIDED and (word == MOVES) != (row["moved"] == "1"):
-            print(f"wrong: {word!r} of {case}: accuracy {row['accuracy']}, last loss {row['last_loss']}")
+    for row in rows:
+        if row.word != UNDECIDED and (row.word == MOVES) != row.moved:
+            print(f"wrong: {row.word!r} of {row.case}: {row.row['accuracy']}, last loss {row.row['last_loss']}")
+
+
+TITLE = """| network | runs | undecided | right | majority | "steady" | S and T |
+| --- | --- | --- | --- | --- | --- | --- |"""
+
+
+class Judged(NamedTuple):
+    """A run, what happened, and what was foreseen: the law's word, by "steady" alone, by S and T alone."""
+
+    case: Case
+    row: dict[str, str]
+    moved: bool
+    word: str
+    steady: bool
+    trace: bool
 
 
 if __name__ == "__main__":
