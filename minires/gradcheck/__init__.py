@@ -26,6 +26,7 @@ from minires.gradcheck.faults import CATALOGUE, Fault
 from minires.gradcheck.file_check import CaseReport, FileReport, check_file
 from minires.gradcheck.layers import check_layer, check_model
 from minires.gradcheck.report import GradReport, TensorReport
+from minires.gradcheck.wrapping import wrap
 
 __all__ = [
     "CATALOGUE",
@@ -38,4 +39,5 @@ __all__ = [
     "check_layer",
     "check_model",
     "check_op",
+    "wrap",
 ]

@@ -35,6 +35,14 @@ def search_scaled(case: Case, comparison: Callable[[Case, int, Array], Compariso
     return _scaled(case, *_right_and_suspects(case), comparison)
 
 
+def forward_faults(case: Case) -> list[Fault]:
+    """Faults of forward that give exactly this y, whatever the gradients are."""
+    right, suspects = _right_and_suspects(case)
+    return [
+        s.fault for s in suspects if not _same(s.outputs[0], right[0]) and _matches_all(case, [s.outputs[0]], [0])[0]
+    ]
+
+
 def _right_and_suspects(case: Case) -> tuple[list[Array], list[_Suspect]]:
     if case.like not in definitions.DEFINITIONS or not faults_of(case.like):
         return [], []

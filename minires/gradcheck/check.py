@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck import definitions, identities, kinks, rules
-from minires.gradcheck.diagnosis import Case, diagnose
-from minires.gradcheck.kinks import Reach, Switch
+from minires.gradcheck import blind_spots, definitions, identities, layouts, rules
+from minires.gradcheck import ties as ties_of_pool
+from minires.gradcheck.call import Call
+from minires.gradcheck.diagnosis import diagnose
+from minires.gradcheck.findings import Case
+from minires.gradcheck.jacobians import Jacobians
+from minires.gradcheck.kinks import Reach
 from minires.gradcheck.numerical import ROUNDOFF, is_single
 from minires.gradcheck.report import GradReport, TensorReport
 from minires.gradcheck.rules import RULES
 from minires.gradcheck.tensor_check import Examination, Measured, Plan
+from minires.gradcheck.ties import check_convention
 from minires.gradcheck.user_functions import Subject, check_repeatable, input_names, prepare_inputs
 
 METHODS = ("central", "complex")
@@ -33,8 +37,11 @@ def check_op(
     like: str | None = None,
     options: dict | None = None,
     dy: Array | float | None = None,
+    layout: str | None = None,
+    ties: str | None = None,
     method: str = "central",
     max_entries: int = MAX_ENTRIES,
+    hints: int = 2,
     seed: int = 0,
 ) -> GradReport:
     """Checks `backward` against numerical derivatives of `forward`.
@@ -49,15 +56,44 @@ def check_op(
     dy: the upstream gradient; random by default (1 where y is one number). method: "central" differences or the
     "complex" step, which forward has to be written for. Tensors with more than `max_entries` numbers are sampled.
 
+    layout: "in_out" for weights (in, out), "columns" for samples as columns, "channels_last" for images (N, H, W, C);
+    where shapes do not fit, the check says which. ties: who gets dy where several pixels of a max-pooling window are
+    equally large: "first", "last", "shared", "all"; by default any one of them will do. hints: 2 names the fault, 1
+    says where to look, 0 gives the verdict only.
+
     Raises TypeError or ValueError, each with a sentence, for what cannot be checked at all.
     """
     check_method(method)
+    check_hints(hints)
+    check_convention(ties, like)
     slots, notes = prepare_inputs(inputs)
+    title = f"gradient check: {_name_of(forward)}" + (f" as {like}" if like else "")
     known = definitions.DEFINITIONS[like].inputs if like in definitions.DEFINITIONS else ()
     names = input_names(forward, len(slots), known)
-    call = Call(Subject(forward, backward, slots), slots, names, like, dict(options or {}), notes=notes)
-    call.title = f"gradient check: {_name_of(forward)}" + (f" as {like}" if like else "")
-    return run(call, dy, method, max_entries, DIRECTIONS, seed)
+    options, theirs = dict(options or {}), (forward, slots)
+    if layout is not None:
+        forward, backward, slots = layouts.adapt(forward, backward, slots, like, layout)
+    call = Call(Subject(forward, backward, slots), slots, names, like, options, title, notes, ties)
+    try:
+        report = run(call, dy, method, max_entries, DIRECTIONS, seed)
+    except ValueError as error:
+        if layout is None and "do not fit like=" in str(error) and (other := layouts.propose(*theirs, like, options)):
+            raise ValueError(f"{error}. But {layouts.proposal(other, like)}") from error
+        raise
+    if layout is None and like is not None and report.tensors[0].name == "y" and report.tensors[0].verdict == "fail":
+        _say_layout(report, layouts.propose(*theirs, like, options), like)
+    return report.limited(hints)
+
+
+def _say_layout(report: GradReport, layout: str | None, like: str) -> None:
+    """A forward that is right in another layout may be meant so."""
+    if layout is not None:
+        report.diagnosis = f"{report.diagnosis} If that is your convention: {layouts.proposal(layout, like)}"
+
+
+def check_hints(hints: int) -> None:
+    if hints not in (0, 1, 2):
+        raise ValueError(f"hints is {hints!r}; expected 0 (verdict only), 1 (where to look) or 2 (the fault named)")
 
 
 def _name_of(forward: Callable) -> str:
@@ -68,65 +104,6 @@ def _name_of(forward: Callable) -> str:
 def check_method(method: str) -> None:
     if method not in METHODS:
         raise ValueError(f'method is {method!r}; expected "central" or "complex"')
-
-
-@dataclass
-class Call:
-    """One check: the functions, the arrays they get, and the upstream."""
-
-    subject: Subject
-    slots: list[Array | None]
-    slot_names: list[str]
-    like: str | None = None
-    options: dict = field(default_factory=dict)
-    title: str = "gradient check"
-    notes: list[str] = field(default_factory=list)
-    keeps_cache: bool = False
-    """Whether the functions are a layer's, which keeps its cache inside and hands it out once."""
-    see: Callable[[], list[Switch] | None] | None = None
-    """The switches of the last forward call, where the functions are a layer's."""
-
-    def __post_init__(self) -> None:
-        self.arrays = tuple(a for a in self.slots if a is not None)
-        self.names = [n for n, a in zip(self.slot_names, self.slots, strict=True) if a is not None]
-        self.dy = np.ones(())
-
-    def copies(self) -> tuple[Array, ...]:
-        return tuple(a.copy() for a in self.arrays)
-
-    def infer_mask(self, y: Array) -> None:
-        """Dropout draws its mask inside; which numbers were dropped shows in y."""
-        if self.like == "dropout" and "mask" not in self.options and y.shape == self.arrays[0].shape:
-            self.options["mask"] = y != 0
-        self.options.pop("rng", None)
-
-    def set_upstream(self, y: Array, dy: Array | float | None, seed: int) -> None:
-        """Random numbers, so that nothing cancels by symmetry; 1 for a loss, which is the end of the chain.
-
-        Their seed is made longer than any that inputs are drawn with: default_rng([0, 0]) repeats default_rng(0), and
-        a dy that equals x hides a gate taken from the wrong one of the two.
-        """
-        if dy is None:
-            dy = np.random.default_rng([*b"upstream", seed]).standard_normal(y.shape) if y.ndim else 1.0
-        self.dy = np.asarray(dy, dtype=np.float64)
-        if self.dy.shape != y.shape:
-            raise ValueError(f"dy has shape {self.dy.shape}; expected {y.shape}, the shape of forward's y")
-
-    def evaluator(self, number: int) -> Callable[[Array], tuple[Array, list[Switch] | None]]:
-        """Input `number` -> y and the switches, everything else as it is."""
-
-        def evaluate(value: Array) -> tuple[Array, list[Switch] | None]:
-            arrays = [a.astype(value.dtype) for a in self.arrays]
-            arrays[number] = value.copy()
-            y, _ = self.subject.forward(tuple(arrays))
-            if value.dtype.kind == "c" and y.dtype.kind != "c":
-                raise ValueError(
-                    f'method="complex" needs a forward that computes in complex numbers; this one returned {y.dtype} '
-                    '(an array made without dtype=x.dtype drops the imaginary part). Use method="central"'
-                )
-            return y, self.see() if self.see else kinks.switches_of_op(self.like, arrays[0], self.options)
-
-        return evaluate
 
 
 def run(call: Call, dy: Array | float | None, method: str, max_entries: int, directions: int, seed: int) -> GradReport:
@@ -148,11 +125,28 @@ def run(call: Call, dy: Array | float | None, method: str, max_entries: int, dir
     pair = (call.subject.forward, call.subject.backward)
     gradients, broken = rules.examine(*pair, call.arrays, call.dy, call.keeps_cache)
     if like is not None:
-        broken += rules.of_op(like, *pair, call.arrays, call.options, call.dy)
+        broken += rules.of_large_inputs(like, *pair, call.arrays[0], call.options, call.dy)
+        broken += _ties(call, pair)
         call.notes += _upstream_of_number(call) if y.ndim == 0 else []
     u = ROUNDOFF["float32" if is_single(y) else "float64"]
     plan = Plan(method, max_entries, directions, u, np.random.default_rng([seed, 1]))
     return _report(call, y, list(gradients), broken, plan)
+
+
+def _ties(call: Call, pair: tuple[Callable, Callable]) -> list[str]:
+    """Whether a max-pool treats ties as it is meant to; the last as the only winner is noted."""
+    if call.like != "max_pool2d":
+        return []
+    found = ties_of_pool.convention(*pair, call.arrays[0], call.options, call.dy)
+    if found is None or found == (call.ties or "first"):
+        return []
+    if call.ties is None and found == "last":
+        call.notes.append(
+            "where several pixels are equally large, the last of them gets dy; minires and PyTorch give it to the "
+            'first (ties="last" says that it is meant)'
+        )
+        return []
+    return ["ties"]
 
 
 def _report(call: Call, y: Array, gradients: list[Array | None], broken: list[str], plan: Plan) -> GradReport:
@@ -172,12 +166,14 @@ def _report(call: Call, y: Array, gradients: list[Array | None], broken: list[st
             reach.join(examination.reach)
     if any(row.verdict == "fail" for row in rows):
         broken = [b for b in broken if b not in rules.OF_RIGHT_GRADIENTS]
+    elif call.dy.ndim == 0:  # the end of the chain: dy is 1, and a loss may say so itself
+        broken = [b for b in broken if b not in rules.LINEARITY]
     report = GradReport(call.title, rows, notes=call.notes, offences=[RULES[b] for b in broken])
     if call.like is not None and rows[0].verdict == "pass":
         report.identities = identities.adjoint(call.like, call.arrays, call.options, y, call.dy, gradients)
     if reach is not None:
         _count_kinks(report, reach)
-    _weaken(report, _blind_spots(call, y))
+    _weaken(report, _blind_spots(call, report, y))
     if plan.u > ROUNDOFF["float64"] and report.verdict != "fail":
         report.diagnosis = (
             f"forward computes in float32 although its inputs are {call.arrays[0].dtype}: look for astype, np.float32 "
@@ -225,22 +221,22 @@ def _weaken(report: GradReport, blind: dict[str, str]) -> None:
             row.verdict, row.reason = "vacuous", reason
 
 
-def _blind_spots(call: Call, y: Array) -> dict[str, str]:
+def _blind_spots(call: Call, report: GradReport, y: Array) -> dict[str, str]:
     """Tensor -> why a wrong gradient could have passed here."""
-    x = call.arrays[0]
-    if y.size > 1 and np.all(call.dy == call.dy.flat[0]):
-        return {
-            "*": "dy is the same everywhere, so errors that add up to zero cannot show (BatchNorm's dx is 0); "
-            "use a random dy"
-        }
-    if call.like is None or x.ndim == 0 or len(x) > 1:
-        return {}
-    if call.like in ("softmax_cross_entropy", "mse"):
-        return {"*": "a batch of 1: a factor 1/N that is missing or too much cannot show; use 4 samples or more"}
-    if call.like in ("conv2d", "linear", "batchnorm", "residual", "shared_linear"):
-        reason = "a batch of 1: a sum over the batch that is missing cannot show; use 4 samples or more"
-        return {f"d{name}": reason for name in call.names[1:]}
-    return {}
+    settings = blind_spots.of_settings(call.like, call.arrays, y, call.dy, call.names)
+    if report.verdict != "pass" or "*" in settings or call.keeps_cache:
+        return settings
+    if call.like is None:
+        seen = blind_spots.of_numbers(lambda a: call.subject.forward(a)[0], call.arrays, call.dy, call.names)
+        return seen | settings
+    hidden, impossible = blind_spots.of_catalogue(call.like, call.arrays, call.options, call.dy)
+    report.impossible = [fault.name for fault in impossible]
+    report.alike = [fault.name for fault in hidden]
+    if not hidden:
+        return settings
+    listed = "; ".join(f"{fault.name}: {fault.sentence.removesuffix('.')}" for fault in hidden[:3])
+    more = f"; and {len(hidden) - 3} more" if len(hidden) > 3 else ""
+    return {"*": f"these inputs cannot tell it from a typical mistake ({listed}{more}); use random numbers"} | settings
 
 
 def _too_few_for_batchnorm(call: Call) -> GradReport | None:
@@ -327,4 +323,17 @@ def _case(
         y_row is not None and y_row.verdict == "fail",
         broken,
         rerun,
+        _evidence(call, y),
     )
+
+
+def _evidence(call: Call, y: Array) -> Jacobians:
+    """The functions of the call, each time with a cache of their own."""
+
+    def forward(inputs: tuple[Array, ...]) -> Array:
+        return call.subject.forward(inputs)[0].astype(np.float64)
+
+    def backward(dy: Array) -> tuple[Array | None, ...]:
+        return call.subject.backward(dy.copy(), call.subject.forward(call.copies())[1])
+
+    return Jacobians(forward, backward, call.arrays, y, call.dy)

@@ -12,15 +12,18 @@ Where none of them explains every entry, the diagnosis says so, and says where t
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck import catalogue_match, hypotheses
+from minires.gradcheck import catalogue_match, definitions, forgotten_options, hypotheses
 from minires.gradcheck.catalogue_match import right_outputs, told
 from minires.gradcheck.faults import Fault, faults_of
 from minires.gradcheck.findings import Case, Finding
 from minires.gradcheck.hypotheses import Comparison
-from minires.gradcheck.rules import RULES
+from minires.gradcheck.hypotheses.comparison import listed
+from minires.gradcheck.rules import LINEARITY, RULES
 
 
 def diagnose(case: Case) -> Finding:
@@ -28,22 +31,51 @@ def diagnose(case: Case) -> Finding:
     broken = _by_rules(case)
     if broken is not None and not case.y_failing and not any(case.failing):
         return broken
-    by_hypotheses = _by_hypotheses(case)
-    numbers = (
-        catalogue_match.search(case)
-        or (by_hypotheses if by_hypotheses.complete else None)
-        or catalogue_match.search_scaled(case, _comparison)
-        or by_hypotheses
-    )
+    numbers = _by_options(case) or _by_order(case) or catalogue_match.search(case)
+    if numbers is None:
+        numbers = _by_hypotheses(case)
+        if not numbers.complete:
+            numbers = catalogue_match.search_scaled(case, _comparison) or numbers
     if broken is not None:
         numbers.sentence = f"{broken.sentence.removesuffix('.')}. Besides, {numbers.sentence}"
         numbers.fault = " + ".join(name for name in (broken.fault, numbers.fault) if name) or None
     return numbers
 
 
+def _by_options(case: Case) -> Finding | None:
+    """Settings under which y is right: options= were forgotten, or forward ignores them."""
+    if not case.y_failing or case.like not in definitions.DEFINITIONS:
+        return None
+    if catalogue_match.forward_faults(case):
+        return None
+    changed = forgotten_options.find(case.like, case.inputs, case.options, case.y)
+    return None if changed is None else Finding(f"forward: {forgotten_options.sentence(case.like, changed)}")
+
+
+def _by_order(case: Case) -> Finding | None:
+    """All gradients are there and right, but in another order."""
+    if case.y_failing or sum(case.failing) < 2 or len(case.gradients) > 5:
+        return None
+    right = [_expected_or_none(case, i) for i in range(len(case.names))]
+    if any(g is None or not np.all(np.isfinite(g)) for g in right) or any(g is None for g in case.gradients):
+        return None
+    for order in list(permutations(range(len(right))))[1:]:
+        pairs = [(case.gradients[i], right[j], case.bounds[j]) for i, j in enumerate(order)]
+        if all(a.shape == b.shape and np.all(np.abs(a - b) <= np.max(bound) * 4) for a, b, bound in pairs):
+            names = [f"d{case.names[j]}" for j in order]
+            expected = ", ".join(f"d{name}" for name in case.names)
+            known = [f for f in faults_of(case.like or "") if f.name.endswith("swapped")]
+            sentence = (
+                f"the gradients are right, but backward returns them in the wrong order: what is returned is "
+                f"{', '.join(names)}, expected is {expected}"
+            )
+            return None if known else Finding(sentence)
+    return None
+
+
 # --- rules -------------------------------------------------------------------------------------------------------
 
-_EXPLAINED_BY_GRADIENT = ("not linear in dy", "dy ignored")
+_EXPLAINED_BY_GRADIENT = LINEARITY
 """Rules whose breach shows in the gradient as well; the catalogue knows more precise names for them."""
 
 
@@ -71,20 +103,44 @@ def _reproduces_ties(fault: Fault, case: Case) -> bool:
 
 
 def _by_hypotheses(case: Case) -> Finding:
-    sentences, complete = [], True
-    if case.y_failing:
+    sentences, complete, finding = [], True, None
+    if case.y_failing and (known := catalogue_match.forward_faults(case)):
+        finding = Finding(told(known[0]), known[0].name, [f.name for f in known[1:]], known[0].hint)
+        sentences.append(finding.sentence)
+    elif case.y_failing:
         expected = right_outputs(case)[0]
         bound = np.full(expected.shape, case.y_bound)
-        comparison = Comparison("y", case.y, expected, bound, _sizes(case))
-        sentences.append(f"forward: {hypotheses.explain(comparison) or f'y is wrong {hypotheses.place(comparison)}'}")
+        comparison = Comparison("y", case.y, expected, bound, sizes(case))
+        sentences.append(f"forward: {hypotheses.explain(comparison) or hypotheses.facts(comparison)}")
     for i, failing in enumerate(case.failing):
         if failing:
             sentence, explained = _gradient_sentence(case, i)
             sentences.append(sentence)
             complete = complete and explained
-    rules = [RULES[name] for name in case.broken if name in _EXPLAINED_BY_GRADIENT]
-    sentence = "; ".join([*rules, *sentences]) or "; ".join(RULES[name] for name in case.broken)
+    rules = [
+        RULES[name] for name in case.broken if name in _EXPLAINED_BY_GRADIENT and _tells_more(name, case, complete)
+    ]
+    sentence = "; ".join([*rules, *sentences, *_between(case)]) or "; ".join(RULES[name] for name in case.broken)
+    if finding is not None:
+        finding.sentence, finding.complete = sentence.replace(".; ", ". Besides, ", 1), complete
+        return finding
     return Finding(sentence, complete=complete)
+
+
+def _tells_more(rule: str, case: Case, complete: bool) -> bool:
+    """Whether a rule on linearity adds anything: not where all is explained, or where an array changed in place."""
+    in_place = any("changed" in name for name in case.broken)
+    return rule in _EXPLAINED_BY_GRADIENT and (rule == "dy ignored" or not (complete or in_place))
+
+
+def _between(case: Case) -> list[str]:
+    """Of a function of many tensors: which gradients are right, so that the error lies where they have not been yet."""
+    right = [f"d{n}" for n, failing in zip(case.names, case.failing, strict=False) if not failing]
+    wrong = [f"d{n}" for n, failing in zip(case.names, case.failing, strict=False) if failing]
+    if len(case.names) < 3 or case.like is not None or not right or len(wrong) < 2:
+        return []
+    verb = "is" if len(right) == 1 else "are"
+    return [f"{listed(right)} {verb} right, {listed(wrong)} are wrong: the error lies in a step that only these share"]
 
 
 def _gradient_sentence(case: Case, i: int) -> tuple[str, bool]:
@@ -97,11 +153,7 @@ def _gradient_sentence(case: Case, i: int) -> tuple[str, bool]:
         return _from_samples(case, i), False
     comparison = _comparison(case, i, expected)
     sentence = hypotheses.explain(comparison)
-    if sentence is not None:
-        return sentence, True
-    known = "neither the catalogue nor a structural hypothesis" if case.like else "no structural hypothesis"
-    advice = "" if case.like else " (like= and options=, if it is one of minires' ops, bring in the catalogue)"
-    return f"{name} is wrong {hypotheses.place(comparison)}; {known} explains it{advice}", False
+    return (sentence, True) if sentence is not None else (hypotheses.facts(comparison), False)
 
 
 def _expected(case: Case, i: int) -> Array | None:
@@ -126,17 +178,22 @@ def _comparison(case: Case, i: int, expected: Array) -> Comparison:
         case.gradients[i],
         expected,
         bound,
-        _sizes(case),
+        sizes(case),
         case.inputs[i],
-        axes if is_weight else _axes(expected, i),
+        axes if is_weight else _axes(case, expected, i),
         partners,
+        case.evidence,
+        i,
+        tuple(case.names),
     )
 
 
-def _axes(expected: Array, i: int) -> tuple[str, ...] | None:
+def _axes(case: Case, expected: Array, i: int) -> tuple[str, ...] | None:
     if expected.ndim == 2:
         return ("sample", "feature") if i == 0 else ("row", "column")
-    return ("channel",) if expected.ndim == 1 else None
+    if expected.ndim == 1:
+        return ("channel",) if case.like in ("conv2d", "batchnorm") else ("entry",)
+    return None
 
 
 def _expected_or_none(case: Case, i: int) -> Array | None:
@@ -159,7 +216,7 @@ def _from_samples(case: Case, i: int) -> str:
     )
 
 
-def _sizes(case: Case) -> dict[str, float]:
+def sizes(case: Case) -> dict[str, float]:
     """Numbers that get into gradients as wrong factors, by name."""
     x = case.inputs[0]
     sizes: dict[str, float] = {"2": 2, "3": 3}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minires.backend import Array
+from minires.gradcheck.jacobians import Jacobians
 
 
 @dataclass
@@ -35,6 +36,9 @@ class Case:
     """Names of the rules of conduct that were broken."""
     rerun: Callable[[tuple[Array, ...]], tuple[Array | None, ...]] | None = None
     """The gradients of the function at other inputs, with the same dy."""
+
+    evidence: Jacobians | None = None
+    """What more can be asked of the functions."""
 
     @property
     def outputs(self) -> list[Array | None]:

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minires import ops
 from minires.backend import Array, to_numpy
+from minires.checks import pair
 from minires.nn.layer import Layer
 from minires.nn.layers import LeakyReLU, MaxPool2d, ReLU
 
@@ -46,10 +46,13 @@ def relu_switch(z: Array) -> Switch:
 
 
 def max_pool_switch(z: Array, options: dict) -> Switch:
-    """`options`: kernel_size, stride, padding of the pooling."""
-    _, cache = ops.max_pool2d_forward(z, **options)
-    kernel = cache.window[0]
-    return Switch(z, cache.winner, kernel[0] * kernel[1])
+    """Which pixel of each window is the largest. `options`: kernel_size, stride, padding of the pooling."""
+    kernel = pair("kernel_size", options["kernel_size"], 1)
+    stride = kernel if options.get("stride") is None else pair("stride", options["stride"], 1)
+    (ph, pw) = pair("padding", options.get("padding", 0), 0)
+    padded = np.pad(z.real, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
+    return Switch(z, windows.reshape(*windows.shape[:4], -1).argmax(axis=-1), kernel[0] * kernel[1])
 
 
 def switches_of_op(like: str | None, x: Array, options: dict) -> list[Switch] | None:

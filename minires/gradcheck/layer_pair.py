@@ -11,6 +11,7 @@ from minires import nn
 from minires.backend import Array, array_namespace, to_device, to_numpy
 from minires.gradcheck.identities import Pass, Recorder
 from minires.gradcheck.kinks import Switch, Watch
+from minires.gradcheck.wrapping import advice
 
 KNOWN_LEAVES = (
     *(nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.MaxPool2d, nn.AvgPool2d),
@@ -30,7 +31,7 @@ class LayerPair:
         if not isinstance(layer, nn.Layer):
             raise TypeError(
                 f"layer is {type(layer).__name__}; expected a layer of minires (a loss is checked by check_model, "
-                "plain functions by check_op)"
+                f"plain functions by check_op). Or {advice(layer)}"
             )
         self.loss, self.labels = copy.deepcopy(loss), labels
         self.xp = _library(layer, x)

@@ -12,12 +12,14 @@ import numpy as np
 from minires import nn
 from minires.backend import Array, to_numpy
 from minires.gradcheck import identities
-from minires.gradcheck.check import Call, all_vacuous, check_method, few_values, run
+from minires.gradcheck.call import Call
+from minires.gradcheck.check import all_vacuous, check_hints, check_method, few_values, run
 from minires.gradcheck.identities import Pass
 from minires.gradcheck.layer_pair import LayerPair
 from minires.gradcheck.report import GradReport
 from minires.gradcheck.rules import RULES
 from minires.gradcheck.user_functions import Subject, prepare_inputs
+from minires.gradcheck.wrapping import WrappedLayer
 
 LAYER_ENTRIES, BLOCK_ENTRIES, LAYER_DIRECTIONS = 200, 16, 4
 MODEL_ENTRIES, MODEL_DIRECTIONS = 3, 2
@@ -25,28 +27,49 @@ MODEL_ENTRIES, MODEL_DIRECTIONS = 3, 2
 
 
 def check_layer(
-    layer: nn.Layer,
+    layer: nn.Layer | WrappedLayer,
     x: Array,
     *,
     dy: Array | None = None,
+    like: str | None = None,
+    options: dict | None = None,
     method: str = "central",
     max_entries: int | None = None,
+    hints: int = 2,
     seed: int = 0,
 ) -> GradReport:
     """Checks dx and every parameter's gradient of a layer or block, in the mode (train, eval) it is in.
 
     x: (N, ...) as the layer takes it. The check runs on a float64 copy, on the layer's device; the layer itself is left
     alone. A layer that is one op of `minires.ops` is also compared with that op's definition and with the catalogue of
-    faults.
+    faults. Anybody's layer object is checked as `check_layer(wrap(layer, weight="dweight"), x)`; like, options: the op
+    that it should be, as in `check_op`.
     """
     check_method(method)
+    check_hints(hints)
+    if isinstance(layer, WrappedLayer):
+        return _check_wrapped(layer, x, dy, (like, dict(options or {})), (method, max_entries, seed)).limited(hints)
     pair = LayerPair(layer, x)
     (x, *_), notes = prepare_inputs((x,))
-    like, options = _op_of(layer)
+    op, settings = (like, dict(options or {})) if like else _op_of(layer)
     if max_entries is None:
         max_entries = BLOCK_ENTRIES if any(True for _ in layer.children()) else LAYER_ENTRIES
     title = f"gradient check: {type(layer).__name__}"
-    return _check(pair, x, dy, notes, title, (method, max_entries, LAYER_DIRECTIONS, seed), like, options)
+    plan = (method, max_entries, LAYER_DIRECTIONS, seed)
+    return _check(pair, x, dy, notes, title, plan, op, settings).limited(hints)
+
+
+def _check_wrapped(
+    layer: WrappedLayer, x: Array, dy: Array | None, op: tuple[str | None, dict], plan: tuple[str, int | None, int]
+) -> GradReport:
+    """A layer object of somebody's own, as a pair of functions of x and its parameters."""
+    (like, options), (method, max_entries, seed) = op, plan
+    (x, *_), notes = prepare_inputs((x,))
+    slots, names = [x, *layer.values], ["x", *layer.names]
+    subject = Subject(layer.forward, layer.backward, slots)
+    title = f"gradient check: {type(layer.layer).__name__}"
+    call = Call(subject, slots, names, like, options, title, notes, keeps_cache=True)
+    return run(call, dy, method, max_entries or LAYER_ENTRIES, LAYER_DIRECTIONS, seed)
 
 
 def check_model(
@@ -58,6 +81,7 @@ def check_model(
     method: str = "central",
     max_entries: int = MODEL_ENTRIES,
     directions: int = MODEL_DIRECTIONS,
+    hints: int = 2,
     seed: int = 0,
 ) -> GradReport:
     """Checks a whole network under a loss: the gradients of x and of every parameter.
@@ -66,10 +90,11 @@ def check_model(
     at `max_entries` entries and along `directions` random directions. The model itself is left alone.
     """
     check_method(method)
+    check_hints(hints)
     pair = LayerPair(model, x, loss or nn.SoftmaxCrossEntropy(), labels)
     (x, *_), notes = prepare_inputs((x,))
     title = f"gradient check: {type(model).__name__} with {type(pair.loss).__name__}"
-    return _check(pair, x, None, notes, title, (method, max_entries, directions, seed), None, {})
+    return _check(pair, x, None, notes, title, (method, max_entries, directions, seed), None, {}).limited(hints)
 
 
 def _op_of(layer: nn.Layer) -> tuple[str | None, dict]:

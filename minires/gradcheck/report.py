@@ -84,9 +84,11 @@ class GradReport:
     fault: str | None = None
     """Name of the catalogue's fault that the diagnosis rests on (two joined by " + "), if it is one."""
     alike: list[str] = field(default_factory=list)
-    """Other faults of the catalogue that do the same on these inputs."""
+    """Other faults of the catalogue that do the same on these inputs; or that would have passed as well."""
     hint: str | None = None
     """Where to look, without the solution."""
+    impossible: list[str] = field(default_factory=list)
+    """Faults of the catalogue that make no difference under these settings, so that they were not looked for."""
     switches_crossed: int = 0
     """Different switches that the steps of all tensors crossed, and what the law of kinks expects of them."""
     switches_expected: float = 0.0
@@ -111,6 +113,22 @@ class GradReport:
             if t.verdict in verdicts:
                 names.setdefault(t.reason, []).append(t.name)
         return [f"{', '.join(who)}: {reason}" for reason, who in names.items()]
+
+    def limited(self, hints: int) -> GradReport:
+        """The report with as much help as asked for: 2 names the fault, 1 says where to look, 0 gives the verdict."""
+        if hints == 2 or self.verdict != "fail":
+            return self
+        self.fault, self.alike, self.offences = None, [], ["a rule is broken"] if self.offences else []
+        if hints == 0:
+            self.diagnosis = self.hint = None
+            return self
+        wrong = [t.name for t in self.tensors if t.verdict == "fail"]
+        where = (
+            f"look at {', '.join(wrong)}" if wrong else "the numbers are right; look at what backward changes or keeps"
+        )
+        self.diagnosis = f"{where}. {self.hint}" if self.hint else where
+        self.hint = None
+        return self
 
     def __getitem__(self, name: str) -> TensorReport:
         """The report of one tensor, by its name."""

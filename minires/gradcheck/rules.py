@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck import definitions
 
 Gradients = tuple[Array | None, ...]
 
@@ -22,11 +21,29 @@ RULES = {
     "input changed by backward": "backward changes the inputs of forward in place. Make new arrays, or copy first",
     "cache changed": "a second backward with the same cache gives another result: backward changes what it is given",
     "cache of the last call": (
-        "backward uses what the last forward call left behind (a global, an attribute), not the cache it is given"
+        "backward uses what the last forward call left behind (a global, an attribute), not the cache it is given. If "
+        "it is a layer object that keeps its input: check_layer(wrap(layer, ...), x), or make a new layer in each "
+        "forward and return it as the cache"
     ),
     "not linear in dy": "backward(-2 dy) is not -2 backward(dy): dy is more than a factor (a gate taken from dy?)",
+    "switched by a gradient": (
+        "backward(2 dy) is 2 backward(dy), but backward(-2 dy) is not -2 backward(dy): dy is more than a factor, the "
+        "sign of a gradient switches something. A gate (mask) has to look at the values of forward"
+    ),
+    "not zero for no dy": "backward gives something else than 0 for dy = 0: a term is added that dy is no factor of",
     "dy ignored": "backward returns the same whatever dy is: the gradient from above has to be multiplied in",
     "not finite for large inputs": "forward is not finite for large inputs (1000 and the like): an exp overflows",
+    "not finite for rows far apart": (
+        "forward is not finite where one sample's logits lie 1000 above the others: each row needs its own maximum "
+        "taken off, not that of the whole batch"
+    ),
+    "not finite for an impossible label": (
+        "forward is not finite where the label's logit lies 1000 below the others: its probability rounds to 0, and "
+        "log(0) is infinite. Take the logarithm of the softmax by logits - max - log(sum(exp))"
+    ),
+    "gradient not finite for large inputs": (
+        "backward is not finite for large inputs (numbers of 1000), though forward is: it divides inf by inf, or 0 by 0"
+    ),
     "grad overwritten": (
         "a second backward replaces what is in .grad; it has to be added to it, as parameter.add_grad does: a "
         "parameter that is used twice receives the sum of both gradients"
@@ -36,13 +53,19 @@ RULES = {
         "other go through memory together (nn/sequential.py), which must not change a bit of y"
     ),
     "ties": (
-        "where several pixels of a window are equally large, the first of them has to get all of dy; "
-        "here it goes to others, too"
+        "where several pixels of a window are equally large, one of them has to get all of dy (the first, unless ties= "
+        "says otherwise); here it does not"
     ),
 }
 """Every rule that can be broken, and what to tell whoever broke it."""
 
-OF_RIGHT_GRADIENTS = ("ties", "not finite for large inputs")
+LINEARITY = ("not linear in dy", "switched by a gradient", "not zero for no dy", "dy ignored")
+"""Rules whose breach shows in the gradient as well; the catalogue knows more precise names for them."""
+
+OF_RIGHT_GRADIENTS = (
+    *("ties", "not finite for large inputs", "not finite for rows far apart", "not finite for an impossible label"),
+    "gradient not finite for large inputs",
+)
 """Rules about special inputs. They say nothing where the gradient is wrong on ordinary ones already."""
 
 
@@ -81,56 +104,48 @@ def examine(
         broken.append("cache changed")
     if not keeps_cache and _stale(forward, backward, inputs, dy, gradients):
         broken.append("cache of the last call")
-    if dy.ndim:
+    if dy.ndim or not _same(_kept(backward(-2.0 * dy, forward(_copies(inputs))[1])), gradients):
         broken += _linearity(forward, backward, inputs, dy, gradients)
     return Conduct(gradients, broken)
 
 
-def of_op(
+def of_large_inputs(
     like: str,
     forward: Callable[[tuple[Array, ...]], tuple[Array, object]],
     backward: Callable[[Array, object], Gradients],
-    inputs: tuple[Array, ...],
+    x: Array,
     options: dict,
     dy: Array,
 ) -> list[str]:
-    """Names of the rules broken that only hold for one op: no overflow, one winner of a tie."""
-    try:
-        if like in ("softmax_cross_entropy", "tanh", "sigmoid"):
-            return [] if _stays_finite(like, forward, backward, inputs[0], dy) else ["not finite for large inputs"]
-        if like == "max_pool2d":
-            return [] if _one_winner(forward, backward, np.round(inputs[0]), options, dy) else ["ties"]
-    except ValueError:
-        pass  # a function that does not take such inputs cannot be asked
+    """Names of the rules broken by an op with an exponential inside, tried where it would overflow."""
+    if like not in ("softmax_cross_entropy", "tanh", "sigmoid"):
+        return []
+    for rule, large in _large_inputs(like, x, options).items():
+        try:
+            with np.errstate(all="ignore"):
+                y, cache = forward((large,))
+                (dx,) = backward(dy.copy(), cache)
+        except ValueError:
+            continue  # a function that does not take such inputs cannot be asked
+        if not np.all(np.isfinite(y)):
+            return [rule]
+        if dx is not None and not np.all(np.isfinite(dx)):
+            return ["gradient not finite for large inputs"]
     return []
 
 
-def _stays_finite(like: str, forward: Callable, backward: Callable, x: Array, dy: Array) -> bool:
-    large = x + 1000.0 if like == "softmax_cross_entropy" else 1000.0 * np.sign(x)
-    with np.errstate(all="ignore"):
-        y, cache = forward((large,))
-        (dx,) = backward(dy.copy(), cache)
-    return bool(np.all(np.isfinite(y)) and (dx is None or np.all(np.isfinite(dx))))
-
-
-def _one_winner(forward: Callable, backward: Callable, tied: Array, options: dict, dy: Array) -> bool:
-    """Whether the first of several largest pixels gets all of dy; True as well where `tied` has no ties to show it."""
-    _, cache = forward((tied,))
-    _, first = definitions.run_forward("max_pool2d", (tied,), options)
-    (mine,), expected = backward(dy.copy(), cache), definitions.run_backward("max_pool2d", dy, first)[0]
-    last = definitions.run_backward("max_pool2d", dy, _last_wins(tied, options))[0]
-    return (
-        np.array_equal(expected, last)
-        or mine is None
-        or mine.shape != expected.shape
-        or np.allclose(mine, expected, rtol=1e-9, atol=1e-12)
-    )
-
-
-def _last_wins(tied: Array, options: dict) -> object:
-    """The cache of a max-pool in which the last of several largest pixels wins: another one only if there are ties."""
-    grid = np.arange(tied[0, 0].size).reshape(tied.shape[2:])
-    return definitions.run_forward("max_pool2d", (tied + 1e-6 * grid,), options)[1]
+def _large_inputs(like: str, x: Array, options: dict) -> dict[str, Array]:
+    """The rule that a forward breaks if it is not finite there -> inputs."""
+    if like != "softmax_cross_entropy":
+        return {"not finite for large inputs": 1000.0 * np.sign(x)}
+    row_above, label_below = x.copy(), x.copy()
+    row_above[0] += 1000.0
+    label_below[np.arange(len(x)), np.asarray(options["labels"])] -= 1000.0
+    return {
+        "not finite for large inputs": x + 1000.0,
+        "not finite for rows far apart": row_above,
+        "not finite for an impossible label": label_below,
+    }
 
 
 def _stale(forward: Callable, backward: Callable, inputs: tuple[Array, ...], dy: Array, gradients: Gradients) -> bool:
@@ -146,12 +161,23 @@ def _stale(forward: Callable, backward: Callable, inputs: tuple[Array, ...], dy:
 def _linearity(
     forward: Callable, backward: Callable, inputs: tuple[Array, ...], dy: Array, gradients: Gradients
 ) -> list[str]:
-    _, cache = forward(_copies(inputs))
-    reversed_ = _kept(backward(-2.0 * dy, cache))
+    def at(factor: float) -> Gradients:
+        return _kept(backward(factor * dy, forward(_copies(inputs))[1]))
+
+    reversed_ = at(-2.0)
     if _same(reversed_, gradients) and any(g is not None and np.any(g) for g in gradients):
         return ["dy ignored"]
-    expected = tuple(None if g is None else -2.0 * g for g in gradients)
-    return [] if _same(reversed_, expected) else ["not linear in dy"]
+    if _same(reversed_, _times(-2.0, gradients)):
+        return []
+    if _same(at(2.0), _times(2.0, gradients)):
+        return ["switched by a gradient"]
+    if any(g is not None and np.any(g) for g in at(0.0)):
+        return ["not zero for no dy"]
+    return ["not linear in dy"]
+
+
+def _times(factor: float, gradients: Gradients) -> Gradients:
+    return tuple(None if g is None else factor * g for g in gradients)
 
 
 def _again(backward: Callable, dy: Array, cache: object, gradients: Gradients) -> Gradients:

@@ -95,6 +95,10 @@ class Subject:
         upstream = float(dy) if dy.ndim == 0 else dy
         hint = " (the cache that forward returned is None: put there what backward needs)" if cache is None else ""
         result = self._call("backward", self._backward, upstream, cache, hint=hint)
+        if result is None:
+            raise ValueError(
+                "backward returned nothing (None): is there a return at its end, as in return dx, dweight?"
+            )
         if isinstance(result, dict):
             raise ValueError(
                 f"backward returned a dict with {', '.join(map(str, result))}; expected a tuple of gradients in the "

@@ -18,7 +18,7 @@ import numpy as np
 
 from minires import nn
 from minires.gradcheck import CATALOGUE, check_model, check_op
-from minires.gradcheck.check import Call
+from minires.gradcheck.call import Call
 from minires.gradcheck.configurations import draw
 from minires.gradcheck.definitions import DEFINITIONS, run_backward, run_forward
 from minires.gradcheck.kinks import poisson_quantile

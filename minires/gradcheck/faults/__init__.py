@@ -4,8 +4,17 @@ Each is executable, so a failing gradient can be held against all faults of its 
 that gives the same gradient is the diagnosis. `CATALOGUE` lists them by name, `faults_of(op)` by op.
 """
 
-from minires.gradcheck.faults import activation, batchnorm, block, conv, linear, loss, pooling  # fills CATALOGUE
+from minires.gradcheck.faults import (  # fills it
+    activation,
+    batchnorm,
+    block,
+    conv,
+    conv_settings,
+    linear,
+    loss,
+    pooling,
+)
 from minires.gradcheck.faults.base import CATALOGUE, Fault, faults_of
 
 __all__ = ["CATALOGUE", "Fault", "faults_of"]
-_FILES = (activation, batchnorm, block, conv, linear, loss, pooling)
+_FILES = (activation, batchnorm, block, conv, conv_settings, linear, loss, pooling)

@@ -10,7 +10,7 @@ from minires.checks import pair
 from minires.gradcheck.faults.base import Gradients, Saved, backward_fault, forward_fault, replaced, right_backward
 
 
-def _settings(options: dict) -> dict:
+def settings_of(options: dict) -> dict:
     """stride, padding, dilation as pairs."""
     defaults = {"stride": 1, "padding": 0, "dilation": 1}
     return {name: pair(name, options.get(name, value), 0) for name, value in defaults.items()}
@@ -26,10 +26,12 @@ def _places(dy: Array, weight: Array, s: dict) -> list[tuple[int, int, slice, sl
     ]
 
 
-def _dx(dy: Array, saved: Saved, *, overwrite: bool = False, shift: tuple[int, int] = (0, 0), **change: tuple) -> Array:
+def dx_with(
+    dy: Array, saved: Saved, *, overwrite: bool = False, shift: tuple[int, int] = (0, 0), **change: tuple
+) -> Array:
     """dx, each output pixel sending its gradient back to its window; `change` overrides settings."""
     x, weight = saved.inputs[:2]
-    s = _settings(saved.options) | change
+    s = settings_of(saved.options) | change
     n, c, h, w = x.shape
     canvas = np.zeros((n, c, 3 * h + 20, 3 * w + 20), x.dtype)
     for i, j, rows, columns in _places(dy, weight, s):
@@ -39,10 +41,10 @@ def _dx(dy: Array, saved: Saved, *, overwrite: bool = False, shift: tuple[int, i
     return canvas[:, :, top : top + h, left : left + w].copy()
 
 
-def _dweight(dy: Array, saved: Saved, **change: tuple) -> Array:
+def dweight_with(dy: Array, saved: Saved, **change: tuple) -> Array:
     """dweight, each output pixel meeting its window of x; `change` overrides settings."""
     x, weight = saved.inputs[:2]
-    s = _settings(saved.options) | change
+    s = settings_of(saved.options) | change
     n, c, h, w = x.shape
     canvas = np.zeros((n, c, 3 * h + 20, 3 * w + 20), x.dtype)
     canvas[:, :, s["padding"][0] : s["padding"][0] + h, s["padding"][1] : s["padding"][1] + w] = x
@@ -85,7 +87,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     stride=2,
 )
 def _(dy: Array, saved: Saved) -> Gradients:
-    return replaced(right_backward(dy, saved), 0, _dx(dy, saved, stride=(1, 1)))
+    return replaced(right_backward(dy, saved), 0, dx_with(dy, saved, stride=(1, 1)))
 
 
 @backward_fault(
@@ -95,7 +97,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     stride=(2, 1),
 )
 def _(dy: Array, saved: Saved) -> Gradients:
-    return replaced(right_backward(dy, saved), 0, _dx(dy, saved, stride=_settings(saved.options)["stride"][::-1]))
+    return replaced(right_backward(dy, saved), 0, dx_with(dy, saved, stride=settings_of(saved.options)["stride"][::-1]))
 
 
 @backward_fault(
@@ -105,8 +107,8 @@ def _(dy: Array, saved: Saved) -> Gradients:
     padding=1,
 )
 def _(dy: Array, saved: Saved) -> Gradients:
-    top, left = _settings(saved.options)["padding"]
-    return replaced(right_backward(dy, saved), 0, _dx(dy, saved, shift=(-top, -left)))
+    top, left = settings_of(saved.options)["padding"]
+    return replaced(right_backward(dy, saved), 0, dx_with(dy, saved, shift=(-top, -left)))
 
 
 @backward_fault(
@@ -115,7 +117,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     "Follow one number: the gradient of output pixel (0, 0) alone. Which input pixels may it reach?",
 )
 def _(dy: Array, saved: Saved) -> Gradients:
-    return replaced(right_backward(dy, saved), 0, _dx(dy, saved, shift=(1, 1)))
+    return replaced(right_backward(dy, saved), 0, dx_with(dy, saved, shift=(1, 1)))
 
 
 @backward_fault(
@@ -125,7 +127,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     dilation=2,
 )
 def _(dy: Array, saved: Saved) -> Gradients:
-    return replaced(right_backward(dy, saved), 0, _dx(dy, saved, dilation=(1, 1)))
+    return replaced(right_backward(dy, saved), 0, dx_with(dy, saved, dilation=(1, 1)))
 
 
 @backward_fault(
@@ -135,7 +137,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     stride=1,
 )
 def _(dy: Array, saved: Saved) -> Gradients:
-    return replaced(right_backward(dy, saved), 0, _dx(dy, saved, overwrite=True))
+    return replaced(right_backward(dy, saved), 0, dx_with(dy, saved, overwrite=True))
 
 
 @backward_fault(
@@ -146,7 +148,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
 def _(dy: Array, saved: Saved) -> Gradients:
     only = np.zeros_like(dy)
     only[:, 0] = dy[:, 0]
-    return replaced(right_backward(dy, saved), 0, _dx(only, saved))
+    return replaced(right_backward(dy, saved), 0, dx_with(only, saved))
 
 
 @backward_fault(
@@ -169,7 +171,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     stride=2,
 )
 def _(dy: Array, saved: Saved) -> Gradients:
-    return replaced(right_backward(dy, saved), 1, _dweight(dy, saved, stride=(1, 1)))
+    return replaced(right_backward(dy, saved), 1, dweight_with(dy, saved, stride=(1, 1)))
 
 
 @backward_fault(
@@ -179,7 +181,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     padding=1,
 )
 def _(dy: Array, saved: Saved) -> Gradients:
-    return replaced(right_backward(dy, saved), 1, _dweight(dy, saved, padding=(0, 0)))
+    return replaced(right_backward(dy, saved), 1, dweight_with(dy, saved, padding=(0, 0)))
 
 
 @backward_fault(
@@ -189,7 +191,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
     dilation=2,
 )
 def _(dy: Array, saved: Saved) -> Gradients:
-    return replaced(right_backward(dy, saved), 1, _dweight(dy, saved, dilation=(1, 1)))
+    return replaced(right_backward(dy, saved), 1, dweight_with(dy, saved, dilation=(1, 1)))
 
 
 @backward_fault(
@@ -242,7 +244,7 @@ def _(dy: Array, saved: Saved) -> Gradients:
 def _(dy: Array, saved: Saved) -> Gradients:
     last = np.zeros_like(dy)
     last[-1] = dy[-1]
-    return replaced(right_backward(dy, saved), 1, _dweight(last, saved))
+    return replaced(right_backward(dy, saved), 1, dweight_with(last, saved))
 
 
 @backward_fault(

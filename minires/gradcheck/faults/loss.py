@@ -36,6 +36,17 @@ def _(dy: Array, saved: Saved) -> Gradients:
 
 
 @backward_fault(
+    "softmax_cross_entropy:whole-label-columns",
+    "1 is taken off in whole columns, for every sample, where it belongs to each sample's own label.",
+    "What does p[:, labels] pick out? And p[np.arange(N), labels]?",
+)
+def _(dy: Array, saved: Saved) -> Gradients:
+    p = _softmax(saved.inputs[0])
+    p[:, np.asarray(saved.options["labels"])] -= 1
+    return (dy * p / len(p),)
+
+
+@backward_fault(
     "softmax_cross_entropy:batch-factor-forgotten",
     "dlogits lacks the factor 1/N of the mean over the batch.",
     "Put every sample into the batch twice: the loss stays. What happens to each dlogits?",
@@ -111,6 +122,16 @@ def _(dy: Array, saved: Saved) -> Gradients:
 
 
 # --- softmax cross-entropy, forward --------------------------------------------------------------------------------
+
+
+@forward_fault(
+    "softmax_cross_entropy:forward-softmax-over-everything",
+    "the softmax divides by the sum over the whole array; the probabilities of each sample have to add up to 1.",
+    "What is p.sum(axis=1)?",
+)
+def _(logits: Array, labels: Array) -> Array:
+    e = np.exp(logits - logits.max())
+    return -np.mean(_log_likelihood(e / e.sum(), np.asarray(labels)))
 
 
 @forward_fault(

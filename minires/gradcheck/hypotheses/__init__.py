@@ -9,14 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from minires.gradcheck.hypotheses.added_terms import missing_constant, missing_xhat, multiple_of_dy
+from minires.gradcheck.hypotheses.added_terms import (
+    made_of_itself,
+    missing_constant,
+    missing_xhat,
+    multiple_of_dy,
+    multiple_of_itself,
+)
 from minires.gradcheck.hypotheses.comparison import Comparison
+from minires.gradcheck.hypotheses.contributions import one_of_several, path_missing, sum_of_another, wrong_sum
+from minires.gradcheck.hypotheses.coupling import coupled, misplaced, sign_between
+from minires.gradcheck.hypotheses.elementwise import affine_in_x, clipped, derivative, known_derivative
 from minires.gradcheck.hypotheses.factors import constant_factor, factor_along_axis
-from minires.gradcheck.hypotheses.parts import part_right, place, zero_block
-from minires.gradcheck.hypotheses.rearranged import flipped, shifted, swapped, transposed
-from minires.gradcheck.hypotheses.shapes import all_zero, not_finite, single_precision, whole_numbers, wrong_shape
+from minires.gradcheck.hypotheses.other_inputs import other_input
+from minires.gradcheck.hypotheses.parts import facts, one_in_each_row, part_right, place, zero_block
+from minires.gradcheck.hypotheses.rearranged import flipped, rewritten, shifted, swapped, transposed
+from minires.gradcheck.hypotheses.shapes import (
+    all_zero,
+    nearly_right,
+    not_finite,
+    single_precision,
+    whole_numbers,
+    wrong_shape,
+)
+from minires.gradcheck.hypotheses.statistics import statistic
+from minires.gradcheck.hypotheses.upstream import dy_rearranged, dy_scaled, dy_summed, part_of_dy
 
-__all__ = ["HYPOTHESES", "Comparison", "constant_factor", "explain", "place"]
+__all__ = ["HYPOTHESES", "Comparison", "constant_factor", "explain", "facts", "place"]
 
 HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     not_finite,
@@ -24,17 +43,40 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     whole_numbers,
     constant_factor,
     single_precision,
+    nearly_right,
+    multiple_of_itself,
+    made_of_itself,
     transposed,
     flipped,
     swapped,
     shifted,
+    rewritten,
     zero_block,
-    part_right,
+    known_derivative,
+    dy_rearranged,
+    part_of_dy,
+    wrong_sum,
+    statistic,
+    sum_of_another,
+    dy_summed,
+    path_missing,
+    one_of_several,
+    dy_scaled,
     factor_along_axis,
+    other_input,
     multiple_of_dy,
+    misplaced,
+    coupled,
+    sign_between,
+    affine_in_x,
+    one_in_each_row,
+    clipped,
     missing_constant,
     missing_xhat,
+    part_right,
+    derivative,
 )
+"""In the order in which they are tried: the strictest first."""
 
 
 def explain(c: Comparison) -> str | None:

@@ -1,4 +1,4 @@
-"""The error by itself has a simple form: dy, a constant along some axes, x minus its mean."""
+"""The error by itself has a simple form: a multiple of the tensor, of dy, a constant, x minus its mean."""
 
 from __future__ import annotations
 
@@ -7,6 +7,44 @@ import math
 import numpy as np
 
 from minires.gradcheck.hypotheses.comparison import Comparison, fitted_factor, listed, subsets
+
+
+def multiple_of_itself(c: Comparison) -> str | None:
+    """error = factor * the tensor: the gradient of a penalty (weight decay), added or forgotten."""
+    if c.x is None or c.x.shape != c.expected.shape or c.x.size < 3 or not c.is_far or np.ptp(c.x) == 0:
+        return None
+    error, name = c.yours - c.expected, c.name.removeprefix("d")
+    for words, term, penalty in ((name, c.x, f"{name}^2"), (f"sign({name})", np.sign(c.x), f"|{name}|")):
+        factor, _ = fitted_factor(error, np.where(c.known, term, np.nan), c.bound)
+        if factor is None or not c.near(c.expected + factor * term) or abs(factor) * np.max(np.abs(term)) < 1e-12:
+            continue
+        if not np.allclose(error[c.known], factor * term[c.known], rtol=1e-4, atol=8 * float(np.max(c.bound))):
+            continue
+        told = f"the error of {c.name} is {factor:.6g} times {words} itself"
+        if factor > 0:
+            return f"{told}: a penalty on {penalty} (weight decay) is added that y does not hold"
+        return f"{told}: the gradient of a penalty on {penalty} (weight decay) in y is missing, or has another factor"
+    return None
+
+
+def made_of_itself(c: Comparison) -> str | None:
+    """The tensor itself, times one number for each index of an axis: it is used where another array belongs."""
+    if c.x is None or c.x.shape != c.yours.shape or c.x.ndim < 2 or not c.is_far or not np.all(c.x):
+        return None
+    name = c.name.removeprefix("d")
+    with np.errstate(all="ignore"):
+        quotient = c.yours / c.x
+    for axis in range(c.x.ndim):
+        rest = tuple(k for k in range(c.x.ndim) if k != axis)
+        level = quotient.mean(axis=rest, keepdims=True)
+        if c.x.size < 3 * c.x.shape[axis] or not c.near(level * c.x):
+            continue
+        told = ", ".join(f"{v:.4g}" for v in level.ravel()[:4])
+        return (
+            f"{c.name} is {name} itself times one number for each {c.axis_names[axis]} ({told}): is {name} used where "
+            "another input belongs?"
+        )
+    return None
 
 
 def multiple_of_dy(c: Comparison) -> str | None:
@@ -42,7 +80,7 @@ def missing_constant(c: Comparison) -> str | None:
 
 def missing_xhat(c: Comparison) -> str | None:
     """The error is a + b x along some axes, x being the input: BatchNorm's variance path (low rank, x-hat)."""
-    if c.x is None or c.x.shape != c.expected.shape:
+    if c.x is None or c.x.shape != c.expected.shape or not is_normalized(c):
         return None
     error, bound = c.yours - c.expected, float(np.max(c.bound))
     for axes in sorted(subsets(c.expected.ndim), key=len, reverse=True):
@@ -59,3 +97,17 @@ def missing_xhat(c: Comparison) -> str | None:
                 "(xhat times the mean of dy * xhat) is missing or wrong"
             )
     return None
+
+
+def is_normalized(c: Comparison) -> bool:
+    """Whether y stays (nearly) the same when x is doubled and moved by a constant. True if nobody can be asked."""
+    if c.evidence is None:
+        return True
+    inputs = list(c.evidence.inputs)
+    inputs[c.index] = 2 * inputs[c.index] + 3
+    try:
+        y = c.evidence.forward(tuple(inputs))
+    except (ValueError, TypeError):
+        return False
+    size = np.max(np.abs(c.evidence.y - c.evidence.y.mean()), initial=0.0)
+    return y.shape == c.evidence.y.shape and bool(np.max(np.abs(y - c.evidence.y)) <= 0.05 * size)

@@ -9,6 +9,10 @@ from itertools import combinations
 import numpy as np
 
 from minires.backend import Array
+from minires.gradcheck.jacobians import Jacobians
+
+NEAR = 1e-7
+"""How exactly a candidate built from Jacobians is known, relative to its largest entry."""
 
 AXES = {1: ("entry",), 2: ("row", "column"), 3: ("slice", "row", "column"), 4: ("sample", "channel", "row", "column")}
 
@@ -31,6 +35,11 @@ class Comparison:
     """What an index along each axis is called."""
     partners: dict[str, Array] = field(default_factory=dict)
     """Other arrays of the call, by name, that a gradient may have been confused with or multiplied by."""
+    evidence: Jacobians | None = None
+    """The Jacobians of the pair, where this is a gradient; and which input it belongs to."""
+    index: int = 0
+    names: tuple[str, ...] = ()
+    """Of all inputs."""
 
     @property
     def known(self) -> Array:
@@ -48,6 +57,23 @@ class Comparison:
         known = np.isfinite(candidate)
         slack = max(1.0, abs(scale)) * bound + 1e-13 * np.abs(np.where(known, candidate, 0))
         return bool(known.any() and np.all(np.abs(self.yours - candidate)[known] <= slack[known]))
+
+    def near(self, candidate: Array) -> bool:
+        """Whether `candidate`, known to a ten millionth of its largest entry, is what was returned."""
+        if candidate.shape != self.yours.shape or not np.all(np.isfinite(candidate)):
+            return False
+        size = float(np.max(np.abs(candidate), initial=0.0))
+        slack = 4 * float(np.max(self.bound, initial=0.0)) + NEAR * size
+        return size > 0 and bool(np.all(np.abs(self.yours - candidate) <= slack))
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the error is large enough for `near` to tell two explanations apart."""
+        if self.yours.shape != self.expected.shape:
+            return False
+        error = np.abs(self.yours - self.expected)[self.known]
+        size = float(np.max(np.abs(self.expected), initial=0.0, where=self.known))
+        return bool(np.max(error, initial=0.0) > 100 * (NEAR * size + 4 * np.max(self.bound, initial=0.0)))
 
     def wrong(self) -> Array:
         """Which entries are off."""
@@ -69,6 +95,18 @@ def fitted_factor(yours: Array, expected: Array, bound: Array) -> tuple[float | 
     factor = float(np.sum(yours[known] * expected[known])) / square
     doubt = float(np.sqrt(np.sum(np.broadcast_to(bound, expected.shape)[known] ** 2) / square))
     return factor, max(1e-9, (1 + abs(factor)) * doubt)
+
+
+def axis_names(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """What an index along each axis of y or of an image is called."""
+    if len(shape) == 2:
+        return ("sample", "feature")
+    return AXES.get(len(shape), tuple(f"axis-{k}" for k in range(len(shape))))
+
+
+def position(flat: int, shape: tuple[int, ...]) -> str:
+    """The index of an entry as it is written in code: "[0, 2, 1]"."""
+    return "[" + ", ".join(str(int(k)) for k in np.unravel_index(flat, shape)) + "]" if shape else ""
 
 
 def subsets(n: int) -> Iterator[tuple[int, ...]]:

@@ -8,15 +8,16 @@ from minires.gradcheck.hypotheses.comparison import Comparison, fitted_factor
 
 
 def constant_factor(c: Comparison) -> str | None:
-    """yours = factor * expected."""
-    if c.yours.size < 2 and not c.sizes:
-        return None
+    """yours = factor * expected. One number is always a multiple of another: there the factor has to have a name."""
     factor, doubt = fitted_factor(c.yours, c.expected, c.bound)
-    if factor is None or not c.fits(factor * c.expected, factor):
+    if factor is None or f"{factor:.6g}" == "1" or not c.fits(factor * c.expected, factor):
+        return None
+    name = _named(factor, doubt, c.sizes)
+    if c.yours.size < 2 and not name and abs(factor + 1) > doubt:
         return None
     if abs(factor + 1) <= doubt:
         return f"{c.name} has the wrong sign"
-    return f"{c.name} is {factor:.6g} times what it should be{_named(factor, doubt, c.sizes)}"
+    return f"{c.name} is {factor:.6g} times what it should be{name}"
 
 
 def factor_along_axis(c: Comparison) -> str | None:
@@ -28,6 +29,8 @@ def factor_along_axis(c: Comparison) -> str | None:
         pieces = zip(*(np.moveaxis(a, axis, 0) for a in (c.yours, c.expected, c.bound)), strict=True)
         factors = [fitted_factor(*piece)[0] for piece in pieces]
         if any(f is None for f in factors):
+            continue
+        if len({f"{f:.4g}" for f in factors}) == 1 or np.allclose(factors, 1, atol=1e-4):
             continue
         column = np.reshape(factors, [count if i == axis else 1 for i in range(c.yours.ndim)])
         if c.fits(column * c.expected, float(np.max(np.abs(column)))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, listed
+from minires.gradcheck.hypotheses.comparison import Comparison, listed, position
 
 
 def zero_block(c: Comparison) -> str | None:
@@ -28,6 +28,56 @@ def part_right(c: Comparison) -> str | None:
     return (
         f"{c.name} is right for {noun} {listed(good)}, wrong for {noun} {listed(bad)}: only part of it is treated right"
     )
+
+
+def one_in_each_row(c: Comparison) -> str | None:
+    """Exactly one entry of every row is wrong, as the label's entry of a loss would be; or two, by opposite amounts."""
+    if c.expected.ndim != 2 or min(c.expected.shape) < 3 or not np.all(c.known) or not c.is_far:
+        return None
+    wrong = c.wrong()
+    columns = [np.flatnonzero(row) for row in wrong]
+    error = c.yours - c.expected
+    noun = c.axis_names[0]
+    if all(len(hit) <= 1 for hit in columns) and sum(len(hit) for hit in columns) >= 3:
+        where = listed([int(hit[0]) if len(hit) else "none" for hit in columns])
+        row = next(k for k, hit in enumerate(columns) if len(hit))
+        first = int(columns[row][0])
+        return (
+            f"{c.name} is wrong at no more than one entry of each {noun}: at {c.axis_names[1]} {where}. Are those the "
+            f"labels? At [{row}, {first}] yours is {c.yours[row, first]:.4g}, right is {c.expected[row, first]:.4g}"
+        )
+    pairs = [e[hit] for e, hit in zip(error, columns, strict=True)]
+    hit_rows = [p for p in pairs if len(p)]
+    if len(hit_rows) < 2 or any(len(p) != 2 for p in hit_rows):
+        return None
+    size = abs(hit_rows[0][0])
+    if any(np.max(np.abs(np.abs(p) - size)) > 1e-6 * size or abs(p.sum()) > 1e-6 * size for p in hit_rows):
+        return None
+    row = next(k for k, p in enumerate(pairs) if len(p))
+    low, high = int(columns[row][np.argmin(pairs[row])]), int(columns[row][np.argmax(pairs[row])])
+    return (
+        f"in {c.name}, {size:.4g} is taken off at the wrong {c.axis_names[1]} of a {noun}: in {noun} {row} at {low}, "
+        f"where it belongs to {high}. Is the index of the label off?"
+    )
+
+
+def facts(c: Comparison) -> str:
+    """What is known of an error that nothing explains: where it lies, its worst entry, its signs, its size."""
+    wrong = c.wrong()
+    error = np.where(wrong, np.abs(c.yours - np.where(c.known, c.expected, 0)), 0)
+    worst = int(np.argmax(error))
+    yours, right = c.yours.flat[worst], c.expected.flat[worst]
+    entry = f"{c.name}{position(worst, c.yours.shape)}"
+    told = [f"{c.name} is wrong {place(c)}: {entry} is {yours:.4g} and should be {right:.4g}"]
+    pairs = wrong & (np.abs(np.where(c.known, c.expected, 0)) > np.max(c.bound))
+    if pairs.sum() > 1:
+        ratios = c.yours[pairs] / c.expected[pairs]
+        low, high = float(ratios.min()), float(ratios.max())
+        signs = {True: "all signs are right", False: f"{int(np.sum(ratios < 0))} of {len(ratios)} signs are wrong"}[
+            low > 0
+        ]
+        told.append(f"{signs}, yours / right lies between {low:.3g} and {high:.3g}")
+    return "; ".join(told)
 
 
 def place(c: Comparison) -> str:

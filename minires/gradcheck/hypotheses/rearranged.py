@@ -8,6 +8,7 @@ import numpy as np
 
 from minires.backend import Array
 from minires.gradcheck.hypotheses.comparison import Comparison, listed, subsets
+from minires.gradcheck.hypotheses.upstream import REWRITTEN, rearrangements
 
 
 def transposed(c: Comparison) -> str | None:
@@ -15,6 +16,16 @@ def transposed(c: Comparison) -> str | None:
         if order != tuple(range(c.expected.ndim)) and c.fits(c.expected.transpose(order)):
             moved = [c.axis_names[i] for i, j in enumerate(order) if i != j]
             return f"{c.name} is transposed: the axes {listed(moved)} are exchanged"
+    return None
+
+
+def rewritten(c: Comparison) -> str | None:
+    """The right numbers read in one order of axes and written in another: a reshape where a transpose is needed."""
+    if not np.all(c.known) or not c.is_far or c.expected.ndim < 2:
+        return None
+    for words, array in rearrangements(c.expected, c.axis_names):
+        if words.startswith(REWRITTEN) and c.fits(array):
+            return f"{c.name} has the right numbers {words}"
     return None
 
 

@@ -11,7 +11,7 @@ from minires.gradcheck.numerical import is_single
 
 
 def wrong_shape(c: Comparison) -> str:
-    """Transposed, not summed, or kept axes."""
+    """Transposed, not summed, its padding left on, axes of length 1 kept or dropped."""
     yours, shape = c.yours, c.expected.shape
     start = f"{c.name} has shape {yours.shape} where {shape} is needed"
     bound = float(np.max(c.bound))
@@ -19,7 +19,9 @@ def wrong_shape(c: Comparison) -> str:
         if yours.transpose(order).shape == shape and close(yours.transpose(order), c.expected, bound):
             return f"{start}: it is transposed; the numbers are right"
     if yours.size == c.expected.size and close(yours.reshape(shape), c.expected, bound):
-        return f"{start}: the numbers are right, but axes of length 1 were kept; reshape it"
+        return f"{start}: the numbers are right, {_other_shape(yours.shape, shape)}"
+    if (padding := _padding_left(c, bound)) is not None:
+        return f"{start}: {padding}"
     for axes in subsets(yours.ndim):
         summed = yours.sum(axis=axes)
         if summed.size == c.expected.size and close(summed.reshape(shape), c.expected, bound * yours.size):
@@ -31,6 +33,30 @@ def wrong_shape(c: Comparison) -> str:
     if close(spread, c.expected, bound):
         return f"{start}: the numbers are right where they are, but broadcasting has to be written out"
     return start
+
+
+def _other_shape(yours: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    if [s for s in yours if s > 1] != [s for s in shape if s > 1]:
+        return "but in another shape; reshape it to that of the input"
+    if len(yours) > len(shape):
+        return "but axes of length 1 were kept; reshape it"
+    return "but an axis of length 1 is missing (np.squeeze, or a sum without keepdims?)"
+
+
+def _padding_left(c: Comparison, bound: float) -> str | None:
+    """Whether a larger array holds the right numbers in its middle."""
+    yours, shape = c.yours, c.expected.shape
+    if yours.ndim != len(shape) or any(a < b for a, b in zip(yours.shape, shape, strict=True)):
+        return None
+    extra = [a - b for a, b in zip(yours.shape, shape, strict=True)]
+    starts = [e // 2 for e in extra]
+    if any(e % 2 for e in extra):
+        return None
+    middle = tuple(slice(s, s + n) for s, n in zip(starts, shape, strict=True))
+    if not close(yours[middle], c.expected, bound):
+        return None
+    cut = ", ".join(f"{s} on each side along axis {axis}" for axis, s in enumerate(starts) if s)
+    return f"it still has its padding; the numbers inside are right. Cut off {cut}"
 
 
 def not_finite(c: Comparison) -> str | None:
@@ -57,10 +83,25 @@ def whole_numbers(c: Comparison) -> str | None:
     return f"{c.name} holds whole numbers ({c.yours.dtype}): fractions were cut off; make it with dtype=dy.dtype"
 
 
+def nearly_right(c: Comparison) -> str | None:
+    """Off by next to nothing, in many entries: an epsilon inside a log, a root or a division."""
+    if not np.all(c.known):
+        return None
+    size = float(np.max(np.abs(c.expected), initial=0.0))
+    off = float(np.max(np.abs(c.yours - c.expected), initial=0.0))
+    if not 0 < off <= 1e-4 * size or c.wrong().mean() < 0.25:
+        return None
+    return (
+        f"{c.name} is nearly right: it is off by up to {off / size:.1g} of its largest entry. Is there an epsilon "
+        "(1e-8 or so) inside a log, a root or a division in only one of the two passes?"
+    )
+
+
 def single_precision(c: Comparison) -> str | None:
     """Right up to the rounding of float32."""
     scale = np.maximum(np.abs(c.expected), np.nanmax(np.abs(c.expected)) * 0.1)
     close = np.abs(c.yours - c.expected)[c.known] <= 2.0**-20 * scale[c.known]
     if not np.all(close) or not (is_single(c.yours) or c.yours.dtype == np.float32):
         return None
-    return f"{c.name} is right, but rounded to float32: keep the dtype of dy (look for astype and np.float32)"
+    kept = "the dtype of the inputs" if c.name == "y" else "the dtype of dy"
+    return f"{c.name} is right, but rounded to float32: keep {kept} (look for astype and np.float32)"

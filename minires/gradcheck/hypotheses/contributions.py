@@ -1,0 +1,135 @@
+"""What each output adds to each entry: contributions overwritten, summed over the wrong axis, on a path left out.
+
+C[j, e] = dy_j J[j, e] is what output j adds to the gradient of entry e; the right gradient adds up all of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minires.backend import Array
+from minires.gradcheck.hypotheses.comparison import AXES, Comparison, axis_names, listed, position, subsets
+
+TINY = 1e-9
+"""Entries of a Jacobian below this part of the largest are 0."""
+
+
+def _contributions(c: Comparison) -> Array | None:
+    if c.evidence is None or not c.is_far or c.yours.shape != c.expected.shape:
+        return None
+    jacobian = c.evidence.numeric(c.index)
+    return None if jacobian is None else c.evidence.dy.reshape(-1, 1) * jacobian
+
+
+def one_of_several(c: Comparison) -> str | None:
+    """Every entry holds one contribution where it should hold the sum of several: overlaps are overwritten."""
+    sent = _contributions(c)
+    if sent is None or c.evidence.dy.ndim == 0:
+        return None
+    y_shape = c.evidence.dy.shape
+    nothing = TINY * float(np.max(np.abs(sent), initial=0.0))
+    for together in ((), *subsets(len(y_shape))):
+        groups = sent.reshape(*y_shape, -1).sum(axis=together).reshape(-1, sent.shape[1])
+        present = np.abs(groups) > nothing
+        several = present.sum(axis=0) > 1
+        wrong = c.wrong().ravel()
+        if len(groups) < 2 or wrong.sum() < 3 or not np.all(several[wrong]):
+            continue
+        slack = np.max(c.bound) * 4 + 1e-7 * np.max(np.abs(groups))
+        hit = (np.abs(groups - c.yours.ravel()) <= slack) & present
+        hit_or_empty = hit.any(axis=0) | (~present.any(axis=0) & (np.abs(c.yours.ravel()) <= slack))
+        if not hit_or_empty.all():
+            continue
+        which = [name for a, name in enumerate(axis_names(y_shape)) if a not in together]
+        first = int(np.flatnonzero(wrong)[0])
+        count = int(present[:, first].sum())
+        return (
+            f"every entry of {c.name} holds the contribution of a single {' and '.join(which)} of y, where several "
+            f"have to be added up ({position(first, c.yours.shape)} gets {count}): where they overlap, one overwrites "
+            "the other (= where += is needed)"
+        )
+    return None
+
+
+def wrong_sum(c: Comparison) -> str | None:
+    """The products that the gradient adds up are the right ones, added up over the wrong axes."""
+    sent = _contributions(c)
+    if sent is None or c.evidence.dy.ndim == 0:
+        return None
+    nothing = TINY * float(np.max(np.abs(sent), initial=0.0))
+    if np.any((np.abs(sent) > nothing).sum(axis=1) > 1):
+        return None  # an output that depends on several entries is no single product
+    product = sent.sum(axis=1).reshape(c.evidence.dy.shape)
+    names = axis_names(product.shape)
+    for axes in subsets(product.ndim):
+        total = product.sum(axis=axes)
+        if total.size != c.yours.size:
+            continue
+        over, right = listed([names[a] for a in axes]), _right_axes(c, product, names)
+        if c.near(total.reshape(c.yours.shape)):
+            return f"{c.name} is summed over {over}{right}: the axis of the sum is wrong"
+        count = product.size // total.size
+        if c.near(total.reshape(c.yours.shape) / count):
+            return f"{c.name} is averaged over {over}{right}: the axis of the sum is wrong"
+    return None
+
+
+def _right_axes(c: Comparison, product: Array, names: tuple[str, ...]) -> str:
+    for axes in subsets(product.ndim):
+        total = product.sum(axis=axes)
+        if total.size == c.expected.size:
+            error = np.abs(total.reshape(c.expected.shape) - c.expected)
+            if np.max(error) <= 1e-7 * np.max(np.abs(total)):
+                return f" where the sum runs over {listed([names[a] for a in axes])}"
+    return ""
+
+
+def sum_of_another(c: Comparison) -> str | None:
+    """The sum (or mean) of another array over some axes: of dy where a product is needed, or of another gradient."""
+    if c.evidence is None or not c.is_far:
+        return None
+    arrays = {"dy": c.evidence.dy, "dy * y": c.evidence.dy * c.evidence.y}
+    arrays |= {f"dy * {n}": c.evidence.dy * a for n, a in _inputs(c) if a.shape == c.evidence.dy.shape}
+    arrays |= {name: a for name, a in c.partners.items() if name.startswith("d") and name != "dy"}
+    for name, array in arrays.items():
+        for axes in subsets(array.ndim):
+            total = array.sum(axis=axes)
+            if total.size != c.yours.size or total.size == 1:
+                continue
+            nouns = axis_names(array.shape) if name.startswith("dy") else AXES.get(array.ndim, ())
+            over = listed([nouns[a] if nouns else f"axis {a}" for a in axes])
+            count = array.size // total.size
+            for words, value in (("sum", total), ("mean", total / count)):
+                if c.near(value.reshape(c.yours.shape)):
+                    return f"{c.name} is the {words} of {name} over {over}: the wrong array is summed"
+    return None
+
+
+def _inputs(c: Comparison) -> list[tuple[str, Array]]:
+    return list(zip(c.names, c.evidence.inputs, strict=True))
+
+
+def path_missing(c: Comparison) -> str | None:
+    """Only the outputs at the entry's own index along an axis count (or only the others): a path is missing."""
+    sent = _contributions(c)
+    if sent is None or c.evidence.dy.ndim == 0:
+        return None
+    y_shape, x_shape = c.evidence.dy.shape, c.yours.shape
+    out, into = np.indices(y_shape).reshape(len(y_shape), -1), np.indices(x_shape).reshape(len(x_shape), -1)
+    for a, names_a in enumerate(axis_names(y_shape)):
+        for b in range(len(x_shape)):
+            if y_shape[a] != x_shape[b] or y_shape[a] < 2:
+                continue
+            k, e = out[a][:, None], into[b][None, :]
+            for words, kept in (
+                (f"the {names_a} of y with the same index", k == e),
+                (f"other {names_a}s of y, not that with the same index", k != e),
+                (f"y at the next {names_a}", k == e + 1),
+                (f"y at the same and the next {names_a}", (k == e) | (k == e + 1)),
+            ):
+                if c.near((sent * kept).sum(axis=0).reshape(x_shape)):
+                    return (
+                        f"{c.name} counts only what reaches {words} along axis {b}: "
+                        "the other paths from it to y are missing"
+                    )
+    return None

@@ -1,0 +1,100 @@
+"""Which output sends its gradient where: the Jacobian of forward beside the one that backward claims."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minires.backend import Array
+from minires.gradcheck.hypotheses.comparison import Comparison, axis_names, listed, position
+from minires.gradcheck.hypotheses.contributions import TINY
+
+
+def misplaced(c: Comparison) -> str | None:
+    """Each output sends the right amounts, but to the wrong entries."""
+    pair = _both(c)
+    if pair is None or c.evidence.dy.ndim == 0:
+        return None
+    right, theirs, nothing = pair
+    same = np.max(np.abs(np.sort(right, axis=1) - np.sort(theirs, axis=1))) <= 1e-6 * np.max(np.abs(right))
+    moved = np.flatnonzero(np.max(np.abs(right - theirs), axis=1) > 1e3 * nothing)
+    if not same or len(moved) < 2 or np.all(np.abs(right) > nothing):
+        return None
+    j = int(moved[0])
+    here = int(np.flatnonzero(np.abs(theirs[j]) > nothing)[0])
+    there = int(np.flatnonzero(np.abs(right[j]) > nothing)[0])
+    if here == there:
+        differing = (np.abs(theirs[j]) > nothing) != (np.abs(right[j]) > nothing)
+        here = int(np.flatnonzero(differing & (np.abs(theirs[j]) > nothing))[0])
+        there = int(np.flatnonzero(differing & (np.abs(right[j]) > nothing))[0])
+    shape, y_shape = c.yours.shape, c.evidence.dy.shape
+    return (
+        f"{c.name} passes the right amounts on to the wrong positions, for {len(moved)} of {len(right)} outputs: "
+        f"dy{position(j, y_shape)} goes to {c.name}{position(here, shape)} and belongs to "
+        f"{c.name}{position(there, shape)}{_shift(right, theirs, moved, shape, nothing)}. Check the index "
+        "(its row, its column, their order) and every reshape and transpose"
+    )
+
+
+def _shift(right: Array, theirs: Array, moved: Array, shape: tuple[int, ...], nothing: float) -> str:
+    """One displacement for all outputs, if it is one."""
+    index = np.indices(shape).reshape(len(shape), -1).astype(float)
+    steps = []
+    for j in moved:
+        centers = [
+            (index * (np.abs(m[j]) > nothing)).sum(axis=1) / (np.abs(m[j]) > nothing).sum() for m in (theirs, right)
+        ]
+        steps.append(centers[0] - centers[1])
+    first = steps[0]
+    if len(steps) < 3 or np.max(np.abs(np.array(steps) - first)) > 1e-9 or not np.allclose(first, np.round(first)):
+        return ""
+    return f"; all are off by {tuple(int(s) for s in first)}"
+
+
+def coupled(c: Comparison) -> str | None:
+    """Yours lets entries depend on dy along another axis than they do: a sum runs over the wrong axis."""
+    pair = _both(c)
+    if pair is None or c.yours.shape != c.evidence.dy.shape or c.yours.ndim < 2:
+        return None
+    right, theirs, nothing = pair
+    names = axis_names(c.yours.shape)
+    should, does = (_spread(m, c.yours.shape, nothing) for m in (right, theirs))
+    if should == does or not (set(does) - set(should)):
+        return None
+    extra = listed([names[a] for a in does if a not in should])
+    lacking = [names[a] for a in should if a not in does]
+    told = f"{c.name} depends on dy at other indices along {extra}"
+    if not lacking:
+        return f"{told}, where it should not: is a sum or mean taken over too many axes?"
+    return f"{told}, where it should depend on those along {listed(lacking)}: a sum runs over the wrong axis"
+
+
+def _spread(matrix: Array, shape: tuple[int, ...], nothing: float) -> tuple[int, ...]:
+    """The axes along which an entry depends on outputs with another index."""
+    index = np.indices(shape).reshape(len(shape), -1)
+    present = np.abs(matrix) > nothing
+    return tuple(a for a in range(len(shape)) if np.any(present & (index[a][:, None] != index[a][None, :])))
+
+
+def sign_between(c: Comparison) -> str | None:
+    """The Jacobian off its diagonal has the wrong sign: a subtraction where an addition is needed, or the reverse."""
+    pair = _both(c)
+    if pair is None or c.yours.shape != c.evidence.dy.shape:
+        return None
+    right, theirs, nothing = pair
+    off = ~np.eye(len(right), dtype=bool) & (np.abs(right) > nothing)
+    if off.sum() < 4 or np.max(np.abs(theirs + right)[off]) > 1e-6 * np.max(np.abs(right)):
+        return None
+    return (
+        f"{c.name} has the wrong sign wherever an entry moves another entry's output (the Jacobian off its diagonal): "
+        "a sum or product is added that has to be subtracted, or the reverse"
+    )
+
+
+def _both(c: Comparison) -> tuple[Array, Array, float] | None:
+    """The right Jacobian, that of backward, and what counts as 0 in them."""
+    if c.evidence is None or not c.is_far or c.yours.shape != c.expected.shape:
+        return None
+    right, theirs = c.evidence.numeric(c.index), c.evidence.theirs(c.index)
+    if right is None or theirs is None:
+        return None
+    return right, theirs, TINY * float(np.max(np.abs(right), initial=0.0))

@@ -1,0 +1,185 @@
+"""Right for another dy: permuted, cut down to a part, multiplied by an input, summed.
+
+The Jacobian J gives the right gradient for every dy'. Where J^T dy' is what was returned, dy' is what the backward pass
+has made of dy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import permutations
+
+import numpy as np
+
+from minires.backend import Array
+from minires.gradcheck.hypotheses.comparison import Comparison, axis_names, listed, subsets
+
+REWRITTEN = "in the wrong order"
+"""How the words for a reshape in the place of a transpose begin."""
+
+Candidates = Iterator[tuple[str, Array]]
+
+
+def another_dy(c: Comparison, candidates: Candidates) -> str | None:
+    """The sentence of the first dy' for which the right gradient is what was returned."""
+    if c.evidence is None or not c.is_far or c.evidence.numeric(c.index) is None:
+        return None
+    seen: set[bytes] = {c.evidence.dy.tobytes()}
+    for sentence, dy in candidates:
+        key = np.ascontiguousarray(dy).tobytes()
+        if key not in seen and c.near(c.evidence.gradient(c.index, dy)):
+            return sentence
+        seen.add(key)
+    return None
+
+
+def dy_rearranged(c: Comparison) -> str | None:
+    """dy's numbers in another order: a transpose too many or too few, a reshape in its place."""
+    return another_dy(c, _rearranged_dy(c)) if c.evidence is not None else None
+
+
+def _rearranged_dy(c: Comparison) -> Candidates:
+    dy = c.evidence.dy
+    for words, array in rearrangements(dy, axis_names(dy.shape)):
+        yield f"{c.name} is right for dy {words}: the numbers of dy are in the wrong order when they are used", array
+
+
+def rearrangements(a: Array, names: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
+    """(words, array): `a` transposed, flipped, or read in one order of axes and written in another (a reshape)."""
+    if a.ndim < 2:
+        if a.size > 1:
+            yield "back to front", a[::-1]
+        return
+    orders = list(permutations(range(a.ndim)))
+    for order in orders[1:]:
+        if a.transpose(order).shape == a.shape:
+            moved = [names[k] for k, j in enumerate(order) if k != j]
+            yield f"transposed ({listed(moved)} exchanged)", a.transpose(order)
+    for axes in subsets(a.ndim):
+        yield f"flipped along {listed([names[k] for k in axes])}", np.flip(a, axes)
+    for read in orders:
+        for write in orders:
+            if read != write:
+                yield _orders(names, read, write), _rewritten(a, read, write)
+
+
+def _orders(names: tuple[str, ...], read: tuple[int, ...], write: tuple[int, ...]) -> str:
+    come, taken = ", ".join(names[k] for k in read), ", ".join(names[k] for k in write)
+    return f"{REWRITTEN} (reshape where a transpose is needed: its axes come as {come} and are taken as {taken})"
+
+
+def _rewritten(a: Array, read: tuple[int, ...], write: tuple[int, ...]) -> Array:
+    shape = tuple(a.shape[k] for k in write)
+    return a.transpose(read).reshape(shape).transpose(np.argsort(write))
+
+
+def part_of_dy(c: Comparison) -> str | None:
+    """Only some of dy's entries count: the last sample, every second pixel, all but the last row."""
+    if c.evidence is None or c.evidence.dy.ndim == 0:
+        return None
+    return another_dy(c, _parts_of_dy(c))
+
+
+def _parts_of_dy(c: Comparison) -> Candidates:
+    dy = c.evidence.dy
+    names = axis_names(dy.shape)
+    for axis, noun in enumerate(names):
+        count = dy.shape[axis]
+        if count < 2:
+            continue
+        for k in (count - 1, *range(count - 1)):
+            which = f"the last {noun}" if k == count - 1 else f"{noun} {k}"
+            yield (
+                f"{c.name} is what {which} of dy gives alone: the others do not count. "
+                "Are they overwritten, where += is needed?",
+                _kept(dy, axis, [k]),
+            )
+        for k in (count - 1, 0):
+            which = f"the last {noun}" if k else f"{noun} 0"
+            yield (
+                f"{c.name} leaves out {which} of dy: is the loop one step too short (off by one)?",
+                _kept(dy, axis, [i for i in range(count) if i != k]),
+            )
+        for k in range(1, count - 1):
+            yield f"{c.name} counts only {noun} 0 to {k} of dy, not the rest", _kept(dy, axis, range(k + 1))
+            yield (
+                f"{c.name} counts only {noun} {k} to {count - 1} of dy, not the rest",
+                _kept(dy, axis, range(k, count)),
+            )
+    for axes in subsets(dy.ndim):
+        for step in (2, 3):
+            if all(dy.shape[a] > step for a in axes):
+                yield _combed(c.name, dy, axes, names, step)
+
+
+def _kept(dy: Array, axis: int, indices: object) -> Array:
+    keep = np.zeros(dy.shape[axis], dtype=bool)
+    keep[list(indices)] = True
+    return dy * keep.reshape([-1 if k == axis else 1 for k in range(dy.ndim)])
+
+
+def _combed(name: str, dy: Array, axes: tuple[int, ...], names: tuple[str, ...], step: int) -> tuple[str, Array]:
+    part = dy
+    for axis in axes:
+        part = _kept(part, axis, range(0, dy.shape[axis], step))
+    which = {2: "second", 3: "third"}[step]
+    where = listed([names[a] for a in axes])
+    return f"{name} counts only every {which} {where} of dy (a stride or step where every one counts)", part
+
+
+def dy_scaled(c: Comparison) -> str | None:
+    """dy multiplied or divided by one of the inputs: a gain forgotten, or multiplied in twice, or at the end."""
+    if c.evidence is None or not c.is_far or c.evidence.numeric(c.index) is None:
+        return None
+    dy, shape = c.evidence.dy, c.yours.shape
+    for name, aligned in _vectors(c, dy.shape):
+        with np.errstate(all="ignore"):
+            divided, multiplied = dy / aligned, dy * aligned
+        if np.all(np.isfinite(divided)) and c.near(c.evidence.gradient(c.index, divided)):
+            return f"{c.name} is right for dy / {name}: {name} is forgotten, dy has to be multiplied by it first"
+        if c.near(c.evidence.gradient(c.index, multiplied)):
+            return f"{c.name} is right for dy * {name}: {name} is multiplied in once too often"
+        if shape != dy.shape or not np.all(np.isfinite(divided)):
+            continue
+        if c.near(aligned * c.evidence.gradient(c.index, divided)):
+            return (
+                f"{c.name} is {name} times what dy / {name} gives: {name} is multiplied in at the end, "
+                "but it has to be multiplied into dy before the sums are taken"
+            )
+    return None
+
+
+def _vectors(c: Comparison, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
+    """Other inputs that can stand along an axis of dy, in dy's number of axes."""
+    for k, array in enumerate(c.evidence.inputs):
+        if k == c.index or array.size < 2:
+            continue
+        if array.ndim == 1:
+            for axis, count in enumerate(shape):
+                if count == array.size:
+                    yield c.names[k], array.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        elif array.shape == shape:
+            yield c.names[k], array
+
+
+def dy_summed(c: Comparison) -> str | None:
+    """dy replaced by its own sum or mean along some axes, or multiplied by y."""
+    if c.evidence is None or c.evidence.dy.ndim == 0:
+        return None
+    return another_dy(c, _summed_dy(c))
+
+
+def _summed_dy(c: Comparison) -> Candidates:
+    dy, y = c.evidence.dy, c.evidence.y
+    names = axis_names(dy.shape)
+    yield f"{c.name} is right for dy = 1: dy is not used in it", np.ones_like(dy)
+    yield f"{c.name} is right for dy * y: y is multiplied in where it does not belong", dy * y
+    for axes in subsets(dy.ndim):
+        where = listed([names[a] for a in axes])
+        total = np.broadcast_to(dy.sum(axis=axes, keepdims=True), dy.shape)
+        count = int(np.prod([dy.shape[a] for a in axes]))
+        yield f"{c.name} is right for the sum of dy over {where} in place of dy: a sum is taken too early", total
+        yield (
+            f"{c.name} is right for the mean of dy over {where} in place of dy: a mean is taken too early",
+            total / count,
+        )
