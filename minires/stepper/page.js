@@ -168,14 +168,14 @@ function enter() {
   const { zoom } = steps()[state.step];
   if (zoom === "") return;
   state.back.push([state.track, state.step]);
-  open(zoom, steps()[state.step].start || 0);
+  openTrack(zoom, 0);
 }
 
 function leave() {
-  if (state.track > 0) open(...(state.back.pop() || [0, 0]));
+  if (state.track > 0) openTrack(...(state.back.pop() || [0, 0]));
 }
 
-function open(track, step) {
+function openTrack(track, step) {
   pause();
   state.track = track;
   showParts();
@@ -215,7 +215,7 @@ function fromAddress() {
   const asked = new URLSearchParams(location.hash.slice(1));
   const track = Number(asked.get("track")) || 0;
   state.track = track > 0 && track < DATA.tracks.length ? track : 0;
-  open(state.track, (Number(asked.get("step")) || 1) - 1);
+  openTrack(state.track, (Number(asked.get("step")) || 1) - 1);
 }
 window.addEventListener("hashchange", fromAddress);
 at("path").hidden = document.querySelector("#keys .zoom").hidden = DATA.tracks.length === 1;

@@ -120,25 +120,25 @@ function drawMarks(layout, layer, keep) {
   }
 }
 
-// Where an arrow touches a table: at its edge, level with the marked cells; a marked column is met from above or below.
+// The box around the cells that a move marks in a table; around all of it, if there are none.
+function markedBox(place, kinds) {
+  const list = kinds.map(kind => place.panel[kind]).find(cells => cells.length);
+  if (!list) return tableOf(place);
+  const boxes = list.map(cells => boxOf(place, cells));
+  const x = Math.min(...boxes.map(b => b.x)), y = Math.min(...boxes.map(b => b.y));
+  return { x, y, w: Math.max(...boxes.map(b => b.x + b.w)) - x, h: Math.max(...boxes.map(b => b.y + b.h)) - y };
+}
+
+// Where an arrow touches a table: at its edge, level with the marked cells.
 // An arrow that would run through a third table goes around it, on the right.
-function anchor(place, kinds, other, around, narrow) {
-  const { panel } = place;
-  const { rows } = DATA.planes[panel.plane];
-  const all = [0, 0, rows.length, rows[0].length];
-  const table = boxOf(place, all);
-  const boxes = (kinds.map(kind => panel[kind]).find(list => list.length) || [all]).map(cells => boxOf(place, cells));
-  const x = Math.min(...boxes.map(b => b.x)), right = Math.max(...boxes.map(b => b.x + b.w));
-  const y = Math.min(...boxes.map(b => b.y)), bottom = Math.max(...boxes.map(b => b.y + b.h));
-  if (around) return { x: table.x + table.w, y: (y + bottom) / 2, dx: 1, dy: 0 };
+function anchor(place, marked, other, around, narrow) {
+  const table = tableOf(place), cx = marked.x + marked.w / 2, cy = marked.y + marked.h / 2;
+  if (around) return { x: table.x + table.w, y: cy, dx: 1, dy: 0 };
   const apart = other.y > table.y + table.h || other.y + other.h < table.y;
   const beside = (other.x > table.x + table.w || other.x + other.w < table.x) && !(apart && narrow);
-  const column = rows.length > 4 && bottom - y >= table.h - 1 && right - x < table.w - 1;
-  if (beside && !column)
-    return other.x > table.x ? { x: table.x + table.w, y: (y + bottom) / 2, dx: 1, dy: 0 }
-      : { x: table.x, y: (y + bottom) / 2, dx: -1, dy: 0 };
-  if (other.y + other.h / 2 > table.y + table.h / 2) return { x: (x + right) / 2, y: table.y + table.h, dx: 0, dy: 1 };
-  return { x: (x + right) / 2, y: table.y - place.top, dx: 0, dy: -1 };
+  if (beside) return other.x > table.x ? { x: table.x + table.w, y: cy, dx: 1, dy: 0 } : { x: table.x, y: cy, dx: -1, dy: 0 };
+  if (other.y + other.h / 2 > table.y + table.h / 2) return { x: cx, y: table.y + table.h, dx: 0, dy: 1 };
+  return { x: cx, y: table.y - place.top, dx: 0, dy: -1 };
 }
 
 function tableOf(place) {
@@ -163,8 +163,8 @@ function drawArrows(step, layout, layer) {
     const from = layout.places.get(arrow.start), to = layout.places.get(arrow.end);
     if (!from || !to) continue;
     const around = isBetween(layout, from, to);
-    const a = anchor(from, ["read", "write"], tableOf(to), around, layout.narrow);
-    const b = anchor(to, ["write", "read"], tableOf(from), around, layout.narrow);
+    const start = markedBox(from, ["read", "write"]), goal = markedBox(to, ["write", "read"]);
+    const a = anchor(from, start, goal, around, layout.narrow), b = anchor(to, goal, start, around, layout.narrow);
     const reach = Math.max(16, Math.min(90, Math.hypot(a.x - b.x, a.y - b.y) / 2.5));
     const end = { x: b.x + b.dx * 9, y: b.y + b.dy * 9 };
     const right = Math.max(...[...layout.places.values()].map(place => place.x + place.w)) + MARGIN * 1.2;

@@ -97,7 +97,7 @@ GATHER = """
 const [track, limit] = arguments, found = [], loose = [];
 const count = Math.min(DATA.tracks[track].steps.length, limit);
 for (let i = 0; i < count; i += 1) {
-  open(track, i);
+  openTrack(track, i);
   document.querySelectorAll("[data-ref]").forEach(e => found.push([e.dataset.ref, e.textContent]));
   document.querySelectorAll("#svg text:not([data-ref])").forEach(e => {
     if (!e.matches(".label, .size, .arrow-label") && /\\d/.test(e.textContent)) loose.push(e.textContent);

@@ -18,6 +18,8 @@ ABOUT = (
 MODULES = ("minires.ops",)
 
 STRIDE, PADDING, KERNEL, PLACES = 2, 1, 3, 4
+PIXELS = ((4, 4), (4, 3), (5, 3))
+"""Pixels of the digit that lie in one window, in two and in four."""
 FORWARD, BACKWARD = "conv2d_forward", "conv2d_backward"
 
 
@@ -79,7 +81,7 @@ def windows(story: Story, r: Record) -> Iterator[Move]:
 
 def columns(story: Story, r: Record) -> Iterator[Move]:
     inside = story.last("im2col", "xpad", r)
-    for i, j in ((2, 2), (1, 2), (1, 1)):
+    for i, j in PIXELS:
         copies = copies_of(i, j)
         yield story.move(
             r,
@@ -192,14 +194,17 @@ def columns_again(story: Story, r: Record) -> Iterator[Move]:
 def weight_gradient(story: Story, r: Record) -> Iterator[Move]:
     for t in range(KERNEL**2):
         a, b = divmod(t, KERNEL)
-        sums = [f"filter {o}: {number(r, 'dweight', o, 0, a, b)}" for o in range(2)]
+        sums = []
+        for o in range(2):
+            factors = r.after["dy"][0, :, o] * r.after["cols"][0, t]
+            terms = [f"{term(r, 'dy', 0, k, o)}·{term(r, 'cols', 0, t, k)}" for k in np.flatnonzero(factors)]
+            sums.append(f"Filter {o}: {' + '.join(terms) or 'nothing'} = {number(r, 'dweight', o, 0, a, b)}")
         yield story.move(
             r,
             f"dweight, tap ({a}, {b})",
-            f"A weight is used once in every window, each time on the pixel in its row of `cols`. So its "
-            f"gradient adds up "
-            f"16 products, {term(r, 'dy', 0, 0, 0)}·{term(r, 'cols', 0, t, 0)} + "
-            f"{term(r, 'dy', 0, 1, 0)}·{term(r, 'cols', 0, t, 1)} + … for filter 0. {'; '.join(sums)}.",
+            "A weight is used once in every window, on the pixel in its row of `cols`. Its gradient adds up "
+            "dy·pixel over "
+            f"all 16 (products with 0 left out).\n{sums[0]}\n{sums[1]}",
             [Panel(r, "cols", "cols", read=[(t, 0, 1, 16)]), Panel(r, "dy", "dy, flat", "0,c,r", read=[(0, 0, 2, 16)])],
             [Panel(r, "dweight", "dweight", "r,c,c,c", write=[(0, t, 2, 1)], known=("column", t + 1))],
             formula="dW_{o,t} = Σ_k dy_{o,k} cols_{t,k}",
@@ -246,7 +251,7 @@ def add_tap(story: Story, r: Record) -> Iterator[Move]:
 
 
 def pixels(story: Story, r: Record) -> Iterator[Move]:
-    for i, j in ((2, 2), (1, 2), (1, 1)):
+    for i, j in PIXELS:
         copies = copies_of(i, j)
         terms = " + ".join(term(r, "dcols", 0, t, k) for t, k in copies)
         window_s = "window" if len(copies) == 1 else "windows"
