@@ -22,7 +22,20 @@ import minires
 from minires.commands import CommandError
 from minires.terminal import forgiving_output
 
-COMMANDS = ("train", "compare", "gradcheck", "predict", "step", "bench", "info", "data", "evaluate", "convert", "site")
+COMMANDS = (
+    "train",
+    "compare",
+    "gradcheck",
+    "predict",
+    "step",
+    "bench",
+    "info",
+    "data",
+    "evaluate",
+    "convert",
+    "course",
+    "site",
+)
 """In the order of --help: each is a file of `minires/commands`."""
 
 

@@ -19,6 +19,7 @@ import contextlib
 import math
 import os
 import queue
+import secrets
 import signal
 import subprocess
 import sys
@@ -54,6 +55,8 @@ class Limits:
     """Bytes of any file it writes."""
     answer: int = 64 * MB
     """Bytes of the arrays of one answer."""
+    processes: int = 0
+    """How many processes and threads its user may have; 0: not limited. Only sensible for a user of its own."""
     printed: int = 64 * MB
     """Bytes it may print before it is stopped; the first 20,000 are kept."""
 
@@ -112,6 +115,12 @@ class Student:
     """Environment variables of the process; those of this one by default."""
     seen_as: str | None = None
     """The file's path inside the process, where `wrap` gives it another."""
+    worker: str = worker.__file__
+    """The path of worker.py inside the process."""
+    driver: str | None = None
+    """A second file; call("driver:NAME", ...) calls NAME(functions of the first file, ...) in it."""
+    before: Sequence[str] = ()
+    """Files whose functions the driver sees as well, unless the first file has them itself."""
 
     def __post_init__(self) -> None:
         self.file = Path(self.file).resolve()
@@ -143,6 +152,7 @@ class Student:
         arrays: list[np.ndarray] = []
         try:
             header = {
+                "number": process.next_number(),
                 "call": function,
                 "arguments": [_sent(a, arrays, process) for a in arguments],
                 "options": {k: _sent(v, arrays, process) for k, v in options.items()},
@@ -150,6 +160,8 @@ class Student:
                 "release": process.take_released(),
             }
             reply, received = self._exchange(process, header, arrays, self.limits.call, f"{function} ran")
+            if reply.get("number") != header["number"]:
+                raise ProtocolError("an answer to another call")
             kept = next((a for a in arguments if isinstance(a, Kept)), None)
             return _result(process, reply, received, arrays, kept)
         except (ProtocolError, KeyError, AttributeError) as error:
@@ -176,6 +188,8 @@ class Student:
             self._process = None
 
     def _running(self) -> _Process:
+        if self._process is not None and not self._process.is_quiet():
+            self.close()  # it answers what nobody asked; the next call shall not suffer
         if self._process is None:
             if self._spent > self.limits.total:
                 raise Stopped(f"the {self.limits.total:g} s that all calls have together are used up")
@@ -197,7 +211,7 @@ class Student:
         return self._process
 
     def _command(self) -> list[str]:
-        command = [sys.executable, "-P", "-B", worker.__file__]
+        command = [sys.executable, "-P", "-B", self.worker]
         return self.wrap(command) if self.wrap else command
 
     def _setup(self) -> dict:
@@ -207,8 +221,11 @@ class Student:
             "file": seen,
             "name": Path(seen).stem,
             "path": [*self.path, str(Path(seen).parent)],
+            "driver": self.driver,
+            "before": list(self.before),
             "AS": limits.memory,
             "FSIZE": limits.files,
+            "NPROC": limits.processes,
         }
 
     def _exchange(
@@ -301,6 +318,7 @@ class _Process:
         self._answers: queue.Queue = queue.Queue(maxsize=2)
         self._kept, self._count, self._flooded = bytearray(), 0, False
         self._deadline, self._late = math.inf, False
+        self._number = secrets.randbits(48)
         for work in (self._listen, self._drain, self._watch):
             threading.Thread(target=work, daemon=True).start()
 
@@ -330,6 +348,15 @@ class _Process:
                 self.end()
                 return
             time.sleep(0.05)
+
+    def is_quiet(self) -> bool:
+        """Whether no answer waits that nobody asked for."""
+        return self._answers.empty()
+
+    def next_number(self) -> int:
+        """The number of the next call, which its answer has to bear."""
+        self._number += 1
+        return self._number
 
     def take_released(self) -> list[int]:
         """Numbers of the caches that nobody needs any more."""

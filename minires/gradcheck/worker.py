@@ -6,8 +6,11 @@ A message is a JSON header and the arrays it mentions, each array in the .npy fo
 
     length of the header (4 bytes, little endian), header, and for each of its `lengths` one .npy of so many bytes
 
-    {"call": "conv2d_forward", "arguments": [...], "options": {...}, "keep": true, "release": [3, 4]}
-    {"value": ..., "kept": 5, "changed": {...}}   or   {"error": {"kind": "IndexError", "text": ..., "line": 12}}
+    {"number": 7, "call": "conv2d_forward", "arguments": [...], "options": {...}, "keep": true, "release": [3, 4]}
+    {"number": 7, "value": ..., "kept": 5, "changed": {...}}   or   {"number": 7, "error": {"kind": "IndexError", ...}}
+
+A call is a function of the file. "driver:NAME" is one of a second file, the driver, which gets the functions of the
+first as its first argument: so the functions can be used inside a network, say, without leaving this process.
 
 What is neither an array, a number, a string, None nor a tuple, list or dict of these stays in this process; the other
 side gets its type's name. With `keep`, only the first value of an answer (y, cache) is sent, and the cache is kept
@@ -157,7 +160,8 @@ def main() -> None:
     setup, _ = read_message(requests, 1 << 30)
     _set_limits(setup)
     sys.path[:0] = setup["path"]
-    loaded = _Loaded(setup["file"], setup["name"])
+    loaded = _Loaded(setup["file"], setup["name"], setup.get("before", []), setup.get("driver"))
+    own = os.getpid()
     write_message(answers, loaded.description(), [])
     while True:
         try:
@@ -165,7 +169,10 @@ def main() -> None:
         except EOFError:
             return
         out: list[np.ndarray] = []
-        write_message(answers, loaded.answer(header, arrays, out), out)
+        answer = loaded.answer(header, arrays, out)
+        if os.getpid() != own:
+            os._exit(1)  # a fork that the student's code left running must not answer as well
+        write_message(answers, answer | {"number": header["number"]}, out)
 
 
 def _set_limits(setup: dict) -> None:
@@ -174,7 +181,7 @@ def _set_limits(setup: dict) -> None:
         import resource
     except ImportError:
         return
-    for name in ("AS", "FSIZE", "CPU"):
+    for name in ("AS", "FSIZE", "CPU", "NPROC"):
         if setup.get(name):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (setup[name], setup[name]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -183,34 +190,41 @@ def _set_limits(setup: dict) -> None:
 class _Loaded:
     """The student's file as a module, its functions, and what they left to be kept."""
 
-    def __init__(self, file: str, name: str) -> None:
-        self.file, self.error = file, None
-        name = "student" if name in sys.modules else name  # a file numpy.py must not stand for NumPy
-        self.names: dict[str, object] = {"__name__": name, "__file__": file}
+    def __init__(self, file: str, name: str, before: list[str], driver: str | None) -> None:
+        self.file = file
         self.kept: dict[int, tuple[object, list[np.ndarray], list[np.ndarray]]] = {}
         self.count = 0
+        self.driver = self._load(driver, "driver")[0] if driver else {}
+        earlier = {}
+        for other in before:
+            earlier |= self._load(other, os.path.splitext(os.path.basename(other))[0])[0]
+        self.own, self.error = self._load(file, name)
+        self.names = earlier | self.own
+
+    def _load(self, file: str, name: str) -> tuple[dict[str, object], dict | None]:
+        """The names that a file defines, and what went wrong."""
+        name = "student" if name in sys.modules else name  # a file numpy.py must not stand for NumPy
+        module = type(sys)(name)
+        module.__file__ = file
+        sys.modules[name] = module
         try:
             with open(file, "rb") as source:
-                code = compile(source.read(), file, "exec")
-            module = type(sys)(name)
-            module.__file__ = file
-            self.names = module.__dict__
-            sys.modules[name] = module
-            exec(code, self.names)
+                exec(compile(source.read(), file, "exec"), module.__dict__)
         except BaseException as error:
-            self.error = self._told(error)
+            return {}, self._told(error)
+        return module.__dict__, None
 
     def description(self) -> dict:
         """The functions of the file with their parameters, or why it could not be loaded."""
         if self.error:
             return {"error": self.error}
         functions = {}
-        for name, value in list(self.names.items()):
+        for name, value in list(self.own.items()):
             if inspect.isfunction(value):
                 functions[name] = parameters(value)
             if len(functions) == 1000:
                 break
-        classes = [n for n, v in list(self.names.items()) if inspect.isclass(v)][:1000]
+        classes = [n for n, v in list(self.own.items()) if inspect.isclass(v)][:1000]
         return {"functions": functions, "classes": classes}
 
     def answer(self, header: dict, arrays: list[np.ndarray], out: list[np.ndarray]) -> dict:
@@ -219,7 +233,7 @@ class _Loaded:
             self.kept.pop(number, None)
         objects, given = self._objects, [a.copy() for a in arrays]
         try:
-            function = self.names[header["call"]]
+            function = self._named(header["call"])
             arguments = [decode(c, arrays, objects) for c in header["arguments"]]
             options = {k: decode(c, arrays, objects) for k, c in header["options"].items()}
             with np.errstate(all="ignore"):
@@ -234,6 +248,14 @@ class _Loaded:
         if number is not None:
             reply["changed_before"] = self._changed(*self.kept[number][1:], out)
         return reply
+
+    def _named(self, name: str) -> Callable:
+        if name.startswith("driver:"):
+            driver = self.driver[name.removeprefix("driver:")]
+            return lambda *arguments, **options: driver(self.names, *arguments, **options)
+        if name not in self.names:
+            raise NameError(f"the file defines no {name}")
+        return self.names[name]
 
     def _reply(self, result: object, keep: bool, arrays: list, given: list, out: list) -> dict:
         if keep and isinstance(result, tuple | list) and len(result) == 2:

@@ -1,0 +1,1 @@
+"""The assignments that come with minires, one a file, in the order of `minires.course.declaration.ORDER`."""

@@ -1,0 +1,352 @@
+"""The kinds of checks: an op's forward and backward, a plain function, a sampler's law, anything else.
+
+Every check calls the submission's functions through a `Caller` and judges the arrays that come back. Public checks
+always use the same numbers; those of hidden checks come from the submission's id. A hidden check never tells its
+numbers: of an example there is only the name of the case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minires.backend import Array
+from minires.course.declaration import Caller, Check, Outcome
+from minires.course.diagnosis import GradientWords, diagnose_backward, diagnose_forward
+from minires.gradcheck import CATALOGUE
+from minires.gradcheck.configurations import draw
+from minires.gradcheck.definitions import DEFINITIONS, run_backward, run_forward
+from minires.gradcheck.standard_cases import StandardCase, standard_cases
+
+TOLERANCE = 1e-9
+"""How far a number may be from the reference, as a part of the largest one: float64 leaves 1e-13, a numerical
+derivative 1e-7."""
+
+PUBLIC_SEED = 0
+
+
+def difference(name: str, yours: object, right: Array, tolerance: float = TOLERANCE) -> tuple[str, str] | None:
+    """What is wrong with an array and an example, or None if it is right."""
+    if not isinstance(yours, np.ndarray | np.generic | float | int) or isinstance(yours, bool):
+        got = "nothing (None): is there a return?" if yours is None else f"a {_kind(yours)}"
+        return f"{name} is {got}; expected an array of shape {_shape(right)}", ""
+    yours, right = np.asarray(yours), np.asarray(right)
+    if yours.dtype.kind not in "fiub":
+        return f"{name} has the dtype {yours.dtype}; expected floats", ""
+    if yours.shape != right.shape:
+        return f"{name} has shape {_shape(yours)}; expected {_shape(right)}", ""
+    size = float(np.max(np.abs(right), initial=0.0))
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(yours - right) <= tolerance * max(size, 1e-300) + 1e-300)
+    wrong &= ~((yours == right) | (np.isnan(yours.astype(float)) & np.isnan(right)))  # infinities that agree
+    if not wrong.any():
+        return None
+    at = tuple(int(i) for i in np.argwhere(wrong)[0])
+    count = "is wrong" if right.ndim == 0 else f"is wrong in {int(wrong.sum())} of {wrong.size} entries"
+    place = f"{name}[{', '.join(map(str, at))}]" if at else name
+    return f"{name} {count}", f"{place} is {yours[at]:.6g}; right is {right[at]:.6g}"
+
+
+def _finite(y: object) -> bool:
+    return isinstance(y, np.ndarray | np.generic | float) and bool(np.all(np.isfinite(y)))
+
+
+def _shape(array: object) -> str:
+    shape = np.shape(array)
+    return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})" if shape else "() (one number)"
+
+
+def _kind(value: object) -> str:
+    return getattr(value, "kind", type(value).__name__)
+
+
+# --- ops -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OpCheck:
+    """forward or backward of an op on one case, held against the reference of minires."""
+
+    op: str
+    direction: str
+    """"forward" or "backward"."""
+    case: str
+    """A standard case by its name, or "needs" for a random one with `needs`."""
+    functions: tuple[str, str]
+    hidden: bool = False
+    weight: float = 1.0
+    needs: tuple[tuple[str, object], ...] = ()
+    shift: float = 0.0
+    """Added to the first input: 1000 shows an exp that overflows."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.direction}:{self.case}"
+
+    @property
+    def title(self) -> str:
+        return self.case
+
+    def draw(self, seed: int) -> StandardCase:
+        """The inputs of this check; public ones are always the same."""
+        if self.needs or self.case == "other sizes":
+            inputs, options = draw(self.op, np.random.default_rng([seed, 7]), **dict(self.needs))
+            case = StandardCase(self.case, inputs, options)
+        else:
+            free = DEFINITIONS[self.op].required + DEFINITIONS[self.op].optional
+            cases = standard_cases(self.op, free, {}, seed if self.hidden else PUBLIC_SEED)
+            case = next(c for c in cases if self.case.startswith(c.name))
+        if self.shift:
+            case = case._replace(inputs=(case.inputs[0] + self.shift, *case.inputs[1:]))
+        return case
+
+    def run(self, caller: Caller, seed: int) -> Outcome:
+        case = self.draw(seed)
+        given = tuple(a.copy() for a in case.inputs)
+        result = caller.call(self.functions[0], *given, keep=True, **case.options)
+        y, cache = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+        if self.direction == "forward":
+            return self._judge_forward(caller, case, given, result, y)
+        return self._judge_backward(caller, case, cache)
+
+    def _judge_forward(
+        self, caller: Caller, case: StandardCase, given: tuple[Array, ...], result: object, y: object
+    ) -> Outcome:
+        if any(a.tobytes() != b.tobytes() for a, b in zip(given, case.inputs, strict=True)):
+            said = f"{self.functions[0]} changes its inputs in place; others may still need them. Make a new array"
+            return Outcome(0.0, (_verdict(self.functions[0]), said, said), fault=f"{self.op}:input-in-place")
+        if not isinstance(result, tuple) or len(result) != 2:
+            said = f"{self.functions[0]} returns {_described(result)}; expected (y, cache)"
+            return Outcome(0.0, (said, said, said))
+        right, _ = run_forward(self.op, case.inputs, case.options)
+        found = difference("y", y, right)
+        if found is None:
+            return Outcome(1.0)
+        if self.shift and np.all(np.isfinite(right)) and not _finite(y):
+            return self._overflow(found[0])
+        words = diagnose_forward(self.op, caller, self.functions[0], case)
+        return _wrong(self, found, words)
+
+    def _overflow(self, said: str) -> Outcome:
+        """An exp of a large number: right as mathematics, infinite in floats."""
+        known = next((f for f in CATALOGUE.values() if f.op == self.op and "unstable" in f.name), None)
+        told = f"{self.functions[0]} is not finite where its inputs are near 1000: an exp overflows"
+        named = known.sentence if known else told
+        return Outcome(0.0, (_verdict(self.title), f"{told}. {said}", named), fault=known and known.name)
+
+    def _judge_backward(self, caller: Caller, case: StandardCase, cache: object) -> Outcome:
+        y, reference = run_forward(self.op, case.inputs, case.options)
+        dy: object = np.random.default_rng(len(case.name)).standard_normal(y.shape) if np.ndim(y) else 1.0
+        right = run_backward(self.op, dy, reference)[: len(case.inputs)]
+        given = dy.copy() if isinstance(dy, np.ndarray) else dy
+        result = caller.call(self.functions[1], given, cache)
+        yours = list(result) if isinstance(result, tuple | list) else [result]
+        names = [f"d{name}" for name in DEFINITIONS[self.op].inputs]
+        if len(yours) < len(right):
+            said = f"{self.functions[1]} returns {_described(result)}; expected {', '.join(names[: len(right)])}"
+            return Outcome(0.0, (said, said, said))
+        found = [difference(n, mine, r) for n, mine, r in zip(names, yours, right, strict=False)]
+        wrong = [f for f in found if f is not None]
+        if not wrong:
+            return Outcome(1.0)
+        words = diagnose_backward(self.op, caller, self.functions, case)
+        told = "; ".join(said for said, _ in wrong)
+        outcome = _wrong(self, (told, wrong[0][1]), words)
+        outcome.fraction = 1 - len(wrong) / len(right)
+        return outcome
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """backward under minires' gradient check: numbers, and the rules that a single call cannot show.
+
+    The output comes from the reference, the cache from the student's forward: a wrong forward costs nothing here,
+    unless its cache is wrong.
+    """
+
+    op: str
+    functions: tuple[str, str]
+    case: str = ""
+    hidden: bool = False
+    weight: float = 1.0
+
+    @property
+    def name(self) -> str:
+        return "gradient check"
+
+    title = name
+
+    def run(self, caller: Caller, seed: int) -> Outcome:
+        words = diagnose_backward(self.op, caller, self.functions, self._case())
+        if words.verdict != "fail":
+            return Outcome(1.0)
+        return _wrong(self, (words.where or f"{self.functions[1]} does not pass the gradient check", ""), words)
+
+    def _case(self) -> StandardCase:
+        if self.op not in _STANDARD:
+            return StandardCase("", *draw(self.op, np.random.default_rng(PUBLIC_SEED)))
+        free = DEFINITIONS[self.op].required + DEFINITIONS[self.op].optional
+        cases = standard_cases(self.op, free, {}, PUBLIC_SEED)
+        return next((c for c in cases if c.name == self.case), cases[0])
+
+
+def _wrong(check: OpCheck | GradientCheck, found: tuple[str, str], words: GradientWords) -> Outcome:
+    """Zero points, and the words for each level. Of a hidden check only the catalogue's text is told, no numbers."""
+    said, example = found
+    where = words.hint or said
+    if check.hidden:
+        fault = CATALOGUE.get(words.fault or "")
+        named = fault.sentence if fault else said
+        return Outcome(
+            0.0,
+            (_verdict(check.title), f"{said}. {fault.hint if fault else ''}".strip(), named),
+            "",
+            words.fault,
+            words.alike,
+        )
+    named = words.sentence or said
+    return Outcome(
+        0.0,
+        (_verdict(check.title), f"{said}. {where if where != said else ''}".strip(), named),
+        example,
+        words.fault,
+        words.alike,
+    )
+
+
+def _verdict(title: str) -> str:
+    return f"wrong: {title}"
+
+
+def _described(value: object) -> str:
+    if value is None:
+        return "nothing (None)"
+    if isinstance(value, tuple | list):
+        return f"{len(value)} values"
+    return f"one array of shape {_shape(value)}" if isinstance(value, np.ndarray) else f"a {_kind(value)}"
+
+
+def _functions(op: str, name: str) -> tuple[str, str]:
+    return f"{name or op}_forward", f"{name or op}_backward"
+
+
+PUBLIC_CASES = 3
+"""Of the standard cases, the first so many are public; the others are drawn anew for each submission."""
+
+
+def _op_checks(op: str, direction: str, name: str) -> list[OpCheck]:
+    """Standard cases, public and hidden, and hidden ones for all settings without which a fault stays unseen."""
+    functions = _functions(op, name)
+    free = DEFINITIONS[op].required + DEFINITIONS[op].optional
+    made = []
+    if op in _STANDARD:
+        for number, case in enumerate(standard_cases(op, free, {}, PUBLIC_SEED)):
+            made.append(OpCheck(op, direction, case.name, functions, hidden=number >= PUBLIC_CASES))
+    needs = {tuple(sorted(f.needs.items())) for f in CATALOGUE.values() if f.op == op and f.needs}
+    for one in sorted(needs, key=str):
+        told = ", ".join(f"{k.replace('_', ' ')}{'' if v is True else f' {v}'}" for k, v in one)
+        made.append(OpCheck(op, direction, f"other sizes, {told}", functions, True, 1.0, one))
+    made.append(OpCheck(op, direction, "other sizes", functions, True))
+    return made
+
+
+_STANDARD = frozenset(DEFINITIONS) - {"residual", "shared_linear"}
+
+
+def forward_checks(op: str, name: str = "") -> list[Check]:
+    """For `NAME_forward`, written as minires' own `OP_forward` is: it returns (y, cache)."""
+    checks: list[Check] = list(_op_checks(op, "forward", name))
+    if op in ("softmax_cross_entropy", "tanh", "sigmoid"):
+        case = standard_cases(op, DEFINITIONS[op].required, {}, PUBLIC_SEED)[0].name
+        checks.append(OpCheck(op, "forward", f"{case}, plus 1000", _functions(op, name), shift=1000.0))
+    return checks
+
+
+def backward_checks(op: str, name: str = "") -> list[Check]:
+    """For `NAME_backward(dy, cache)`, with the cache of the student's own `NAME_forward`."""
+    first: list[Check] = [GradientCheck(op, _functions(op, name), _gradient_case(op), weight=2.0)]
+    return [*first, *_op_checks(op, "backward", name)]
+
+
+def _gradient_case(op: str) -> str:
+    return "ties" if op == "max_pool2d" else ""
+
+
+# --- everything else -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HandCheck:
+    """A check written by hand: judge(caller, seed) returns None, a sentence, or an Outcome."""
+
+    title: str
+    judge: Callable[[Caller, int], Outcome | str | None]
+    hidden: bool = False
+    weight: float = 1.0
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    def run(self, caller: Caller, seed: int) -> Outcome:
+        found = self.judge(caller, seed if self.hidden else PUBLIC_SEED)
+        if found is None:
+            return Outcome(1.0)
+        if isinstance(found, str):
+            return Outcome(0.0, (_verdict(self.title), found, found))
+        return found
+
+
+@dataclass(frozen=True)
+class CallCheck:
+    """A plain function, held against the reference for the same arguments.
+
+    arguments(rng) -> (positional arguments, options). Every array in the result is compared.
+    """
+
+    title: str
+    function: str
+    reference: Callable
+    arguments: Callable[[np.random.Generator], tuple[Sequence[object], dict]]
+    hidden: bool = False
+    weight: float = 1.0
+    tolerance: float = TOLERANCE
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    def run(self, caller: Caller, seed: int) -> Outcome:
+        arguments, options = self.arguments(np.random.default_rng(seed if self.hidden else PUBLIC_SEED))
+        given = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+        yours = caller.call(self.function, *given, **options)
+        right = self.reference(*arguments, **options)
+        for a, b in zip(given, arguments, strict=True):
+            if isinstance(a, np.ndarray) and a.tobytes() != b.tobytes():
+                said = f"{self.function} changes its inputs in place; make a new array"
+                return Outcome(0.0, (_verdict(self.title), said, said))
+        found = compare_results(yours, right, self.function, self.tolerance)
+        return judged(self.title, found, self.hidden) or Outcome(1.0)
+
+
+def judged(title: str, found: tuple[str, str] | None, hidden: bool) -> Outcome | None:
+    """What `compare_results` found, as an outcome; the example only if it may be shown."""
+    return None if found is None else Outcome(0.0, (_verdict(title), found[0], found[0]), "" if hidden else found[1])
+
+
+def compare_results(yours: object, right: object, name: str, tolerance: float = TOLERANCE) -> tuple[str, str] | None:
+    """`difference` for arrays, numbers, and tuples, lists and dicts of them."""
+    if isinstance(right, dict):
+        if not isinstance(yours, dict) or set(yours) != set(right):
+            return f"{name} returns {_described(yours)}; expected a dict with {', '.join(map(str, right))}", ""
+        pairs = [(f"{name}[{k!r}]", yours[k], right[k]) for k in right]
+    elif isinstance(right, tuple | list):
+        if not isinstance(yours, tuple | list) or len(yours) != len(right):
+            return f"{name} returns {_described(yours)}; expected {len(right)} values", ""
+        pairs = [(f"{name}[{i}]", a, b) for i, (a, b) in enumerate(zip(yours, right, strict=True))]
+    else:
+        return difference(name, yours, right, tolerance)
+    found = [compare_results(a, b, n, tolerance) for n, a, b in pairs]
+    return next((f for f in found if f is not None), None)

@@ -1,0 +1,229 @@
+"""Grading: points for each check with its reason, variants, feedback by level, a class, and the self-check."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minires
+from minires.cli import main
+from minires.course import check, grade, isolation, load
+from minires.course.building import build, solution_text
+from minires.course.callers import LocalCaller
+from minires.course.classroom import find, grade_class, platform_id
+from minires.course.declaration import Assignment, Mistake, Part
+from minires.course.grading import local_report
+from minires.course.selfcheck import reference_functions
+from minires.course.similarity import alike, fingerprint
+
+LINEAR = load("linear_softmax")
+GOOD = solution_text(LINEAR)
+MEAN = GOOD.replace("dy.sum(axis=0) if has_bias", "dy.mean(axis=0) if has_bias")
+TRUST = {"trust": True} if isolation.available() == ("none",) else {}
+
+
+def _file(folder, text, name="linear_softmax.py"):
+    folder.mkdir(exist_ok=True, parents=True)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_points_and_reasons_of_half_a_solution(tmp_path):
+    report = grade(LINEAR, _file(tmp_path, MEAN), level="fault", **TRUST)
+    earned = {p.name: p.earned for p in report.parts}
+    assert earned["linear_forward"] == 2 and earned["softmax_cross_entropy_backward"] == 3
+    assert 0 < earned["linear_backward"] < 4, "dx and dweight are right"
+    lost = [c for c in report.parts[1].checks if c.earned < c.points]
+    assert lost and all(c.fault == "linear:dbias-mean" for c in lost if c.fault)
+    assert "mean of dy" in lost[0].told
+    assert any("right is" in c.example for c in lost) and not any(c.example for c in lost if c.hidden)
+
+
+def test_levels_of_feedback(tmp_path):
+    said = {}
+    for level in ("verdict", "where", "fault"):
+        report = grade(LINEAR, _file(tmp_path, MEAN), level=level, **TRUST)
+        said[level] = " ".join(c.told for p in report.parts for c in p.checks)
+    assert "dbias" not in said["verdict"] and "wrong:" in said["verdict"]
+    assert "dbias" in said["where"] and "mean of dy" not in said["where"]
+    with pytest.raises(ValueError, match="expected one of verdict, where, fault"):
+        grade(LINEAR, tmp_path / "linear_softmax.py", level="everything")
+
+
+def test_the_same_submission_gets_the_same_grade_and_another_id_other_numbers(tmp_path):
+    path = _file(tmp_path, MEAN)
+    one, two = (grade(LINEAR, path, **TRUST).as_dict() for _ in range(2))
+    assert one | {"seconds": 0} == two | {"seconds": 0}
+    assert LINEAR.seed("ada", "linear_forward", "a") != LINEAR.seed("bob", "linear_forward", "a")
+
+
+def test_hidden_answers_of_somebody_else_do_not_help():
+    """A function that only knows the public answers loses the hidden points."""
+    part = LINEAR.part("linear_forward")
+    public = [c.draw(0) for c in part.checks if not c.hidden]
+    reference = reference_functions(LINEAR)
+
+    def golden(x, weight, bias=None):
+        for case in public:
+            if np.array_equal(case.inputs[0], x):
+                return reference["linear_forward"](x, weight, bias)
+        return np.zeros((len(x), len(weight))), None
+
+    report = local_report(LINEAR, LocalCaller(reference | {"linear_forward": golden}), "eve")[0]
+    assert {c.hidden for c in report.checks if c.earned == 0} == {True}
+    assert all(c.earned == 0 for c in report.checks if c.hidden)
+
+
+@pytest.mark.parametrize("name", ["sgd", "gradient_check"])
+def test_the_self_check_of_short_assignments_holds(name):
+    found = check(load(name), **TRUST)
+    assert found.holds, found.problems
+    assert found.reference.earned == load(name).points and found.stub.earned == 0
+
+
+def test_the_self_check_sees_what_is_wrong():
+    sgd = load("sgd")
+    blind = dataclasses.replace(sgd.parts[0], checks=sgd.parts[0].checks[:1])
+    found = check(dataclasses.replace(sgd, parts=(blind,)), **TRUST)
+    assert any("loses no points" in problem for problem in found.problems)
+    with pytest.raises(ValueError, match="occurs 0 times"):
+        check(dataclasses.replace(sgd, mistakes=(Mistake("none", "sgd_step", "not there", "x"),)), **TRUST)
+
+
+def test_declarations_that_are_none(tmp_path):
+    part = LINEAR.parts[0]
+    with pytest.raises(ValueError, match="points is 0"):
+        Part(part.source, 0, part.checks)
+    with pytest.raises(ValueError, match="each with its own name"):
+        Assignment("a", "", "", (part, part))
+    with pytest.raises(ValueError, match="a name that a Python file can have"):
+        Assignment("a b", "", "", (part,))
+    for text, told in (("x = 1", "defines no ASSIGNMENT"), ("1 / 0", "ZeroDivisionError")):
+        path = _file(tmp_path, text, "mine.py")
+        with pytest.raises(ValueError, match=told):
+            load(path)
+    with pytest.raises(ValueError, match="there is no assignment 'com'"):
+        load("com")
+
+
+def test_the_students_folder_runs_under_plain_pytest(tmp_path):
+    build(LINEAR, tmp_path)
+    folder = tmp_path / "student"
+    assert {p.name for p in folder.iterdir()} == {
+        "linear_softmax.py",
+        "README.md",
+        "test_linear_softmax.py",
+        "test_linear_softmax.npz",
+    }
+    code = textwrap.dedent("""
+        import sys, pytest
+        sys.path.insert(0, ".")
+        sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "."]))
+    """)
+    for text, passed in ((None, False), (MEAN, False), (GOOD, True)):
+        if text:
+            _file(folder, text)
+        home = {"PYTHONPATH": str(Path(minires.__file__).parents[1])}  # the solution uses minires; a student need not
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, env=os.environ | home, capture_output=True, text=True
+        )
+        assert (done.returncode == 0) == passed, done.stdout
+        if text == MEAN:
+            assert "dbias is wrong in 3 of 3 entries" in done.stdout
+
+
+def test_a_class(tmp_path):
+    folder = tmp_path / "class"
+    _file(folder, GOOD, "ada.py")
+    _file(folder, MEAN, "bob.py")
+    _file(
+        folder,
+        MEAN.replace("has_bias", "with_bias").replace(
+            "x, weight, with_bias = cache", "x, weight, with_bias = cache  # ours"
+        ),
+        "eve.py",
+    )
+    _file(folder / "Tom Stub_4711_assignsubmission_file", "def f(:", "linear_softmax.py")
+    _file(folder, "", "=cmd.py")
+    found, fresh = find([folder]), []
+    assert set(found) == {"ada", "bob", "eve", "4711", "_cmd"}
+    settings = {"jobs": 2, **TRUST}
+    reports = grade_class(LINEAR, found, tmp_path / "out", progress=lambda r, new: fresh.append(new), **settings)
+    assert {r.id: r.earned for r in reports}["ada"] == 12 and all(fresh)
+    rows = {row["id"]: row for row in csv.DictReader((tmp_path / "out" / "grades.csv").open())}
+    assert rows["ada"]["points"] == "12" and rows["4711"]["points"] == "0" and "SyntaxError" in rows["4711"]["problem"]
+    page = (tmp_path / "out" / "class.html").read_text()
+    assert "linear:dbias-mean" in page and "<td>bob</td><td>eve</td>" in page
+    assert "the engine&#x27;s own code" in page or "engine" in page
+    assert (tmp_path / "out" / "reports" / "bob.html").read_text().count("hidden") > 3
+    # Nothing has changed: nothing is graded again. One has: only that one is.
+    fresh.clear()
+    again = grade_class(LINEAR, found, tmp_path / "out", progress=lambda r, new: fresh.append(new), **settings)
+    assert not any(fresh) and [r.as_dict() for r in again] == [r.as_dict() for r in reports]
+    _file(folder, GOOD, "bob.py")
+    fresh.clear()
+    again = grade_class(
+        LINEAR, found, tmp_path / "out", progress=lambda r, new: fresh.append(r.id if new else ""), **settings
+    )
+    assert sorted(fresh)[-1:] == ["bob"] and sum(map(bool, fresh)) == 1
+    assert {r.id: r.earned for r in again}["bob"] == 12
+
+
+def test_ids_of_platforms(tmp_path):
+    for name, id in (
+        ("submission_123456", "123456"),
+        ("lovelaceada_4711_0815_conv.py", "4711"),
+        ("lovelaceada_LATE_4711_0815_conv.py", "4711"),
+        ("Ada Lovelace_1234567_assignsubmission_file", "1234567"),
+        ("ada.py", "ada"),
+    ):
+        path = tmp_path / name
+        path.write_text("") if name.endswith(".py") else path.mkdir()
+        assert platform_id(path) == id
+
+
+def test_likeness_sees_through_names_and_layout():
+    other = GOOD.replace("weight", "w").replace("    ", "\t")
+    other = "# mine\n" + other.replace("\n\n", "\n\n\n")
+    assert alike(fingerprint(GOOD), fingerprint(other)) > 0.95
+    assert alike(fingerprint(GOOD), fingerprint(solution_text(load("conv")))) < 0.3
+    assert fingerprint("def f(:") == frozenset() and alike(frozenset(), frozenset()) == 0
+
+
+def test_commands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    trust = ["--trust"] if TRUST else []
+    assert main(["course", "list"]) == 0 and "batchnorm" in capsys.readouterr().out
+    assert main(["course", "new", "pooling"]) == 0
+    assert len((tmp_path / "pooling.py").read_text().splitlines()) < 40
+    assert main(["course", "new", "pooling"]) == 2
+    assert main(["course", "build", "pooling.py", "--out", "built", *trust]) == 0
+    assert "10 of 10" in capsys.readouterr().out
+    assert main(["course", "release", "pooling.py"]) == 0
+    assert "def avg_pool2d_backward" in (tmp_path / "pooling_solution.py").read_text()
+    _file(tmp_path / "handed_in", solution_text(load("pooling.py")), "pooling.py")
+    assert main(["course", "grade", "handed_in/pooling.py", "-a", "pooling.py", *trust]) == 0
+    assert "pooling: 10 of 10" in capsys.readouterr().out
+    told = json.loads((tmp_path / "grades" / "reports" / "pooling.json").read_text())
+    assert told["report"]["earned"] == 10
+    assert main(["course", "grade", "nobody.py"]) == 2
+    assert main(["course", "build", "convolution", "--out", "x"]) == 2
+    assert "there is no assignment" in capsys.readouterr().err
+
+
+def test_without_isolation_nothing_runs_unless_trusted(tmp_path, monkeypatch):
+    monkeypatch.setattr(isolation, "available", lambda: ("none",))
+    path = _file(tmp_path, GOOD)
+    with pytest.raises(isolation.NoIsolation, match="--trust"):
+        grade(LINEAR, path)
+    report = grade(LINEAR, path, trust=True)
+    assert report.earned == 12 and report.rung == "none"
