@@ -134,7 +134,7 @@ function show(step, keep = true) {
   showSource(line);
   showVariables(line);
   drawPicture(now, longest, keep);
-  if (!state.timer) at("live").textContent = `${count}, ${now.part}. ${now.title}. ${now.say}`;
+  if (!state.timer) announce();
   clearTimeout(state.address);
   state.address = setTimeout(showAddress, 100); // browsers stop a page that changes its address too often
 }
@@ -144,8 +144,15 @@ function showAddress() {
   try { history.replaceState(null, "", address); } catch { /* a page inside a notebook has no address */ }
 }
 
+// Said to those who listen; not while the page plays, which would talk without end.
+function announce() {
+  const now = steps()[state.step];
+  at("live").textContent = `${at("count").textContent}, ${now.part}. ${now.title}. ${now.say}`;
+}
+
 function pause() {
   clearInterval(state.timer);
+  if (state.timer) announce();
   state.timer = null;
   at("playing").textContent = "Play";
   at("sign").setAttribute("d", "M7 4v16l11-8z");
@@ -172,6 +179,11 @@ function enter() {
 }
 
 function leave() {
+  if (at("keys").open) {
+    at("keys").open = false;
+    at("keys").firstElementChild.focus();
+    return;
+  }
   if (state.track > 0) openTrack(...(state.back.pop() || [0, 0]));
 }
 

@@ -7,11 +7,11 @@ import html
 from minires.backend import Array
 from minires.nn import Layer
 from minires.stepper.document import Page, Track, to_html
-from minires.stepper.generic import inner_tracks
+from minires.stepper.generic import inner_tracks, tell_line
 from minires.stepper.lessons import lesson
 from minires.stepper.network import network_page
 from minires.stepper.recorder import Recorder
-from minires.stepper.story import Story
+from minires.stepper.story import Story, StoryError
 
 
 def page(what: str | Layer, x: Array | None = None, labels: Array | None = None) -> str:
@@ -29,12 +29,31 @@ def page_data(what: str | Layer, x: Array | None = None, labels: Array | None = 
         if x is None or labels is None:
             raise ValueError("x or labels is missing; expected page(model, x, labels)")
         return network_page(what, x, labels)
-    told = lesson(what)
+    try:
+        return lesson_page(what)
+    except StoryError as error:
+        return line_by_line(what, str(error))
+
+
+def lesson_page(name: str) -> Page:
+    """The page of a lesson, told by its own tales. StoryError where the op's code is no longer what they tell."""
+    told = lesson(name)
     recorder = Recorder(told.MODULES)
     recorder.run(told.run)
     story = Story(recorder.records, told.TALES)
     moves = story.moves()
     return Page(told.TITLE, told.ABOUT, recorder.records, [Track(told.TITLE, moves), *inner_tracks(story, moves)])
+
+
+def line_by_line(name: str, why: str) -> Page:
+    """The page of a lesson whose op somebody has rewritten: every line that makes an array, in the order they ran."""
+    told = lesson(name)
+    recorder = Recorder(told.MODULES)
+    recorder.run(told.run)
+    story = Story(recorder.records, {})
+    moves = [move for record in recorder.records for move in tell_line(story, record)]
+    about = f"The code is not the one this page was written for ({why}). So it is shown line by line, as it ran."
+    return Page(told.TITLE, about, recorder.records, [Track(told.TITLE, moves)])
 
 
 class Frame:

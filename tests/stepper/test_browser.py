@@ -18,6 +18,7 @@ from minires.data.digits import load_digits
 from minires.stepper import LESSONS, page_data, show
 from minires.stepper.document import to_html
 from minires.stepper.lessons import lesson
+from minires.stepper.show import lesson_page
 from tests.stepper.numbers import Judge, data_of
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
@@ -50,7 +51,7 @@ def pages(tmp_path_factory):
     model = nn.Sequential(
         nn.Conv2d(1, 2, 3, rng=0), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 10, rng=1)
     )
-    made = {name: page_data(name) for name in LESSONS}
+    made = {name: lesson_page(name) for name in LESSONS}
     made["network"] = page_data(model, digits.x_train[:2], digits.y_train[:2])
     found = {}
     for name, told in made.items():
@@ -320,6 +321,12 @@ def test_what_is_said_to_those_who_listen(browser, pages):
     said = browser.find_element("id", "live").get_attribute("textContent")
     first = data["tracks"][0]["steps"][1]
     assert first["title"] in said and first["say"] in said
+    last = data["tracks"][0]["steps"][-1]
+    visit(browser, file, f"#step={len(data['tracks'][0]['steps']) - 1}")
+    browser.execute_script("document.getElementById('speed').value = '200'")
+    press(browser, " ")
+    state_is(browser, lambda: browser.find_element("id", "playing").text == "Play")
+    assert last["title"] in browser.find_element("id", "live").get_attribute("textContent")
     assert browser.find_element("id", "svg").get_attribute("role") == "img"
 
 

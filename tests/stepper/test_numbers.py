@@ -2,15 +2,16 @@
 
 import pytest
 
-from minires.stepper import LESSONS, page_data
+from minires.stepper import LESSONS
 from minires.stepper.document import to_html
 from minires.stepper.lessons import lesson
+from minires.stepper.show import lesson_page
 from tests.stepper.numbers import Judge, claims, data_of
 
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_every_number_is_the_ops_own(name):
-    page = page_data(name)
+    page = lesson_page(name)
     data = data_of(to_html(page))
     judge = Judge(data, page.records, lesson(name).run)
     steps = [step for track in data["tracks"] for step in track["steps"]]
@@ -23,7 +24,7 @@ def test_every_number_is_the_ops_own(name):
 
 
 def test_a_wrong_number_is_found():
-    page = page_data("relu")
+    page = lesson_page("relu")
     data = data_of(to_html(page))
     judge = Judge(data, page.records, lesson("relu").run)
     claim, printed = next(c for c in claims(data, data["tracks"][0]["steps"][0]) if c[1] == "1.5")

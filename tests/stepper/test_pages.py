@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from minires.stepper import LESSONS, page, page_data, show
-from minires.stepper.document import formula_html, shown
+from minires.stepper.document import formula_html, shown, to_html
 from minires.stepper.lessons import lesson
 from minires.stepper.recorder import Recorder
+from minires.stepper.show import lesson_page
 from minires.stepper.story import Panel, Story, StoryError, number
 from minires.stepper.terminal import to_text
 from tests.stepper.numbers import data_of
@@ -30,7 +31,7 @@ def test_a_page_is_one_small_file_without_a_network(name):
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_forward_comes_first_then_the_way_back(name):
-    data = data_of(page(name))
+    data = data_of(to_html(lesson_page(name)))
     parts = [step["part"] for step in data["tracks"][0]["steps"]]
     if name == "sgd":
         assert [part for part, _ in sorted(Counter(parts).items())] == ["step 1", "step 2", "step 3", "step 4"]
@@ -41,7 +42,7 @@ def test_forward_comes_first_then_the_way_back(name):
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_every_step_has_a_picture_marks_and_a_true_line(name):
-    data = data_of(page(name))
+    data = data_of(to_html(lesson_page(name)))
     for track in data["tracks"]:
         for step in track["steps"]:
             line = data["lines"][step["line"]]
@@ -61,7 +62,7 @@ def test_every_step_has_a_picture_marks_and_a_true_line(name):
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_text_walks_through_the_same_moves(name):
-    told = page_data(name)
+    told = lesson_page(name)
     texts = list(to_text(told))
     assert len(texts) == len(told.tracks[0].moves)
     assert texts[0].startswith(f"[1/{len(texts)}]")
@@ -111,3 +112,15 @@ def test_a_notebook_shows_the_page_in_a_frame():
 def test_a_lesson_that_does_not_exist():
     with pytest.raises(ValueError, match="no lesson 'pool'; there are conv"):
         page("pool")
+
+
+def test_an_op_that_somebody_rewrote_is_shown_line_by_line(monkeypatch):
+    told = lesson("relu")
+    monkeypatch.setattr(told, "TALES", told.TALES | {("relu_forward", "mask"): told.gate})
+    with pytest.raises(StoryError):
+        lesson_page("relu")
+    plain = page_data("relu")
+    assert "line by line" in plain.about and "mask" in plain.about
+    titles = [move.title for move in plain.tracks[0].moves]
+    assert any("relu_forward: y = " in title for title in titles)
+    assert any("relu_backward: return" in title for title in titles)
