@@ -51,7 +51,7 @@ def _namespace_of(array: Array) -> ModuleType | None:
         return np
     if type(array).__module__.partition(".")[0] == "cupy":
         return sys.modules["cupy"]
-    if hasattr(array, "__array_namespace__"):
+    if hasattr(array, "__array_namespace__") and not isinstance(array, type):
         return array.__array_namespace__()
     raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}: wrap it, as in np.asarray(x)")
 
@@ -63,7 +63,7 @@ def device_namespace(device: str | ModuleType) -> ModuleType:
     """
     if isinstance(device, ModuleType):
         return device
-    if device == "cpu":
+    if isinstance(device, str) and device == "cpu":
         return np
     if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d+)?", device):
         raise ValueError(f'device is {device!r}; expected "cpu", "cuda" or "cuda:1"')

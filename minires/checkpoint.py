@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 
 from .backend import Array, to_numpy
+from .checks import check_state
 from .files import atomic_write
 
 METADATA = "__metadata__"
@@ -59,7 +60,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
 
 def read(path: str | os.PathLike[str]) -> tuple[Weights, dict[str, Any]]:
     """The arrays and the metadata (an empty dict where there is none). Errors as `read_weights`."""
-    path = Path(path)
+    path = _as_path(path)
     with as_checkpoint_error(path):
         with path.open("rb") as file:
             start = file.read(9)
@@ -78,8 +79,12 @@ def write_weights(
     The names are kept, and minires' names are PyTorch's: `load_file` of safetensors gives a dict that
     `torch.nn.Module.load_state_dict` takes. Raises OSError where the file cannot be written.
     """
-    path = Path(path)
-    arrays = {name: np.asarray(to_numpy(array), order="C") for name, array in state.items()}
+    path = _as_path(path)
+    arrays = {name: np.asarray(to_numpy(array), order="C") for name, array in check_state("state", state).items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in KINDS:
+            raise TypeError(f"state: {name} has dtype {array.dtype}; expected numbers")
+    _check_metadata(metadata)
     if path.suffix == ".safetensors":
         content = _safetensors_bytes(arrays, metadata or {})
         atomic_write(path, lambda file: file.write(content))
@@ -89,6 +94,20 @@ def write_weights(
         atomic_write(path, lambda file: _write_npz(file, arrays))
     else:
         raise CheckpointError(f"{path}: the ending says the format; expected .npz or .safetensors")
+
+
+def _as_path(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path is a {type(path).__name__}; expected the name of a file")
+    return Path(path)
+
+
+def _check_metadata(metadata: Mapping[str, Any] | None) -> None:
+    try:
+        if metadata is not None and not isinstance(json.loads(json.dumps(metadata)), dict):
+            raise TypeError("it is no dictionary")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"metadata cannot be written as JSON ({error}); expected names and plain values") from None
 
 
 def pytorch_names(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from minires.backend import Array, array_namespace
-from minires.checks import check_number, check_parameters, check_schedule, convert_state, distinct_names
+from minires.checks import check_number, check_parameters, check_schedule, convert_state, distinct_names, flag
 from minires.nn.layer import Layer, Parameter
 
 
@@ -36,7 +36,7 @@ class SGD:
     ) -> None:
         self.lr, self.momentum = check_number("lr", lr, 0), check_number("momentum", momentum, 0, below=1)
         self.weight_decay, self.decay_all = check_number("weight_decay", weight_decay, 0), decay_all
-        if nesterov and momentum == 0:
+        if flag("nesterov", nesterov) and momentum == 0:
             raise ValueError("nesterov is True but momentum is 0; expected a momentum to look ahead with")
         self.parameters = check_parameters(parameters)
         self.names = distinct_names(self.parameters)
@@ -100,7 +100,7 @@ class Step:
     __post_init__ = check_schedule
 
     def __call__(self, step: int) -> float:
-        return self.lr * self.gamma ** sum(step >= milestone for milestone in self.milestones)
+        return self.lr * self.gamma ** sum(check_number("step", step, 0) >= milestone for milestone in self.milestones)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Cosine:
     __post_init__ = check_schedule
 
     def __call__(self, step: int) -> float:
-        done = min(1.0, step / self.steps)
+        done = min(1.0, check_number("step", step, 0) / self.steps)
         return self.final + (self.lr - self.final) * (1 + math.cos(math.pi * done)) / 2
 
 
@@ -127,5 +127,5 @@ class Warmup:
     __post_init__ = check_schedule
 
     def __call__(self, step: int) -> float:
-        share = min(1.0, (step + 1) / max(1, self.steps))
+        share = min(1.0, (check_number("step", step, 0) + 1) / max(1, self.steps))
         return self.schedule(step) * (self.start + (1 - self.start) * share)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from minires.checks import match_state
+from minires.checks import check_model, check_state, flag, match_state
 
 
 @dataclass
@@ -49,9 +49,9 @@ def from_pretrained(model: Any, state_dict: Mapping[str, np.ndarray], strict: bo
     strict: anything missing, unexpected or of another shape raises ValueError (with the report as its text) and the
     model is left as it was. Otherwise what fits is loaded: to transfer all but the head, say.
     """
-    own = model.state_dict()
+    own = check_model(model).state_dict()
     given: dict[str, tuple[str, np.ndarray]] = {}
-    for name, array in state_dict.items():
+    for name, array in check_state("state_dict", state_dict).items():
         if translate(name) in given:
             raise ValueError(f"state_dict holds both {given[translate(name)][0]} and {name}; expected one of them")
         if not name.endswith("num_batches_tracked"):
@@ -60,7 +60,7 @@ def from_pretrained(model: Any, state_dict: Mapping[str, np.ndarray], strict: bo
     wrong = {sentence.partition(" ")[0] for sentence in misshaped}
     matched = [name for name in own if name in given and name not in wrong]
     report = LoadReport(matched, missing, [given[name][0] for name in unexpected], misshaped)
-    if strict and not report.ok:
+    if flag("strict", strict) and not report.ok:
         raise ValueError(f"state_dict does not fit the model: {report}; strict=False loads what fits")
     model.load_state_dict({**own, **{name: given[name][1] for name in matched}})
     return report

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import init, nn, optim
+from .checks import check_state, flag
 from .data import Augmentation, Split, count_batches
 from .pretrained import translate
 
@@ -82,7 +83,7 @@ def he2015(model: str, train_images: int) -> Settings:
 
 def depth_of(model: str) -> int:
     """The N of "resnetN" and "plainN". Raises ValueError for another name or another depth than 6n + 2."""
-    match = re.fullmatch(r"(?:resnet|plain)(\d+)", model)
+    match = re.fullmatch(r"(?:resnet|plain)(\d{1,4})", model) if isinstance(model, str) else None
     if match is None or (int(match[1]) - 2) % 6 or int(match[1]) < 8:
         raise ValueError(f"model is {model!r}; expected resnetN or plainN with N = 6n + 2: 8, 14, 20, 32, 44, 56, 110")
     return int(match[1])
@@ -109,6 +110,7 @@ def model_for(weights: Mapping[str, np.ndarray], plain: bool = False) -> nn.ResN
 
     plain: without shortcuts, which the names do not tell. Raises ValueError for what is no ResNet of BasicBlocks.
     """
+    check_state("weights", weights)
     shapes = {translate(name): array.shape for name, array in weights.items()}
     if not {"conv1.weight", "linear.weight"} <= shapes.keys():
         raise ValueError(f"weights: {_what_is_missing(weights)}")
@@ -126,7 +128,7 @@ def model_for(weights: Mapping[str, np.ndarray], plain: bool = False) -> nn.ResN
     model = nn.resnet(
         blocks=blocks,
         width=width,
-        shortcut=None if plain else shortcut,
+        shortcut=None if flag("plain", plain) else shortcut,
         batchnorm="bn1.weight" in shapes,
         in_channels=in_channels,
         num_classes=num_classes,

@@ -30,6 +30,7 @@ import numpy as np
 
 from . import __version__, checkpoint
 from .backend import Array, array_namespace, to_device, to_numpy
+from .checks import check_model as check_layer
 from .data.batches import Augmentation, batches, count_batches
 from .data.split import Split
 from .fast.threads import num_threads
@@ -174,6 +175,8 @@ def fit(
     if batch_size < 1 or seed < 0:
         raise ValueError(f"batch_size is {batch_size} and seed {seed}; expected at least 1 and at least 0")
     check_callables(schedule, report, augmentation, config)
+    if not isinstance(folder, str | os.PathLike | None):
+        raise TypeError(f"folder is a {type(folder).__name__}; expected None or the name of a folder")
     data, frozen = as_split(data), frozen_names(model, frozen)
     model.to(device)
     if optimizer is None:
@@ -240,7 +243,7 @@ def first_nonfinite(model: Layer, x: Array) -> str | None:
     A layer made of layers is looked at after those in it, so the name is that of a single operation. The model is left
     as it was found: its mode, BatchNorm's running statistics, the generators of dropout.
     """
-    check_model(model)
+    check_layer(model)
     found: list[str] = []
 
     def look(layer: Layer, path: str, direction: str, x: Array, y: Array) -> None:

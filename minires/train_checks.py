@@ -57,7 +57,7 @@ def _labels(name: str, labels: Any) -> Array:
             labels = np.asarray(labels)
         except ValueError:
             raise TypeError(f"{name} is a list of unequal things; expected whole numbers") from None
-    if getattr(labels, "dtype", np.dtype(object)).kind not in "iu":
+    if getattr(getattr(labels, "dtype", None), "kind", "O") not in "iu":
         what = f"has dtype {labels.dtype}" if hasattr(labels, "dtype") else f"is a {type(labels).__name__}"
         raise TypeError(f"{name} {what}; expected whole numbers (N,), one label an image")
     if len(labels.shape) != 1:
@@ -67,7 +67,7 @@ def _labels(name: str, labels: Any) -> Array:
 
 def check_model(model: Any) -> None:
     """TypeError unless `model` is a Layer (an object, not a class) or computes for one, as a compiled model does."""
-    if isinstance(model, type) or not all(callable(getattr(model, name, None)) for name in ("forward", "parameters")):
+    if isinstance(model, type) or not all(callable(getattr(model, name, None)) for name in ("infer", "parameters")):
         hint = f"{model.__name__}(...), the object" if isinstance(model, type) else "a minires.nn.Layer"
         raise TypeError(f"model is {_named(model)}; expected {hint}")
 

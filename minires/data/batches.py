@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minires.checks import check_whole, flag
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -27,11 +29,13 @@ class Augmentation:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        if self.pad < 0:
-            raise ValueError(f"pad is {self.pad}; expected 0 or more pixels")
+        check_whole("pad", self.pad, 0)
+        flag("flip", self.flip)
 
     def apply(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """An augmented copy of the batch x (N, C, H, W); x itself is left alone."""
+        if getattr(x, "ndim", 0) != 4:
+            raise ValueError(f"x has shape {getattr(x, 'shape', None)}; expected images (N, C, H, W)")
         if self.pad:
             x = _random_crop(x, self.pad, rng)
         if self.flip:
@@ -68,8 +72,16 @@ def batches(
 
     Raises ValueError for a batch size below 1, for no images, and where x and y differ in length.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
+    check_whole("batch_size", batch_size, 1)
+    check_whole("epoch", epoch, 0)
+    check_whole("start", start, 0)
+    if seed is not None:
+        check_whole("seed", seed, 0)
+    if not isinstance(augmentation, Augmentation | None):
+        raise TypeError(f"augmentation is {augmentation!r:.60}; expected None or Augmentation(pad=4, flip=True)")
+    for name, array in (("x", x), ("y", y)):
+        if not getattr(array, "shape", ()):
+            raise TypeError(f"{name} is a {type(array).__name__}; expected an array, as from np.asarray")
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(f"x has {len(x)} images and y {len(y)} labels; expected as many of both, at least one")
     if seed is None and augmentation is not None:

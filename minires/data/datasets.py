@@ -59,16 +59,18 @@ def locate(name: str | os.PathLike[str], data_dir: Path | None = None) -> tuple[
 
     Raises DataError where there are no files, ValueError for what is neither a name nor a folder.
     """
+    if not isinstance(name, str | os.PathLike) or not str(name) or "\0" in str(name):
+        raise ValueError(f"name is {name!r:.60}; expected one of {', '.join(NAMES)}, or a folder")
+    if not isinstance(data_dir, str | os.PathLike | None):
+        raise TypeError(f"data_dir is a {type(data_dir).__name__}; expected a folder")
     if name == "digits":
         return "digits", None
     if name in FOLDERS:
         return str(name), find(str(name), data_dir)
-    if not isinstance(name, str | os.PathLike) or not str(name):
-        raise ValueError(f"name is {name!r}; expected one of {', '.join(NAMES)}, or a folder")
-    if not Path(name).is_dir():
+    if len(str(name)) > 1000 or not Path(name).is_dir():
         close = get_close_matches(str(name), NAMES, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"name is {str(name)!r}; expected one of {', '.join(NAMES)}, or a folder{hint}")
+        raise ValueError(f"name is {str(name)!r:.60}; expected one of {', '.join(NAMES)}, or a folder{hint}")
     known = recognize(Path(name))
     return known, Path(name) if known == "images" else find(known, Path(name))
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minires.checks import check_number, check_whole
+
 
 class DataError(ValueError):
     """A data file that is missing, damaged or not what its name says. The text names file, offset, expectation."""
@@ -27,6 +29,18 @@ def normalize(images: np.ndarray, mean: Sequence[float], std: Sequence[float], t
     `mean` and `std` are one number a channel, of pixels scaled to [0, 1].
     """
     per_channel = (1, -1, 1, 1)
+    if getattr(images, "ndim", 0) != 4:
+        raise TypeError(f"images is {getattr(images, 'shape', type(images).__name__)}; expected an array (N, C, H, W)")
+    channels = images.shape[1]
+    for name, values in (("mean", mean), ("std", std)):
+        try:
+            numbers = np.asarray(values, float)
+        except (TypeError, ValueError):
+            numbers = np.empty(0)
+        if numbers.shape not in ((channels,), (1,)) or not np.isfinite(numbers).all():
+            raise ValueError(f"{name} is {values!r:.60}; expected one number for each of {channels} channels")
+    if not (np.asarray(std, float) > 0).all() or not check_number("top", top, 0) > 0:
+        raise ValueError(f"std is {std!r:.60} and top {top!r:.20}; expected numbers above 0")
     scale = (1 / (top * np.asarray(std))).astype(np.float32).reshape(per_channel)
     shift = (np.asarray(mean) / np.asarray(std)).astype(np.float32).reshape(per_channel)
     scaled = images * scale
@@ -50,6 +64,11 @@ def hold_out(x: np.ndarray, y: np.ndarray, count: int, seed: int = 0) -> Split:
 
     Raises ValueError where `count` leaves nothing to train or to test on.
     """
+    check_whole("count", count, 1)
+    check_whole("seed", seed, 0)
+    for name, array in (("x", x), ("y", y)):
+        if not getattr(array, "shape", ()) or array.shape[0] != len(y):
+            raise TypeError(f"{name} is {getattr(array, 'shape', array)!r:.60}; expected an array, one row an image")
     if not 0 < count < len(y):
         raise ValueError(f"count is {count}; of {len(y)} images between 1 and {len(y) - 1} can be held out")
     order = np.random.default_rng(seed).permutation(len(y))

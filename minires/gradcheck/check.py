@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from minires.backend import Array
+from minires.checks import check_whole
 from minires.gradcheck import blind_spots, definitions, identities, layouts, rules
 from minires.gradcheck import ties as ties_of_pool
 from minires.gradcheck.call import Call
@@ -64,6 +65,9 @@ def check_op(
     Raises TypeError or ValueError, each with a sentence, for what cannot be checked at all.
     """
     check_method(method)
+    check_whole("seed", seed, 0)
+    if not isinstance(like, str | None):
+        raise TypeError(f"like is a {type(like).__name__}; expected the name of an op, such as 'conv2d'")
     check_hints(hints)
     check_convention(ties, like)
     slots, notes = prepare_inputs(inputs)

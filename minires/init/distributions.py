@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minires.checks import Rng, check_scale, generator, whole_shape
+from minires.checks import Rng, check_dtype, check_number, check_scale, choice, generator, whole_shape
 
 Shape = Sequence[int]
 
@@ -50,7 +50,7 @@ class Initializer:
 
     def sample(self, shape: Shape, rng: Rng = 0, dtype: np.dtype | type = np.float32) -> np.ndarray:
         """An array of `shape`, drawn in float64 and rounded to `dtype`."""
-        return np.asarray(self._draw(whole_shape(shape), generator(rng)), dtype=dtype, order="C")
+        return np.asarray(self._draw(whole_shape(shape), generator(rng)), dtype=check_dtype(dtype), order="C")
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         raise NotImplementedError
@@ -82,6 +82,9 @@ class Constant(Fixed):
     """Every weight is c: all units of a layer compute the same, and receive the same gradient, for ever."""
 
     c: float
+
+    def __post_init__(self) -> None:
+        check_number("c", self.c, -math.inf)
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         return np.full(shape, self.c)
@@ -171,10 +174,8 @@ class _Scaled(Initializer):
 
     def __post_init__(self) -> None:
         check_scale("scale", self.scale)
-        if self.mode not in ("fan_in", "fan_out", "fan_avg"):
-            raise ValueError(f"mode is {self.mode!r}; expected fan_in, fan_out or fan_avg")
-        if self.distribution not in ("normal", "truncated_normal", "uniform"):
-            raise ValueError(f"distribution is {self.distribution!r}; expected normal, truncated_normal or uniform")
+        choice("mode", self.mode, ("fan_in", "fan_out", "fan_avg"))
+        choice("distribution", self.distribution, ("normal", "truncated_normal", "uniform"))
 
     def variance(self, shape: Shape) -> float:
         fan_in, fan_out = fans(shape)
@@ -228,7 +229,7 @@ class _Xavier(_Scaled):
     def __post_init__(self) -> None:
         check_scale("gain", self.gain)
 
-    scale = property(lambda self: self.gain**2)
+    scale = property(lambda self: check_number("gain", self.gain, 0) ** 2)
 
 
 class XavierNormal(_Xavier):
@@ -248,7 +249,7 @@ class _He(_Scaled):
     slope: float = 0.0
     mode: str = "fan_in"
 
-    scale = property(lambda self: 2 / (1 + self.slope**2))
+    scale = property(lambda self: 2 / (1 + check_number("slope", self.slope, -math.inf) ** 2))
 
 
 class HeNormal(_He):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minires.checks import check_scale
 from minires.init.distributions import Fixed, Initializer, Shape, fans
 
 
@@ -30,6 +31,9 @@ class Orthogonal(Initializer):
     """gain times a Haar orthogonal matrix (out, in*kh*kw)."""
 
     gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_scale("gain", self.gain)
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         fan_in, _ = fans(shape)
@@ -50,6 +54,9 @@ class DeltaOrthogonal(Initializer):
     """
 
     gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_scale("gain", self.gain)
 
     def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         weight = np.zeros(shape)

@@ -6,21 +6,22 @@ A model is anything with `parameters()` and `named_layers()`; see `nn.layer`.
 from typing import Any
 
 from minires.backend import Array, array_namespace
-from minires.checks import Rng, generator
+from minires.checks import Rng, check_arrays, check_model, check_number, generator, named, whole
 from minires.init import distributions, matrices
 from minires.init.distributions import HeNormal, Initializer, Zeros
 
 
-def by_name(name: str) -> Initializer:
-    """The initializer of a name such as "he_normal", with its default parameters. ValueError for an unknown one."""
+def by_name(name: Initializer | str) -> Initializer:
+    """The initializer of a name such as "he_normal", with its default parameters; an initializer as it is.
+
+    Raises ValueError for an unknown name, TypeError for what is neither.
+    """
     known = {
         kind.__name__.lower(): kind
         for kind in (*vars(distributions).values(), *vars(matrices).values())
         if isinstance(kind, type) and issubclass(kind, Initializer)
     }
-    if name.replace("_", "").lower() not in known:
-        raise ValueError(f"unknown initializer {name!r}; expected a name such as 'he_normal', 'zeros', 'orthogonal'")
-    return known[name.replace("_", "").lower()]()
+    return named("initializer", name, known, "sample")
 
 
 def initialize(model: Any, weight: Initializer | str = HeNormal(), bias: Initializer = Zeros(), rng: Rng = 0) -> None:
@@ -29,8 +30,8 @@ def initialize(model: Any, weight: Initializer | str = HeNormal(), bias: Initial
     Weights (two axes or more) follow `weight`, an initializer or the name of one ("he_normal"). BatchNorm's gains
     become 1, everything else follows `bias`, and BatchNorm's running statistics start again.
     """
-    rng, weight = generator(rng), by_name(weight) if isinstance(weight, str) else weight
-    for parameter in model.parameters():
+    rng, weight, bias = generator(rng), by_name(weight), by_name(bias)
+    for parameter in check_model(model).parameters():
         value = parameter.value
         if value.ndim >= 2:
             new = weight.sample(value.shape, rng, value.dtype)
@@ -82,11 +83,11 @@ def lsuv(model: Any, x: Array, tolerance: float = 0.02, passes: int = 10) -> dic
     source does. Returns {layer: the deviation found at first}. ValueError for an output that is constant.
     Source: Mishkin, Matas 2015, arXiv:1511.06422.
     """
-    xp = array_namespace(x)
-    before = {name: array for name, array in model.state_dict().items() if "running_" in name}
+    xp, tolerance = check_arrays(x=x), check_number("tolerance", tolerance, 0)
+    before = {name: array for name, array in check_model(model).state_dict().items() if "running_" in name}
     found: dict[str, float] = {}
     for path in _outputs(model, x):
-        for _ in range(passes):
+        for _ in range(whole("passes", passes)):
             layer, output = _outputs(model, x)[path]
             std = float(xp.std(output))
             found.setdefault(path, std)
@@ -100,7 +101,7 @@ def lsuv(model: Any, x: Array, tolerance: float = 0.02, passes: int = 10) -> dic
 
 
 def _blocks(model: Any) -> list[Any]:
-    return [layer for _, layer in model.named_layers() if hasattr(layer, "branch_convolutions")]
+    return [layer for _, layer in check_model(model).named_layers() if hasattr(layer, "branch_convolutions")]
 
 
 def _outputs(model: Any, x: Array) -> dict[str, tuple[Any, Array]]:

@@ -23,7 +23,7 @@ from typing import Any, Self
 import numpy as np
 
 from minires.backend import Array, array_namespace, to_device
-from minires.checks import check_dtype, convert_state, raise_with_path
+from minires.checks import check_dtype, check_input_shape, convert_state, raise_with_path
 from minires.printing import constructor_call, layer_table
 
 Observer = Callable[["Layer", str, str, Array, Array], None]
@@ -114,7 +114,7 @@ class Layer:
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of y for an x of `shape` (N, ...), without computing anything."""
-        self._shape = self._output_shape(tuple(shape))
+        self._shape = self._output_shape(check_input_shape(self, shape))
         return self._shape
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

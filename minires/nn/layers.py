@@ -10,8 +10,8 @@ import numpy as np
 
 from minires import ops
 from minires.backend import Array, array_namespace
-from minires.checks import Rng, check_arrays, check_number, check_shape, generator, pair, whole
-from minires.init import HeNormal, Initializer
+from minires.checks import Rng, check_arrays, check_number, check_shape, flag, generator, image_size, pair, whole
+from minires.init import HeNormal, Initializer, by_name
 from minires.nn.layer import Layer, Parameter
 from minires.ops.window import Pair, place_window
 
@@ -36,8 +36,8 @@ class Conv2d(Layer):
         self.kernel_size, self.stride = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
         self.padding, self.dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
         shape = (out_channels, in_channels, *self.kernel_size)
-        self.weight = Parameter(weight_init.sample(shape, generator(rng)))
-        self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
+        self.weight = Parameter(by_name(weight_init).sample(shape, generator(rng)))
+        self.bias = Parameter(np.zeros(out_channels, np.float32)) if flag("bias", bias) else None
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
         bias = None if self.bias is None else self.bias.value
@@ -69,8 +69,8 @@ class Linear(Layer):
         rng: Rng | None = None,
     ) -> None:
         self.in_features, self.out_features = whole("in_features", in_features), whole("out_features", out_features)
-        self.weight = Parameter(weight_init.sample((out_features, in_features), generator(rng)))
-        self.bias = Parameter(np.zeros(out_features, np.float32)) if bias else None
+        self.weight = Parameter(by_name(weight_init).sample((out_features, in_features), generator(rng)))
+        self.bias = Parameter(np.zeros(out_features, np.float32)) if flag("bias", bias) else None
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
         return ops.linear_forward(x, self.weight.value, None if self.bias is None else self.bias.value)
@@ -207,7 +207,7 @@ class GlobalAvgPool2d(Layer):
         return ops.global_avg_pool2d_backward(dy, cache)
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape[:2]
+        return image_size(shape)[:2]
 
 
 class Dropout(Layer):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from minires.backend import Array, array_namespace
-from minires.checks import check_arrays, check_number, check_shape, whole
+from minires.checks import check_arrays, check_number, check_shape, check_sum, choice, factory, flag, whole
 from minires.nn.layer import Layer
 from minires.nn.layers import BatchNorm2d, Conv2d, Identity, ReLU
 from minires.nn.sequential import Sequential
@@ -54,9 +54,7 @@ class Subsample(Layer):
 
 def make_shortcut(kind: str | None, in_channels: int, out_channels: int, stride: int, batchnorm: bool) -> Layer | None:
     """The shortcut of a block: "A", "B" or None, see the module's text."""
-    if kind not in ("A", "B", None):
-        raise ValueError(f'shortcut is {kind!r}; expected "A", "B" or None')
-    if kind is None:
+    if choice("shortcut", kind, ("A", "B", None)) is None:
         return None
     if stride == 1 and in_channels == out_channels:
         return Identity()
@@ -67,7 +65,7 @@ def make_shortcut(kind: str | None, in_channels: int, out_channels: int, stride:
 
 
 def make_norm(channels: int, batchnorm: bool = True) -> Layer:
-    return BatchNorm2d(channels) if batchnorm else Identity()
+    return BatchNorm2d(channels) if flag("batchnorm", batchnorm) else Identity()
 
 
 class ResidualBlock(Layer):
@@ -89,8 +87,8 @@ class ResidualBlock(Layer):
         activation: Callable[[], Layer] = ReLU,
         branch_scale: float = 1.0,
     ) -> None:
-        conv, norm = partial(Conv2d, bias=not batchnorm), partial(make_norm, batchnorm=batchnorm)
-        self._make_branch(in_channels, channels, stride, conv, norm, activation)
+        conv, norm = partial(Conv2d, bias=not flag("batchnorm", batchnorm)), partial(make_norm, batchnorm=batchnorm)
+        self._make_branch(in_channels, channels, stride, conv, norm, factory("activation", activation, "nn.ReLU"))
         self.shortcut = make_shortcut(shortcut, in_channels, self.expansion * channels, stride, batchnorm)
         if self.after_sum is not None:
             setattr(self, self.after_sum, activation())
@@ -129,7 +127,7 @@ class ResidualBlock(Layer):
         for name in self.branch:
             out = getattr(self, name).output_shape(out)
         if self.shortcut is not None:
-            self.shortcut.output_shape(shape)
+            check_sum(out, self.shortcut.output_shape(shape))
         return out if self.after_sum is None else getattr(self, self.after_sum).output_shape(out)
 
     def branch_convolutions(self) -> list[Conv2d]:

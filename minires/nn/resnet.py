@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from minires.checks import Rng, whole
+from minires.checks import Rng, blocks_of, check_blocks, factory, flag, whole
 from minires.init import HeNormal, Initializer, initialize
 from minires.nn.layer import Layer
 from minires.nn.layers import Conv2d, GlobalAvgPool2d, Linear, ReLU
@@ -39,11 +39,11 @@ class ResNet(Sequential):
         rng: Rng = 0,
     ) -> None:
         width, num_classes = whole("width", width), whole("num_classes", num_classes)
-        if not blocks or min(blocks) < 1:
-            raise ValueError(f"blocks is {tuple(blocks)}; expected at least one block in each stage, as in (3, 3, 3)")
+        blocks, activation = check_blocks(blocks), factory("activation", activation, "nn.ReLU")
+        block = factory("block", block, "nn.BasicBlock")
         make = partial(block, shortcut=shortcut, batchnorm=batchnorm, activation=activation, branch_scale=branch_scale)
         preactivation = block is PreActBlock
-        self.add("conv1", Conv2d(in_channels, width, 3, 1, 1, bias=not batchnorm))
+        self.add("conv1", Conv2d(in_channels, width, 3, 1, 1, bias=not flag("batchnorm", batchnorm)))
         if not preactivation:
             self.add("bn1", make_norm(width, batchnorm))
             self.add("relu", activation())
@@ -82,11 +82,7 @@ def resnet(
     weight_init=HeNormal(), rng=0. Raises ValueError for a depth that no whole number of blocks makes.
     """
     if blocks is None:
-        per_stage = 9 if block is Bottleneck else 6
-        if whole("depth", depth) < per_stage + 2 or (depth - 2) % per_stage:
-            examples = ", ".join(str(per_stage * n + 2) for n in (1, 2, 3))
-            raise ValueError(f"depth is {depth}; expected {per_stage}n + 2 for {block.__name__}: {examples}, ...")
-        blocks = ((depth - 2) // per_stage,) * 3
+        blocks = blocks_of(depth, 9 if block is Bottleneck else 6, block)
     return ResNet(block, blocks, width=width, **options)
 
 

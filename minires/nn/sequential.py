@@ -1,6 +1,7 @@
 """One layer after the other."""
 
 from minires.backend import Array
+from minires.checks import layer_name
 from minires.nn.layer import Layer
 
 
@@ -15,7 +16,7 @@ class Sequential(Layer):
         """Appends a layer under a new name. Raises TypeError unless it is a Layer, ValueError for a name in use."""
         if not isinstance(layer, Layer):
             raise TypeError(f"layer {name} is {layer!r}; expected a Layer, as in Sequential(Linear(64, 10), ReLU())")
-        if hasattr(self, name):
+        if hasattr(self, layer_name(name)):
             raise ValueError(f"name is {name!r}; expected one that {type(self).__name__} does not use yet")
         setattr(self, name, layer)
 

@@ -12,7 +12,7 @@ Sources: Nair, Hinton 2010 (relu); Maas, Hannun, Ng 2013 (leaky relu).
 """
 
 from minires.backend import Array
-from minires.checks import check_arrays, check_number, check_upstream
+from minires.checks import cache_of, check_arrays, check_elementwise, check_number, check_upstream
 
 
 def relu_forward(x: Array) -> tuple[Array, Array]:
@@ -24,7 +24,7 @@ def relu_forward(x: Array) -> tuple[Array, Array]:
 
 def relu_backward(dy: Array, cache: Array) -> Array:
     """dy like x -> dx. The gate is `y != 0`, not `y > 0`: a NaN of the forward pass shows in the gradient, too."""
-    check_upstream(dy, cache.shape, cache)
+    check_elementwise(dy, cache)
     return dy * (cache != 0)
 
 
@@ -36,7 +36,7 @@ def leaky_relu_forward(x: Array, slope: float = 0.01) -> tuple[Array, tuple[Arra
 
 def leaky_relu_backward(dy: Array, cache: tuple[Array, float]) -> Array:
     """dy like x -> dx."""
-    x, slope = cache
+    x, slope = cache_of(cache, tuple, 2)
     xp = check_upstream(dy, x.shape, x)
     return xp.where(x.real > 0, dy, dy * slope)
 
@@ -50,7 +50,7 @@ def tanh_forward(x: Array) -> tuple[Array, Array]:
 
 def tanh_backward(dy: Array, cache: Array) -> Array:
     """dy like x -> dx."""
-    check_upstream(dy, cache.shape, cache)
+    check_elementwise(dy, cache)
     return dy * (1 - cache * cache)
 
 
@@ -65,5 +65,5 @@ def sigmoid_forward(x: Array) -> tuple[Array, Array]:
 
 def sigmoid_backward(dy: Array, cache: Array) -> Array:
     """dy like x -> dx."""
-    check_upstream(dy, cache.shape, cache)
+    check_elementwise(dy, cache)
     return dy * (cache * (1 - cache))

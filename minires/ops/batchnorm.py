@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.backend import Array
-from minires.checks import check_batchnorm, check_number, check_upstream
+from minires.checks import cache_of, check_batchnorm, check_number, check_upstream
 from minires.ops.window import channels_last
 
 
@@ -71,7 +71,7 @@ def batchnorm_forward(
 
 def batchnorm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, Array]:
     """dy like x -> dx like x, dweight (C,), dbias (C,)."""
-    xhat, weight, inv, _, _, trained, x_shape = cache
+    xhat, weight, inv, _, _, trained, x_shape = cache_of(cache, BatchNormCache)
     dy = by_channel(check_upstream(dy, x_shape, xhat), dy)
     m = dy[..., 0].size
     dweight, dbias = channel_sum(dy * xhat), channel_sum(dy)

@@ -34,7 +34,7 @@ Source: Chellapilla, Puri, Simard 2006, "High Performance Convolutional Neural N
 from typing import NamedTuple
 
 from minires.backend import Array
-from minires.checks import check_arrays, check_axes, check_channels, check_shape, check_upstream
+from minires.checks import cache_of, check_arrays, check_axes, check_channels, check_shape, check_upstream
 from minires.ops.window import Pair, Window, channels_last, pad, place_window, unpad
 
 
@@ -115,7 +115,7 @@ def conv2d_forward(
 
 def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | None]:
     """dy (N, O, H_out, W_out) -> dx (N, C, H, W), dweight (O, C, kh, kw), dbias (O,) or None."""
-    x, weight, has_bias, window = cache
+    x, weight, has_bias, window = cache_of(cache, ConvCache)
     xp = check_upstream(dy, (len(x), len(weight), *window.out), x)
     cols = im2col(x, window)
     dy = channels_last(xp, dy).reshape(len(x), -1, len(weight))  # (N, P, O)

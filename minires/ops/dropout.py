@@ -8,7 +8,7 @@ Backward: y is x times a constant, so dx = dy * keep / (1 - p), with the same ma
 import numpy as np
 
 from minires.backend import Array
-from minires.checks import check_arrays, check_number, check_upstream
+from minires.checks import check_arrays, check_elementwise, check_number
 
 
 def dropout_forward(x: Array, p: float, *, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -30,5 +30,5 @@ def dropout_forward(x: Array, p: float, *, rng: np.random.Generator) -> tuple[Ar
 
 def dropout_backward(dy: Array, cache: Array) -> Array:
     """dy like x -> dx."""
-    check_upstream(dy, cache.shape, cache)
+    check_elementwise(dy, cache)
     return dy * cache

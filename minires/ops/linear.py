@@ -12,7 +12,7 @@ Backward. y[n, o] = sum over i of x[n, i] weight[o, i] + bias[o], so each of the
 from typing import NamedTuple
 
 from minires.backend import Array
-from minires.checks import check_arrays, check_axes, check_shape, check_upstream
+from minires.checks import cache_of, check_arrays, check_axes, check_shape, check_upstream
 
 
 class LinearCache(NamedTuple):
@@ -39,6 +39,6 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[
 
 def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array | None]:
     """dy (N, out) -> dx (N, in), dweight (out, in), dbias (out,) or None."""
-    x, weight, has_bias = cache
+    x, weight, has_bias = cache_of(cache, LinearCache)
     check_upstream(dy, (len(x), len(weight)), x)
     return dy @ weight, dy.T @ x, dy.sum(axis=0) if has_bias else None

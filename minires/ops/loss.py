@@ -17,7 +17,7 @@ Mean squared error:  loss = mean of (prediction - target)^2,  dprediction = 2 (p
 from typing import NamedTuple
 
 from minires.backend import Array
-from minires.checks import check_arrays, check_axes, check_labels, check_loss_upstream, check_shape
+from minires.checks import cache_of, check_arrays, check_axes, check_labels, check_loss_upstream, check_shape
 
 
 class CrossEntropyCache(NamedTuple):
@@ -45,7 +45,7 @@ def softmax_cross_entropy_forward(logits: Array, labels: Array) -> tuple[Array, 
 
 def softmax_cross_entropy_backward(dy: Array | float, cache: CrossEntropyCache) -> Array:
     """dy: the gradient of the loss itself, 1.0 as a rule -> dlogits (N, K)."""
-    dy = check_loss_upstream(dy, cache.probabilities)
+    dy = check_loss_upstream(dy, cache_of(cache, CrossEntropyCache).probabilities)
     return (cache.probabilities - cache.one_hot) * (dy / len(cache.probabilities))
 
 
@@ -61,4 +61,4 @@ def mse_forward(prediction: Array, target: Array) -> tuple[Array, Array]:
 
 def mse_backward(dy: Array | float, cache: Array) -> Array:
     """dy: the gradient of the loss itself, 1.0 as a rule -> dprediction."""
-    return cache * (2 * check_loss_upstream(dy, cache) / cache.size)
+    return cache * (2 * check_loss_upstream(dy, cache_of(cache)) / cache.size)

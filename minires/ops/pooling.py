@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from minires.backend import Array
-from minires.checks import check_arrays, check_axes, check_upstream
+from minires.checks import cache_of, check_arrays, check_axes, check_half, check_upstream
 from minires.ops.window import Pair, Window, channels_last, pad, place_window, unpad
 
 
@@ -84,7 +84,7 @@ def global_avg_pool2d_forward(x: Array) -> tuple[Array, tuple[Array, tuple[int, 
 
 def global_avg_pool2d_backward(dy: Array, cache: tuple[Array, tuple[int, ...]]) -> Array:
     """dy (N, C) -> dx (N, C, H, W)."""
-    like, (n, c, h, w) = cache
+    like, (n, c, h, w) = cache_of(cache, tuple, 2)
     xp = check_upstream(dy, (n, c), like)
     dx = xp.empty((n, h, w, c), dy.dtype)
     dx[...] = (dy / (h * w))[:, None, None, :]
@@ -96,13 +96,12 @@ def check_pooling(x: Array, kernel_size: Pair, stride: Pair | None, padding: Pai
     xp = check_arrays(x=x)
     check_axes("x", x, "N, C, H, W")
     window = place_window(x.shape[2:], kernel_size, kernel_size if stride is None else stride, padding)
-    if any(2 * p > k for p, k in zip(window.padding, window.kernel, strict=True)):
-        raise ValueError(f"padding is {padding}; expected at most half of kernel_size {kernel_size}")
+    check_half(window.padding, window.kernel)
     return xp, window
 
 
 def begin_backward(dy: Array, cache: PoolCache) -> tuple[ModuleType, Array]:
     """The library of dy, and a padded dx of zeros to add to."""
-    (n, c, h, w), (ph, pw) = cache.x_shape, cache.window.padding
+    (n, c, h, w), (ph, pw) = cache_of(cache, PoolCache).x_shape, cache.window.padding
     xp = check_upstream(dy, (n, c, *cache.window.out), cache.like)
     return xp, xp.zeros((n, c, h + 2 * ph, w + 2 * pw), dy.dtype)

@@ -16,6 +16,7 @@ import numpy as np
 
 from minires import init, nn
 from minires.backend import Array, array_namespace
+from minires.checks import check_batch, check_model, check_whole, whole_shape
 from minires.init.distributions import HeNormal, Initializer, Zeros
 from minires.theory.predict import has_row
 from minires.theory.report import QUANTITIES, Quantity, Row, SignalReport
@@ -41,6 +42,12 @@ def measure(
 
     Raises ValueError for a number of networks that makes no sense.
     """
+    check_model(model)
+    check_whole("seeds", seeds, 1)
+    check_whole("rng", rng, 0)
+    weight, bias = None if weight is None else init.by_name(weight), init.by_name(bias)
+    shape = tuple(x.shape) if check_batch(x) else whole_shape(x)
+    model.output_shape(shape)  # complains, before anything is computed, if x does not fit
     if seeds < 1 or (weight is None and seeds != 1):
         raise ValueError(f"seeds is {seeds}; expected 1 or more, and exactly 1 where the weights are kept")
     network = copy.deepcopy(model).train()
@@ -50,7 +57,6 @@ def measure(
         if weight is not None:
             _draw(network, weight, bias, generator)
         rows = _one_network(network, x, generator, samples)
-    shape = tuple(x.shape) if hasattr(x, "shape") else tuple(int(n) for n in x)
     finished = tuple(
         Row(path, kind, size, **{name: _quantity(samples.get((path, name))) for name in QUANTITIES})
         for path, kind, size in rows

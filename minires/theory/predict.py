@@ -29,8 +29,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from minires import nn
+from minires import init, nn
 from minires.backend import to_numpy
+from minires.checks import check_arrays, check_model, whole_shape
 from minires.fast.threads import blas_at_one_thread
 from minires.init.distributions import HeNormal, Initializer, Zeros
 from minires.nn.residual import ResidualBlock
@@ -61,6 +62,8 @@ def predict(
 
     Raises ValueError if x does not fit the first layer.
     """
+    check_model(model)
+    weight, bias = init.by_name(weight), init.by_name(bias)
     shape, state = _input_state(x)
     model.output_shape(shape)  # complains, before anything is computed, if x does not fit
     floor = BATCH_FLOOR if hasattr(x, "shape") else WHITE_FLOOR
@@ -74,14 +77,17 @@ def predict(
 def _input_state(x: Sequence[int] | np.ndarray) -> tuple[tuple[int, ...], State]:
     """Shape with the batch axis, and the law of the input."""
     if not hasattr(x, "shape"):
-        shape = tuple(int(n) for n in x)
+        shape = whole_shape(x)
         if len(shape) not in (2, 4) or min(shape) < 1:
             raise ValueError(f"x: expected a shape (N, C, H, W) or (N, features), got {shape}")
         image = shape[2:] or (1, 1)
         noise = 2 / math.prod(shape)
         return shape, State(shape[1:], Signal.white_noise(image), form="gaussian", grade="EX", relvar=noise)
+    check_arrays(x=x)
     if x.ndim not in (2, 4):
         raise ValueError(f"x: expected an array (N, C, H, W) or (N, features), got shape {x.shape}")
+    if not np.isfinite(to_numpy(x)).all():
+        raise ValueError("x holds NaN or infinity; expected a batch of finite numbers")
     return tuple(x.shape), State(tuple(x.shape[1:]), _empirical(x), form="other", grade="EX")
 
 

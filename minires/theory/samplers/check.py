@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from minires import init
+from minires.checks import generator, whole_shape
 from minires.theory.report import render
 from minires.theory.samplers import weights
 from minires.theory.samplers.mistakes import (
@@ -85,8 +87,12 @@ def check_initializer(
 
     Raises ValueError if the sampler's array has another shape than it was asked for, or is not finite.
     """
-    shape = tuple(int(s) for s in shape)
-    rng = np.random.default_rng(rng)
+    shape, rng = whole_shape(shape), generator(rng)
+    law = init.by_name(law)
+    if len(shape) < 2 or min(shape) < 1:
+        raise ValueError(f"shape is {shape}; expected (out, in) or (out, in, kh, kw), none of them 0")
+    if not callable(sampler) or isinstance(sampler, type):
+        raise TypeError(f"sampler is {sampler!r:.60}; expected a function sampler(shape, rng) -> array")
     name = _law_name(law)
     if law.variance(shape) == 0 or type(law).__name__ in ("Constant", "Dirac"):
         return _check_fixed(sampler, shape, law, name, rng)
