@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from ast import get_docstring, parse
 from collections.abc import Callable
+from html import escape
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import minires
 from minires import __version__
 from minires.site.pyodide import SiteError, copy_pyodide, default_url, lock_text, pyodide_files
 from minires.site.wheels import PACKAGES, write_wheel
@@ -18,14 +21,14 @@ from minires.site.wheels import PACKAGES, write_wheel
 MARK = "minires-site.json"
 """A file that only this program writes: a folder that has it may be replaced."""
 
-PAGES = {"front.html": "index.html", "playground.html": "playground/index.html"}
+PAGES = {"front.html": "index.html", "playground.html": "playground/index.html", "stepper.html": "stepper/index.html"}
 """Files of `static` that stand elsewhere in the site. `service-worker.js` rules the folder that it is in, the first."""
 
 CHECKS = (
     *("linear", "relu", "leaky_relu", "tanh", "sigmoid", "conv2d", "batchnorm", "max_pool2d", "avg_pool2d"),
     *("global_avg_pool2d", "dropout", "softmax_cross_entropy", "mse"),
 )
-PROGRAMS = ("compare", "train", "predict", "fault", "gradcheck", "command_line")
+PROGRAMS = ("step", "step_network", "compare", "train", "predict", "fault", "gradcheck", "command_line")
 
 CHECK_AT_HOME = """
 
@@ -54,10 +57,12 @@ def build_site(
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as room:
         site = Path(room) / "site"
         told("pages")
-        _write_pages(site)
+        _write_pages(site, book)
         told("packages")
         wheels = _write_wheels(site / "static" / "wheels")
         _write_runtime(site, pyodide, wheels)
+        told("pages of the stepper")
+        _write_lessons(site / "stepper")
         if book:
             from minires.site.book import build_book
 
@@ -70,12 +75,20 @@ def build_site(
         site.replace(out)
 
 
-def _write_pages(site: Path) -> None:
+def _write_pages(site: Path, book: bool) -> None:
+    picture = Path(minires.__file__).parents[1] / "tutorials" / "figures" / "compare.png"
+    parts = {"book": book, "no book": not book, "picture": picture.is_file()}
     with as_file(files("minires.site") / "static") as static:
         shutil.copytree(static, site / "static")
     for name, place in PAGES.items():
         (site / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(site / "static" / name, site / place)
+        text = (site / "static" / name).read_text()
+        for part, wanted in parts.items():
+            text = re.sub(f"<!-- {part} -->(.*?)<!-- /{part} -->", r"\1" if wanted else "", text, flags=re.S)
+        (site / place).write_text(text)
+        (site / "static" / name).unlink()
+    if picture.is_file():
+        shutil.copy(picture, site / "static")
     (site / "static" / "examples.json").write_text(json.dumps(examples(), indent=1))
 
 
@@ -119,6 +132,20 @@ def _write_runtime(site: Path, pyodide: str | Path | None, wheels: list[Path]) -
     runtime = {"version": __version__, "pyodide": address, "files": loaded}
     (site / "static" / "runtime.json").write_text(json.dumps(runtime, indent=1))
     (site / "static" / "pyodide-lock.json").write_text(lock_text())
+
+
+def _write_lessons(folder: Path) -> None:
+    """The stepper's lessons, each a page that stands alone, and the list of them."""
+    from minires.stepper import LESSONS, page
+    from minires.stepper.lessons import lesson
+
+    entries = []
+    for name in LESSONS:
+        (folder / f"{name}.html").write_text(page(name))
+        told = lesson(name)
+        entries.append(f'<dt><a href="{name}.html">{escape(told.TITLE)}</a></dt><dd>{escape(told.ABOUT)}</dd>')
+    index = folder / "index.html"
+    index.write_text(index.read_text().replace("LESSONS", "\n".join(entries)))
 
 
 def _write_service_worker(site: Path) -> None:

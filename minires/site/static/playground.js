@@ -27,6 +27,7 @@ const engine = new Engine((message) => {
   } else if (message.event === "ready") {
     $("loading").hidden = true;
     status(`Python is ready: minires ${message.version}.`);
+    $("status").dataset.seconds = message.seconds; // from the last byte to here
   } else if (message.event === "broken") {
     $("loading").hidden = true;
     status(`Python did not start: ${text}`, true);

@@ -25,6 +25,7 @@ async function start({ interrupts }) {
   runtime.pyodide = new URL(runtime.pyodide, location).href;
   const files = runtime.files.filter((file) => !file.later);
   await load(files);
+  const loaded = performance.now();
   self.fetch = fetchVerified;
   for (const name of ["pyodide.js", "pyodide.asm.js"]) importBytes(verified.get(at(name)));
   post({ event: "stage", text: "Starting Python" });
@@ -42,7 +43,7 @@ async function start({ interrupts }) {
   }
   const { Session } = pyodide.pyimport("minires.site.playground");
   session = Session((message) => post(message.toJs({ dict_converter: Object.fromEntries })));
-  post({ event: "ready", version: runtime.version, numpy: runtime.numpy });
+  post({ event: "ready", version: runtime.version, seconds: (performance.now() - loaded) / 1000 });
 }
 
 async function act({ do: kind, source, op, fresh, needsPictures }) {

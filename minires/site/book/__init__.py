@@ -1,0 +1,47 @@
+"""The book: tutorials, derivations, evidence and reference as pages of Sphinx, built without a network.
+
+`sources.py` writes what Sphinx reads; `conf.py` says how; `mathml.py` typesets formulas without a script.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import minires
+from minires.site.book.sources import write_sources
+from minires.site.pyodide import SiteError
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minires" / "book"
+"""What the tutorials printed and drew, so that only those that changed are run again."""
+
+
+def build_book(out: Path, told: Callable[[str], object]) -> None:
+    """Builds the book into the folder `out`. Raises SiteError where Sphinx or the tutorials are missing or complain."""
+    root = Path(minires.__file__).parents[1]
+    if not (root / "tutorials").is_dir():
+        raise SiteError(
+            "the tutorials are not here: build the book from minires' own folder, or leave it out: --no-book"
+        )
+    missing = [name for name in ("sphinx", "myst_nb", "furo", "jupytext", "ipykernel") if find_spec(name) is None]
+    if missing:
+        raise SiteError(
+            f"the book needs {', '.join(missing)}: pip install 'minires[site]', or leave the book out: --no-book"
+        )
+    with tempfile.TemporaryDirectory(prefix="minires-book-") as room:
+        source = Path(room) / "source"
+        told("book: pages")
+        write_sources(root, source)
+        told("book: running the tutorials that changed, then Sphinx")
+        command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+        command += ["-d", str(Path(room) / "doctrees"), str(source), str(out)]
+        environment = {**os.environ, "PYTHONPATH": str(root), "MINIRES_BOOK_CACHE": str(CACHE)}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            raise SiteError(f"the book is not built:\n{(done.stderr or done.stdout).strip()[-4000:]}")
+    (out / ".buildinfo").unlink(missing_ok=True)
