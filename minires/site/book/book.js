@@ -48,7 +48,7 @@ async function openPage(bar, said) {
     const button = element("button", { type: "button" }, "Run");
     button.setAttribute("aria-label", `Run cell ${number + 1}`);
     below.append(button);
-    const region = element("div", { className: "output" });
+    const region = element("div", { className: "run-output" });
     region.setAttribute("aria-label", `Output of cell ${number + 1}`);
     region.setAttribute("role", "region");
     const shown = cell.querySelector(".cell_output");

@@ -37,8 +37,20 @@ html_favicon = str(Path(minires.__file__).parent / "site" / "static" / "icon.svg
 html_theme_options = {
     "announcement": '<a href="../index.html">minires</a> · <a href="../playground/index.html">Playground</a> · '
     '<a href="index.html">Book</a>',
-    "light_css_variables": {"color-brand-primary": "#0b62a4", "color-brand-content": "#0b62a4"},
-    "dark_css_variables": {"color-brand-primary": "#7cc0f5", "color-brand-content": "#7cc0f5"},
+    "light_css_variables": {
+        "color-brand-primary": "#0b62a4",
+        "color-brand-content": "#0b62a4",
+        "color-brand-visited": "#0b62a4",
+        "color-announcement-background": "#ffffff",
+        "color-announcement-text": "#1f2328",
+    },
+    "dark_css_variables": {
+        "color-brand-primary": "#7cc0f5",
+        "color-brand-content": "#7cc0f5",
+        "color-brand-visited": "#7cc0f5",
+        "color-announcement-background": "#131416",
+        "color-announcement-text": "#e6e9ed",
+    },
 }
 pygments_style = "friendly"
 pygments_dark_style = "nord"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import groupby
+
+from minires.site.book.formulas import typeset
 
 SIGNS = re.compile(r"([\\*_<\[\]$|#])")
 """What Markdown would read as markup."""
 
 
-def markdown(docstring: str) -> str:
-    """The docstring, as `inspect.cleandoc` gives it, in Markdown."""
-    return "\n\n".join(_part(indented, lines) for indented, lines in _parts(docstring))
+def markdown(docstring: str, names: Collection[str] | None = None) -> str:
+    """The docstring, as `inspect.cleandoc` gives it, in Markdown.
+
+    names: the identifiers of the code below, for a docstring whose indented lines are formulas, which are then typeset.
+    """
+    return "\n\n".join(_part(indented, lines, names) for indented, lines in _parts(docstring))
 
 
 def _parts(docstring: str) -> Iterator[tuple[bool, list[str]]]:
@@ -34,9 +39,11 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
             yield block
 
 
-def _part(indented: bool, lines: list[str]) -> str:
+def _part(indented: bool, lines: list[str], names: Collection[str] | None) -> str:
     if not indented:
         return "\n".join(_escaped(line) for line in lines)
+    if names is not None:
+        return f"```{{raw}} html\n{typeset(lines, names)}\n```"
     least = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
     return "\n".join(["```text", *(line[least:] for line in lines), "```"])
 

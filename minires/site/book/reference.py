@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from textwrap import dedent
 from types import ModuleType
 from typing import Any
 
@@ -59,25 +61,50 @@ def _doc(value: Any) -> str:
 
 
 def _signature(name: str, value: Any) -> str:
-    """The call, on one line or with a line for each parameter."""
+    """The call as the source has it, on one line or with a line for each parameter."""
+    made = value.__init__ if inspect.isclass(value) else value
     try:
-        signature = inspect.signature(value)
-    except (TypeError, ValueError):
-        return f"{name}(...)"
-    line = _short(f"{name}{signature}")
+        definition = ast.parse(dedent(inspect.getsource(made))).body[0]
+    except (OSError, TypeError):
+        definition = None
+    if not isinstance(definition, ast.FunctionDef):
+        return _generated_signature(name, value)
+    parameters = [text for text in _parameters(definition.args) if text != "self"]
+    returns = "" if definition.returns is None or inspect.isclass(value) else f" -> {ast.unparse(definition.returns)}"
+    line = f"{name}({', '.join(parameters)}){returns}"
     if len(line) <= 100:
         return line
-    parameters, keyword_only = [], False
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
-            parameters.append("*")
-        keyword_only = keyword_only or parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
-        parameters.append(str(parameter))
-    returns = "" if signature.return_annotation is signature.empty else f" -> {signature.return_annotation}"
-    return _short("\n".join([f"{name}(", *(f"    {parameter}," for parameter in parameters), f"){returns}"]))
+    return "\n".join([f"{name}(", *(f"    {text}," for text in parameters), f"){returns}"])
 
 
-def _short(signature: str) -> str:
-    """Types and functions by their own names, without the modules that they live in."""
-    signature = re.sub(r"<(?:class|function) '?([\w.]+)[^>]*>", r"\1", signature)
+def _parameters(arguments: ast.arguments) -> Iterator[str]:
+    plain = [*arguments.posonlyargs, *arguments.args]
+    defaults = [*[None] * (len(plain) - len(arguments.defaults)), *arguments.defaults]
+    for number, (argument, default) in enumerate(zip(plain, defaults, strict=True), 1):
+        yield _parameter(argument, default)
+        if number == len(arguments.posonlyargs):
+            yield "/"
+    if arguments.vararg:
+        yield f"*{ast.unparse(arguments.vararg)}"
+    elif arguments.kwonlyargs:
+        yield "*"
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        yield _parameter(argument, default)
+    if arguments.kwarg:
+        yield f"**{ast.unparse(arguments.kwarg)}"
+
+
+def _parameter(argument: ast.arg, default: ast.expr | None) -> str:
+    equals = " = " if argument.annotation else "="
+    return ast.unparse(argument) + ("" if default is None else f"{equals}{ast.unparse(default)}")
+
+
+def _generated_signature(name: str, value: Any) -> str:
+    """The call of what has no source of its own, as a dataclass: types and functions without their modules' names."""
+    try:
+        signature = f"{name}{inspect.signature(value)}"
+    except (TypeError, ValueError):
+        return f"{name}(...)"
+    signature = re.sub(r"<class '([\w.]+)'>", r"\1", signature)
+    signature = re.sub(r"<(?:function|factory)[^>]*>", "...", signature).removesuffix(" -> None")
     return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])", "", signature)

@@ -24,20 +24,6 @@ DERIVATIONS = {
 }
 """Modules whose docstring derives what their code computes, and the stepper's page about it."""
 
-EVIDENCE = {
-    "tests/gradcheck/evidence.md": "evidence-gradcheck",
-    "tests/theory/evidence/README.md": "evidence-theory",
-    "tests/theory/evidence/forward.md": "evidence-forward",
-    "tests/theory/evidence/conditional.md": "evidence-conditional",
-    "tests/theory/evidence/allowance.md": "evidence-allowance",
-    "tests/theory/evidence/coherence.md": "evidence-coherence",
-    "tests/theory/evidence/position.md": "evidence-position",
-    "tests/theory/evidence/shipped_initializers.md": "evidence-shipped-initializers",
-    "tests/train/evidence.md": "evidence-train",
-    "tests/checkpoint/evidence.md": "evidence-checkpoint",
-}
-"""Tables of measurements, and what their pages are called."""
-
 
 def write_sources(root: Path, out: Path) -> None:
     """Writes the pages of the book from the checkout `root` into the new folder `out`."""
@@ -47,7 +33,8 @@ def write_sources(root: Path, out: Path) -> None:
         _tutorial(out, path)
     shutil.copytree(root / "tutorials" / "figures", out / "figures")
     derivations = [_derivation(out, root, module, lesson) for module, lesson in DERIVATIONS.items()]
-    evidence = [_evidence(out, root / path, name) for path, name in EVIDENCE.items() if (root / path).is_file()]
+    tables = {path: _evidence_name(path.relative_to(root)) for path in sorted((root / "tests").rglob("*.md"))}
+    evidence = sorted(_evidence(out, path, tables) for path in tables)
     references = []
     for package in PACKAGES:
         name = f"reference-{package.rpartition('.')[2]}"
@@ -101,7 +88,9 @@ def _derivation(out: Path, root: Path, module: str, lesson: str | None) -> str:
     tree = ast.parse(source)
     text = ast.get_docstring(tree)
     title = re.split(r"[.:(]", text)[0].strip()
-    parts = [f"# {title}", markdown(text)]
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    parts = [f"# {title}", markdown(text, names)]
     if lesson:
         parts.append(
             f"## Step by step\n\n```{{raw}} html\n"
@@ -121,18 +110,24 @@ def _code(source: str) -> str:
     return "\n".join(source.split("\n")[ast.parse(source).body[0].end_lineno :]).strip()
 
 
-def _evidence(out: Path, path: Path, name: str) -> str:
+def _evidence_name(path: Path) -> str:
+    """tests/theory/evidence/forward.md -> evidence-theory-forward."""
+    words = [word for word in path.with_suffix("").parts if word not in ("tests", "evidence", "README")]
+    return "-".join(["evidence", *words]).replace("_", "-")
+
+
+def _evidence(out: Path, path: Path, tables: dict[Path, str]) -> str:
     """A page of measurements; its links to other such pages lead to those of the book, all others are just names."""
-    pages = {Path(known).name: page for known, page in EVIDENCE.items()}
 
     def link(found: re.Match) -> str:
         text, target = found[1], found[2]
         if target.startswith("http"):
             return found[0]
-        return f"[{text}]({pages[Path(target).name]}.md)" if Path(target).name in pages else text
+        name = tables.get((path.parent / target.partition("#")[0]).resolve())
+        return f"[{text}]({name}.md)" if name else text
 
     page = re.sub(r"\[([^\]]*)\]\(([^)]*)\)", link, path.read_text())
     if not re.search(r"^## ", page, re.M):  # a page in which no level is left out
         page = re.sub(r"^##(#+ )", r"#\1", page, flags=re.M)
-    (out / f"{name}.md").write_text(page)
-    return name
+    (out / f"{tables[path]}.md").write_text(page)
+    return tables[path]
