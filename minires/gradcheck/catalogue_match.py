@@ -24,10 +24,27 @@ class _Suspect:
     outputs: list[Array]
 
 
-def search(case: Case) -> Finding | None:
-    """A fault, or a pair of faults, that gives all the outputs of the case."""
+def search_one(case: Case) -> Finding | None:
+    """A fault that gives all the outputs of the case."""
     right, suspects = _right_and_suspects(case)
-    return _whole(case, right, suspects) or _pair(case, right, suspects)
+    return _whole(case, right, suspects)
+
+
+def search_two(case: Case) -> Finding | None:
+    """Two faults that give all the outputs of the case together."""
+    return _pair(case, *_right_and_suspects(case))
+
+
+def of_gradient(case: Case, i: int) -> str | None:
+    """The sentence of a fault that explains gradient i, and changes nothing that it does not explain."""
+    if case.y_failing:
+        return None
+    right, suspects = _right_and_suspects(case)
+    for s in suspects:
+        changed = [k for k, (a, b) in enumerate(zip(s.outputs, right, strict=True)) if not _same(a, b)]
+        if i + 1 in changed and all(_matches_all(case, s.outputs, changed)):
+            return told(s.fault).removesuffix(".")
+    return None
 
 
 def search_scaled(case: Case, comparison: Callable[[Case, int, Array], Comparison]) -> Finding | None:

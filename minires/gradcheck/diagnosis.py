@@ -22,7 +22,7 @@ from minires.gradcheck.catalogue_match import right_outputs, told
 from minires.gradcheck.faults import Fault, faults_of
 from minires.gradcheck.findings import Case, Finding
 from minires.gradcheck.hypotheses import Comparison
-from minires.gradcheck.hypotheses.comparison import listed
+from minires.gradcheck.hypotheses.comparison import listed, numbered
 from minires.gradcheck.rules import LINEARITY, RULES
 
 
@@ -31,7 +31,9 @@ def diagnose(case: Case) -> Finding:
     broken = _by_rules(case)
     if broken is not None and not case.y_failing and not any(case.failing):
         return broken
-    numbers = _by_options(case) or _by_order(case) or catalogue_match.search(case)
+    numbers = (
+        _by_options(case) or catalogue_match.search_one(case) or _by_order(case) or catalogue_match.search_two(case)
+    )
     if numbers is None:
         numbers = _by_hypotheses(case)
         if not numbers.complete:
@@ -64,12 +66,10 @@ def _by_order(case: Case) -> Finding | None:
         if all(a.shape == b.shape and np.all(np.abs(a - b) <= np.max(bound) * 4) for a, b, bound in pairs):
             names = [f"d{case.names[j]}" for j in order]
             expected = ", ".join(f"d{name}" for name in case.names)
-            known = [f for f in faults_of(case.like or "") if f.name.endswith("swapped")]
-            sentence = (
+            return Finding(
                 f"the gradients are right, but backward returns them in the wrong order: what is returned is "
                 f"{', '.join(names)}, expected is {expected}"
             )
-            return None if known else Finding(sentence)
     return None
 
 
@@ -152,7 +152,7 @@ def _gradient_sentence(case: Case, i: int) -> tuple[str, bool]:
     if expected is None:
         return _from_samples(case, i), False
     comparison = _comparison(case, i, expected)
-    sentence = hypotheses.explain(comparison)
+    sentence = catalogue_match.of_gradient(case, i) or hypotheses.explain(comparison)
     return (sentence, True) if sentence is not None else (hypotheses.facts(comparison), False)
 
 
@@ -171,8 +171,6 @@ def _comparison(case: Case, i: int, expected: Array) -> Comparison:
     for j, name in enumerate(case.names):
         if j != i and (other := _expected_or_none(case, j)) is not None:
             partners[f"d{name}"] = other
-    axes = ("output channel", "input channel", "kernel row", "kernel column")
-    is_weight = i > 0 and expected.ndim == 4
     return Comparison(
         f"d{case.names[i]}",
         case.gradients[i],
@@ -180,15 +178,22 @@ def _comparison(case: Case, i: int, expected: Array) -> Comparison:
         bound,
         sizes(case),
         case.inputs[i],
-        axes if is_weight else _axes(case, expected, i),
+        _axes(case, expected, i),
         partners,
         case.evidence,
         i,
         tuple(case.names),
+        case.like is not None,
+        tuple(f"d{name}" for j, name in enumerate(case.names) if j != i and case.failing[j]),
     )
 
 
 def _axes(case: Case, expected: Array, i: int) -> tuple[str, ...] | None:
+    """What an index along each axis of a gradient is called: by its number, unless the op is known."""
+    if case.like is None:
+        return ("row", "column") if expected.ndim == 2 else numbered(expected.ndim)
+    if expected.ndim == 4 and i > 0:
+        return ("output channel", "input channel", "kernel row", "kernel column")
     if expected.ndim == 2:
         return ("sample", "feature") if i == 0 else ("row", "column")
     if expected.ndim == 1:
@@ -220,17 +225,22 @@ def sizes(case: Case) -> dict[str, float]:
     """Numbers that get into gradients as wrong factors, by name."""
     x = case.inputs[0]
     sizes: dict[str, float] = {"2": 2, "3": 3}
+    of_batch = case.like is not None or (case.y.ndim > 0 and len(case.y) == len(x) if x.ndim else False)
     if x.ndim >= 2:
-        sizes |= {"the batch size N": x.shape[0]}
-        sizes |= {("the number of channels" if x.ndim == 4 else "the number of columns"): x.shape[1]}
+        sizes |= {"the batch size N" if of_batch else "the length of axis 0": x.shape[0]}
+        second = "the number of columns" if x.ndim == 2 else "the length of axis 1"
+        sizes |= {"the number of channels" if x.ndim == 4 and case.like else second: x.shape[1]}
         sizes |= {"the number of entries": x.size}
-    if x.ndim == 4:
+    if x.ndim == 4 and case.like is None:
+        sizes |= {"the length of axis 2": x.shape[2], "the length of axis 3": x.shape[3]}
+        sizes |= {"the product of the lengths of axes 2 and 3": x.shape[2] * x.shape[3]}
+    elif x.ndim == 4:
         h, w = x.shape[2:]
         sizes |= {"the number of pixels H*W": h * w, "N*H*W": x.shape[0] * h * w, "H": h, "W": w}
-    if case.y.ndim == 4:
+    if case.y.ndim == 4 and case.like is not None:
         ho, wo = case.y.shape[2:]
         sizes |= {"the number of output pixels": ho * wo, "N times the output pixels": len(case.y) * ho * wo}
-    if len(case.inputs) > 1 and case.inputs[1].ndim == 4:
+    if len(case.inputs) > 1 and case.inputs[1].ndim == 4 and case.like is not None:
         sizes["the kernel's area"] = case.inputs[1].shape[2] * case.inputs[1].shape[3]
     for name, value in case.options.items():
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:

@@ -104,7 +104,7 @@ def examine(
         broken.append("cache changed")
     if not keeps_cache and _stale(forward, backward, inputs, dy, gradients):
         broken.append("cache of the last call")
-    if dy.ndim or not _same(_kept(backward(-2.0 * dy, forward(_copies(inputs))[1])), gradients):
+    if all(g is None or np.all(np.isfinite(g)) for g in gradients):
         broken += _linearity(forward, backward, inputs, dy, gradients)
     return Conduct(gradients, broken)
 
@@ -166,7 +166,7 @@ def _linearity(
 
     reversed_ = at(-2.0)
     if _same(reversed_, gradients) and any(g is not None and np.any(g) for g in gradients):
-        return ["dy ignored"]
+        return ["dy ignored"] if dy.ndim else []  # a loss is the end of the chain, and may ignore its dy of 1
     if _same(reversed_, _times(-2.0, gradients)):
         return []
     if _same(at(2.0), _times(2.0, gradients)):

@@ -1,32 +1,38 @@
 """The figures behind the gradient checks, measured: `python -m tests.gradcheck.evidence [SECTION ...]`.
 
-Sections: faults (every fault of the catalogue on 20 random configurations), right (2,000 right functions), entry (an
-error of 1e-3 in one entry of a small residual network, 200 trials), kinks (a network's crossings against the law),
+Sections: faults (every fault of the catalogue on 20 random configurations), right (5,000 right functions, see
+`right_cases`), pairs (300 compositions of two faults: is the first sentence true?), entry (an error of 1e-3 in one
+entry of a small residual network, 200 trials), kinks (a network's crossings against the law), speed (of one check),
 demo (its time). All by default; the table of the last run is kept in `evidence.md` beside this file.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 from minires import nn
-from minires.gradcheck import CATALOGUE, check_model, check_op
+from minires.gradcheck import CATALOGUE, Fault, check_model, check_op
 from minires.gradcheck.call import Call
 from minires.gradcheck.configurations import draw
 from minires.gradcheck.definitions import DEFINITIONS, run_backward, run_forward
+from minires.gradcheck.faults import faults_of
 from minires.gradcheck.kinks import poisson_quantile
 from minires.gradcheck.layer_pair import LayerPair
 from minires.gradcheck.layers import MODEL_DIRECTIONS
 from minires.gradcheck.numerical import ROUNDOFF
 from minires.gradcheck.tensor_check import Examination, Plan
 from minires.gradcheck.user_functions import Subject
+from tests.gradcheck.right_cases import KINDS
+from tests.gradcheck.sentences import Facts, check, first_sentence
 
 SEED = 2026
 
@@ -55,30 +61,107 @@ def faults(configurations: int = 20) -> list[str]:
     return lines + [f"missed: {miss} ({n}x)" for miss, n in Counter(misses).items()]
 
 
-def right(configurations: int = 2000) -> list[str]:
-    """How many right functions are called anything but `pass`, and how close their entries come to the bound."""
-    verdicts, ratios, entries = Counter(), [], 0
-    operations = list(DEFINITIONS)
+def right(configurations: int = 5000) -> list[str]:
+    """Right functions of every kind of `right_cases`: what they are called, and how close they come to the bound."""
+    verdicts, ratios, entries, failed = Counter(), [], 0, []
+    names = list(KINDS)
+    shares = np.array([share for _, share in KINDS.values()])
     for i in range(configurations):
-        op = operations[i % len(operations)]
-        inputs, options = draw(op, np.random.default_rng([SEED, 1, i]))
-        report = check_op(
-            lambda *a, op=op, options=options: run_forward(op, a, options),
-            lambda dy, cache, op=op: run_backward(op, dy, cache),
-            inputs,
-            like=op,
-            options=options,
-            seed=i,
-        )
-        verdicts[report.verdict] += 1
-        entries += sum(x.size for x in inputs)
-        ratios += [row.error / row.bound for row in report.tensors if row.bound]
-    counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common())
-    return [
-        f"{configurations} right configurations, {entries} entries: {counts}",
-        f"expected `fail`: {entries} x P(|Z| > 5.6) = {entries * 2.1e-8:.1e}, if rounding has the full uS as sd",
-        f"largest error / bound of {len(ratios)} tensors: median {np.median(ratios):.2f}, max {max(ratios):.2f}",
+        rng = np.random.default_rng([SEED, 1, i])
+        kind = str(rng.choice(names, p=shares / shares.sum()))
+        report = KINDS[kind][0](rng)
+        verdicts[kind, report.verdict] += 1
+        entries += sum(math.prod(row.shape) for row in report.tensors if row.name != "y")
+        ratios += [row.error / row.bound for row in report.tensors if row.bound and row.verdict == "pass"]
+        failed += [f"{kind} {i}: {report.diagnosis}"] if report.verdict == "fail" else []
+    fails = sum(n for (_, verdict), n in verdicts.items() if verdict == "fail")
+    lines = [f"{configurations} right configurations, {entries} entries: {fails} called `fail`"]
+    for kind in names:
+        counts = ", ".join(f"{n} {verdict}" for (k, verdict), n in verdicts.most_common() if k == kind)
+        lines.append(f"{kind} ({KINDS[kind][0].__doc__.splitlines()[0].rstrip('.')}): {counts}")
+    lines.append(
+        f"error / bound of {len(ratios)} tensors that pass: median {np.median(ratios):.2f}, max {max(ratios):.2f}"
+    )
+    return lines + [f"called wrong: {line}" for line in failed]
+
+
+def pairs(compositions: int = 300) -> list[str]:
+    """Two faults of one op at once, their errors added up: what the first sentence claims, held against the arrays.
+
+    Each with `like`, where the catalogue can name both, and without, where the hypotheses are on their own.
+    """
+    rng = np.random.default_rng([SEED, 4])
+    by_op = {op: [f for f in faults_of(op) if f.rule is None] for op in DEFINITIONS}
+    done, tallies, false = 0, {"with like": Counter(), "without": Counter()}, []
+    while done < compositions:
+        op = str(rng.choice([op for op, known in by_op.items() if len(known) > 1]))
+        pair = [by_op[op][k] for k in rng.choice(len(by_op[op]), 2, replace=False)]
+        inputs, options = draw(op, rng, **(pair[0].needs | pair[1].needs))
+        composed = compose(pair, inputs, options)
+        if composed is None:
+            continue
+        done += 1
+        *functions, facts = composed
+        for way, known in (("with like", {"like": op, "options": options}), ("without", {})):
+            report = check_op(*functions, inputs, **known)
+            seen = facts if known else facts.renamed([row.name for row in report.tensors])
+            truth = check(report.diagnosis or "", seen)
+            tallies[way].update(["all", report.verdict, f"truth {truth}", *(["named"] if report.fault else [])])
+            if truth is False:
+                false.append(f"{way}, {pair[0].name} + {pair[1].name}: {first_sentence(report.diagnosis)}")
+    lines = [
+        f"{t['all']} compositions of two faults {way}: {t['fail']} detected, {t['named']} named from the catalogue; first "
+        f"sentences checked by a rule: {t['truth True'] + t['truth False']}, of them false: {t['truth False']}"
+        for way, t in tallies.items()
     ]
+    return lines + [f"false: {line}" for line in false]
+
+
+def compose(pair: list[Fault], inputs: tuple, options: dict) -> tuple | None:
+    """A function with the errors of two faults added up; None where they do not add up or cancel."""
+    try:
+        with np.errstate(all="ignore"):
+            ys = [fault.forward(*inputs, **options) for fault in pair]
+            y, cache = run_forward(pair[0].op, inputs, options)
+            dy = np.random.default_rng(0).standard_normal(np.shape(y)) if np.ndim(y) else 1.0
+            all_right = run_backward(pair[0].op, dy, cache)[: len(inputs)]
+            theirs = [fault.backward(dy, saved) for fault, (_, saved) in zip(pair, ys, strict=True)]
+    except (ValueError, IndexError, KeyError, TypeError):
+        return None
+    changed = [not np.allclose(mine, y) if np.shape(mine) == np.shape(y) else True for mine, _ in ys]
+    if any(changed):
+        return None  # a forward that is wrong changes what is right for backward
+    if any(a.shape != b.shape for gradients in theirs for a, b in zip(gradients, all_right, strict=False)):
+        return None
+
+    def forward(*arrays: np.ndarray) -> tuple:
+        value, saved = pair[0].forward(*arrays, **options)
+        return value, (saved, pair[1].forward(*arrays, **options)[1])
+
+    def backward(dy: np.ndarray, caches: tuple) -> tuple:
+        value, cache = run_forward(pair[0].op, caches[0].inputs, options)
+        right_ones = run_backward(pair[0].op, dy, cache)[: len(inputs)]
+        both = [fault.backward(dy, saved) for fault, saved in zip(pair, caches, strict=True)]
+        return tuple(a + b - c for a, b, c in zip(*both, right_ones, strict=True))
+
+    facts = _facts(pair, forward, backward, inputs, options)
+    return (forward, backward, facts) if any(map(facts.is_wrong, facts.yours)) else None
+
+
+def _facts(pair: list[Fault], forward: Callable, backward: Callable, inputs: tuple, options: dict) -> Facts:
+    names = [f"d{name}" for name in DEFINITIONS[pair[0].op].inputs[: len(inputs)]]
+    y, cache = run_forward(pair[0].op, inputs, options)
+    seed = Call(Subject(forward, backward, list(inputs)), list(inputs), names)
+    seed.set_upstream(np.asarray(y), None, 0)
+    right_ones = run_backward(pair[0].op, seed.dy, cache)[: len(inputs)]
+    mine = backward(seed.dy, forward(*inputs)[1])
+    arrays = dict(zip(DEFINITIONS[pair[0].op].inputs, inputs, strict=False))
+    return Facts(
+        dict(zip(names, map(np.asarray, mine), strict=True)),
+        dict(zip(names, map(np.asarray, right_ones), strict=True)),
+        arrays,
+        tuple(fault.name for fault in pair),
+    )
 
 
 def entry(trials: int = 200) -> list[str]:
@@ -128,6 +211,27 @@ def kinks(networks: int = 10) -> list[str]:
     ]
 
 
+def speed(checks: int = 200) -> list[str]:
+    """The time of one check of a right op, and of one that fails and is explained."""
+    seconds = {"right": [], "wrong": []}
+    for i in range(checks):
+        fault = list(CATALOGUE.values())[i % len(CATALOGUE)]
+        inputs, options = draw(fault.op, np.random.default_rng([SEED, 5, i]), **fault.needs)
+        right_pair = (
+            lambda *a, f=fault, o=options: run_forward(f.op, a, o),
+            lambda dy, c, f=fault: run_backward(f.op, dy, c),
+        )
+        wrong_pair = (lambda *a, f=fault, o=options: f.forward(*a, **o), fault.backward)
+        for name, pair in (("right", right_pair), ("wrong", wrong_pair)):
+            begun = time.perf_counter()
+            check_op(*pair, inputs, like=fault.op, options=options)
+            seconds[name].append(time.perf_counter() - begun)
+    return [
+        f"{name} op: median {1000 * np.median(s):.0f} ms, 95 % under {1000 * np.quantile(s, 0.95):.0f} ms"
+        for name, s in seconds.items()
+    ]
+
+
 def demo() -> list[str]:
     """The time of `python -m minires gradcheck`."""
     from minires.cli import main
@@ -137,7 +241,15 @@ def demo() -> list[str]:
     return [f"`python -m minires gradcheck`: exit code {code}, {time.perf_counter() - begun:.0f} s"]
 
 
-SECTIONS = {"faults": faults, "right": right, "entry": entry, "kinks": kinks, "demo": demo}
+SECTIONS = {
+    "faults": faults,
+    "right": right,
+    "pairs": pairs,
+    "entry": entry,
+    "kinks": kinks,
+    "speed": speed,
+    "demo": demo,
+}
 
 
 def write(results: dict[str, list[str]]) -> None:

@@ -64,17 +64,17 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     dy_scaled,
     factor_along_axis,
     other_input,
-    multiple_of_dy,
     misplaced,
     coupled,
     sign_between,
+    derivative,
+    multiple_of_dy,
     affine_in_x,
     one_in_each_row,
     clipped,
     missing_constant,
     missing_xhat,
     part_right,
-    derivative,
 )
 """In the order in which they are tried: the strictest first."""
 

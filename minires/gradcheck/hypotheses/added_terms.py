@@ -40,6 +40,11 @@ def made_of_itself(c: Comparison) -> str | None:
         if c.x.size < 3 * c.x.shape[axis] or not c.near(level * c.x):
             continue
         told = ", ".join(f"{v:.4g}" for v in level.ravel()[:4])
+        if np.allclose(level, level.flat[0], rtol=1e-7):
+            return (
+                f"{c.name} is {level.flat[0]:.4g} times {name} itself and nothing else: is the rest of the gradient "
+                "overwritten (= where += is needed)?"
+            )
         return (
             f"{c.name} is {name} itself times one number for each {c.axis_names[axis]} ({told}): is {name} used where "
             "another input belongs?"
@@ -56,9 +61,9 @@ def multiple_of_dy(c: Comparison) -> str | None:
     if factor is None or not c.fits(c.expected + factor * dy):
         return None
     if abs(factor + 1) < 1e-6:
-        return f"{c.name} lacks dy itself: the gradient of the shortcut is forgotten"
+        return f"{c.name} lacks dy itself, as if the gradient of the shortcut is forgotten"
     if abs(factor - 1) < 1e-6:
-        return f"{c.name} holds dy once too often: the gradient of the shortcut is counted twice"
+        return f"{c.name} holds dy once too often, as if the gradient of a shortcut were counted twice"
     return f"{c.name} is off by {factor:.6g} times dy: look at the shortcut"
 
 

@@ -40,6 +40,10 @@ class Comparison:
     index: int = 0
     names: tuple[str, ...] = ()
     """Of all inputs."""
+    of_known_op: bool = True
+    """Whether axes can be called by what they are (sample, channel), or by their numbers only."""
+    also_wrong: tuple[str, ...] = ()
+    """Other gradients that fail as well."""
 
     @property
     def known(self) -> Array:
@@ -47,7 +51,13 @@ class Comparison:
 
     @property
     def axis_names(self) -> tuple[str, ...]:
-        return self.axes or AXES.get(self.expected.ndim, tuple(f"axis-{i}" for i in range(self.expected.ndim)))
+        return self.axes or AXES.get(self.expected.ndim, numbered(self.expected.ndim))
+
+    def nouns(self, shape: tuple[int, ...]) -> tuple[str, ...]:
+        """What an index along each axis of y, dy or x is called."""
+        if not self.of_known_op:
+            return ("row", "column") if len(shape) == 2 else numbered(len(shape))
+        return ("sample", "feature") if len(shape) == 2 else AXES.get(len(shape), numbered(len(shape)))
 
     def fits(self, candidate: Array, scale: float = 1.0) -> bool:
         """Whether `candidate` is what was returned, wherever both are known."""
@@ -97,11 +107,9 @@ def fitted_factor(yours: Array, expected: Array, bound: Array) -> tuple[float | 
     return factor, max(1e-9, (1 + abs(factor)) * doubt)
 
 
-def axis_names(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """What an index along each axis of y or of an image is called."""
-    if len(shape) == 2:
-        return ("sample", "feature")
-    return AXES.get(len(shape), tuple(f"axis-{k}" for k in range(len(shape))))
+def numbered(ndim: int) -> tuple[str, ...]:
+    """What an index along an axis is called that nobody knows more about."""
+    return ("entry",) if ndim == 1 else tuple(f"axis-{axis} index" for axis in range(ndim))
 
 
 def position(flat: int, shape: tuple[int, ...]) -> str:

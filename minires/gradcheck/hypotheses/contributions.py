@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import AXES, Comparison, axis_names, listed, position, subsets
+from minires.gradcheck.hypotheses.comparison import AXES, Comparison, listed, position, subsets
 
 TINY = 1e-9
 """Entries of a Jacobian below this part of the largest are 0."""
@@ -36,11 +36,10 @@ def one_of_several(c: Comparison) -> str | None:
         if len(groups) < 2 or wrong.sum() < 3 or not np.all(several[wrong]):
             continue
         slack = np.max(c.bound) * 4 + 1e-7 * np.max(np.abs(groups))
-        hit = (np.abs(groups - c.yours.ravel()) <= slack) & present
-        hit_or_empty = hit.any(axis=0) | (~present.any(axis=0) & (np.abs(c.yours.ravel()) <= slack))
-        if not hit_or_empty.all():
+        hit = (np.abs(groups - c.yours.ravel()) <= slack).any(axis=0)
+        if not hit.all() or np.sum(wrong & (np.abs(c.yours.ravel()) > slack)) < 3:
             continue
-        which = [name for a, name in enumerate(axis_names(y_shape)) if a not in together]
+        which = [name for a, name in enumerate(c.nouns(y_shape)) if a not in together]
         first = int(np.flatnonzero(wrong)[0])
         count = int(present[:, first].sum())
         return (
@@ -60,7 +59,7 @@ def wrong_sum(c: Comparison) -> str | None:
     if np.any((np.abs(sent) > nothing).sum(axis=1) > 1):
         return None  # an output that depends on several entries is no single product
     product = sent.sum(axis=1).reshape(c.evidence.dy.shape)
-    names = axis_names(product.shape)
+    names = c.nouns(product.shape)
     for axes in subsets(product.ndim):
         total = product.sum(axis=axes)
         if total.size != c.yours.size:
@@ -96,7 +95,7 @@ def sum_of_another(c: Comparison) -> str | None:
             total = array.sum(axis=axes)
             if total.size != c.yours.size or total.size == 1:
                 continue
-            nouns = axis_names(array.shape) if name.startswith("dy") else AXES.get(array.ndim, ())
+            nouns = c.nouns(array.shape) if name.startswith("dy") else AXES.get(array.ndim, ())
             over = listed([nouns[a] if nouns else f"axis {a}" for a in axes])
             count = array.size // total.size
             for words, value in (("sum", total), ("mean", total / count)):
@@ -116,7 +115,7 @@ def path_missing(c: Comparison) -> str | None:
         return None
     y_shape, x_shape = c.evidence.dy.shape, c.yours.shape
     out, into = np.indices(y_shape).reshape(len(y_shape), -1), np.indices(x_shape).reshape(len(x_shape), -1)
-    for a, names_a in enumerate(axis_names(y_shape)):
+    for a, names_a in enumerate(c.nouns(y_shape)):
         for b in range(len(x_shape)):
             if y_shape[a] != x_shape[b] or y_shape[a] < 2:
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, axis_names, listed, position
+from minires.gradcheck.hypotheses.comparison import Comparison, listed, position
 from minires.gradcheck.hypotheses.contributions import TINY
 
 
@@ -56,16 +56,20 @@ def coupled(c: Comparison) -> str | None:
     if pair is None or c.yours.shape != c.evidence.dy.shape or c.yours.ndim < 2:
         return None
     right, theirs, nothing = pair
-    names = axis_names(c.yours.shape)
+    names = c.nouns(c.yours.shape)
     should, does = (_spread(m, c.yours.shape, nothing) for m in (right, theirs))
-    if should == does or not (set(does) - set(should)):
-        return None
-    extra = listed([names[a] for a in does if a not in should])
+    extra = [names[a] for a in does if a not in should]
     lacking = [names[a] for a in should if a not in does]
-    told = f"{c.name} depends on dy at other indices along {extra}"
-    if not lacking:
-        return f"{told}, where it should not: is a sum or mean taken over too many axes?"
-    return f"{told}, where it should depend on those along {listed(lacking)}: a sum runs over the wrong axis"
+    if extra and lacking:
+        return (
+            f"{c.name} depends on dy along {listed(extra)}, where it should depend on it along {listed(lacking)}: "
+            "a sum runs over the wrong axis"
+        )
+    if extra:
+        return f"{c.name} depends on dy along {listed(extra)}, where it should not: is a sum taken over too many axes?"
+    if lacking:
+        return f"{c.name} does not depend on dy along {listed(lacking)}, but it should: a sum over it is missing"
+    return None
 
 
 def _spread(matrix: Array, shape: tuple[int, ...], nothing: float) -> tuple[int, ...]:

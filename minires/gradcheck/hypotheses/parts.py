@@ -13,7 +13,7 @@ def zero_block(c: Comparison) -> str | None:
     wrong = c.wrong()
     if not wrong.any() or np.any(c.yours[wrong]) or wrong.mean() > 0.9:
         return None
-    return f"{c.name} is right where it is not zero, but it is zero {place(c)}: that part is never computed"
+    return f"{c.name} is right where it is not zero, but wrongly zero {place(c)}: that part is never computed"
 
 
 def part_right(c: Comparison) -> str | None:
@@ -73,9 +73,8 @@ def facts(c: Comparison) -> str:
     if pairs.sum() > 1:
         ratios = c.yours[pairs] / c.expected[pairs]
         low, high = float(ratios.min()), float(ratios.max())
-        signs = {True: "all signs are right", False: f"{int(np.sum(ratios < 0))} of {len(ratios)} signs are wrong"}[
-            low > 0
-        ]
+        count = int(np.sum(ratios < 0))
+        signs = f"{count} of {len(ratios)} signs are wrong" if count else "no sign is wrong"
         told.append(f"{signs}, yours / right lies between {low:.3g} and {high:.3g}")
     return "; ".join(told)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, axis_names, listed, subsets
+from minires.gradcheck.hypotheses.comparison import Comparison, listed, subsets
 
 EPS = (0.0, 1e-5, 1e-3, 1e-6, 1e-7, 1e-8, 1e-12)
 
@@ -16,7 +16,7 @@ def statistic(c: Comparison) -> str | None:
     """yours = expected * s, s a standard deviation, variance or mean of the first input along some axes."""
     if c.evidence is None or not c.is_far or not np.all(c.known):
         return None
-    for words, values in _statistics(c.evidence.inputs[0], c.sizes):
+    for words, values in _statistics(c, c.evidence.inputs[0]):
         for aligned in _aligned(values, c.yours.shape):
             with np.errstate(all="ignore"):
                 multiplied, divided = c.expected * aligned, c.expected / aligned
@@ -27,10 +27,10 @@ def statistic(c: Comparison) -> str | None:
     return None
 
 
-def _statistics(x: Array, sizes: dict[str, float]) -> Iterator[tuple[str, Array]]:
+def _statistics(c: Comparison, x: Array) -> Iterator[tuple[str, Array]]:
     """(words, values with the reduced axes kept) of x."""
-    names = axis_names(x.shape)
-    given = [value for name, value in sizes.items() if name.startswith("eps")]
+    names = c.nouns(x.shape)
+    given = [value for name, value in c.sizes.items() if name.startswith("eps")]
     for axes in subsets(x.ndim) if x.ndim > 1 else ():
         if x.size // int(np.prod([x.shape[a] for a in axes])) < 2:
             continue

@@ -12,7 +12,7 @@ from itertools import permutations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, axis_names, listed, subsets
+from minires.gradcheck.hypotheses.comparison import Comparison, listed, subsets
 
 REWRITTEN = "in the wrong order"
 """How the words for a reshape in the place of a transpose begin."""
@@ -40,7 +40,7 @@ def dy_rearranged(c: Comparison) -> str | None:
 
 def _rearranged_dy(c: Comparison) -> Candidates:
     dy = c.evidence.dy
-    for words, array in rearrangements(dy, axis_names(dy.shape)):
+    for words, array in rearrangements(dy, c.nouns(dy.shape)):
         yield f"{c.name} is right for dy {words}: the numbers of dy are in the wrong order when they are used", array
 
 
@@ -82,7 +82,7 @@ def part_of_dy(c: Comparison) -> str | None:
 
 def _parts_of_dy(c: Comparison) -> Candidates:
     dy = c.evidence.dy
-    names = axis_names(dy.shape)
+    names = c.nouns(dy.shape)
     for axis, noun in enumerate(names):
         count = dy.shape[axis]
         if count < 2:
@@ -91,7 +91,7 @@ def _parts_of_dy(c: Comparison) -> Candidates:
             which = f"the last {noun}" if k == count - 1 else f"{noun} {k}"
             yield (
                 f"{c.name} is what {which} of dy gives alone: the others do not count. "
-                "Are they overwritten, where += is needed?",
+                "Are they overwritten (= where += is needed), or is a loop too short?",
                 _kept(dy, axis, [k]),
             )
         for k in (count - 1, 0):
@@ -107,6 +107,16 @@ def _parts_of_dy(c: Comparison) -> Candidates:
                 _kept(dy, axis, range(k, count)),
             )
     for axes in subsets(dy.ndim):
+        for words, k in (("last", -1), ("first", 0)) if len(axes) > 1 else ():
+            part = dy
+            for axis in axes:
+                part = _kept(part, axis, [range(dy.shape[axis])[k]])
+            where = listed([f"the {words} {names[a]}" for a in axes])
+            yield (
+                f"{c.name} is what {where} of dy give alone: the others do not count. Are they overwritten (= where += "
+                "is needed)?",
+                part,
+            )
         for step in (2, 3):
             if all(dy.shape[a] > step for a in axes):
                 yield _combed(c.name, dy, axes, names, step)
@@ -171,7 +181,7 @@ def dy_summed(c: Comparison) -> str | None:
 
 def _summed_dy(c: Comparison) -> Candidates:
     dy, y = c.evidence.dy, c.evidence.y
-    names = axis_names(dy.shape)
+    names = c.nouns(dy.shape)
     yield f"{c.name} is right for dy = 1: dy is not used in it", np.ones_like(dy)
     yield f"{c.name} is right for dy * y: y is multiplied in where it does not belong", dy * y
     for axes in subsets(dy.ndim):

@@ -1,0 +1,124 @@
+"""Is the first sentence of a diagnosis true, read literally? What a rule can check is checked, on the arrays alone.
+
+`check` knows nothing of how the sentence was found: it takes the numbers, names and factors out of the words and holds
+them against the returned gradients and the right ones.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from minires.gradcheck import CATALOGUE
+
+NUMBER = r"(-?\d[\d.]*(?:e[+-]?\d+)?)"
+LOOSE = 2e-4
+"""Numbers in sentences are rounded to 4 to 6 digits."""
+
+
+@dataclass
+class Facts:
+    """The returned and the right gradients by name ("dx"), and the inputs; `planted`: names of faults that are there."""
+
+    yours: dict[str, np.ndarray]
+    right: dict[str, np.ndarray]
+    inputs: dict[str, np.ndarray]
+    planted: tuple[str, ...] = ()
+
+    def renamed(self, names: list[str]) -> Facts:
+        """The same under other names of the gradients, in the same order."""
+        arrays = [dict(zip(names, a.values(), strict=True)) for a in (self.yours, self.right)]
+        inputs = dict(zip([n.removeprefix("d") for n in names], self.inputs.values(), strict=False))
+        return Facts(*arrays, inputs, self.planted)
+
+    def is_wrong(self, name: str) -> bool:
+        yours, right = self.yours[name], self.right[name]
+        return yours.shape != right.shape or not close(yours, right, 1e-9)
+
+
+def first_sentence(diagnosis: str) -> str:
+    """Up to the first full stop or semicolon that ends a clause."""
+    return re.split(r"(?<=[a-z0-9)\]])(?:\. |; |\.$)", diagnosis, maxsplit=1)[0]
+
+
+def close(a: np.ndarray, b: np.ndarray, rtol: float = LOOSE) -> bool:
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= rtol * np.max(np.abs(b), initial=0.0) + 1e-12))
+
+
+def check(diagnosis: str, facts: Facts) -> bool | None:
+    """True or False; None where no rule knows the sentence."""
+    sentence = first_sentence(diagnosis).removeprefix("two faults at once: ")
+    if (known := re.match(r"(\w+:[\w-]+): ", sentence)) and known.group(1) in CATALOGUE:
+        return known.group(1) in facts.planted
+    for pattern, rule in RULES:
+        if found := re.search(pattern, sentence):
+            name = found.group(1)
+            if name not in facts.yours:
+                return None
+            return facts.is_wrong(name) and rule(found, facts.yours[name], facts.right[name], facts)
+    return None
+
+
+def _times(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    return close(yours, float(m.group(2)) * right)
+
+
+def _zero_where_wrong(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    wrong = np.abs(yours - right) > 1e-9 * np.max(np.abs(right))
+    return bool(wrong.any() and not np.any(yours[wrong]))
+
+
+def _right_for(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    good, bad = ([int(k) for k in re.findall(r"\d+", m.group(g))] for g in (2, 3))
+    off = (np.abs(yours - right) > 1e-9 * np.max(np.abs(right))).reshape(len(yours), -1)
+    return not off[good].any() and all(off[k].any() for k in bad)
+
+
+def _same_along(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    """The error is constant along as many axes as the sentence names."""
+    nouns = re.split(r", | and ", m.group(2))
+    error, size = yours - right, np.max(np.abs(yours - right))
+    from itertools import combinations
+
+    return any(np.max(np.ptp(error, axis=axes)) <= 1e-6 * size for axes in combinations(range(error.ndim), len(nouns)))
+
+
+def _itself(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    return m.group(3) in facts.inputs and close(yours - right, float(m.group(2)) * facts.inputs[m.group(3)], 1e-3)
+
+
+def _gradient_of(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    return m.group(2) in facts.right and close(yours, facts.right[m.group(2)])
+
+
+def _flipped(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    return close(np.sort(yours, axis=None), np.sort(right, axis=None))
+
+
+def _entry(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    index = tuple(int(k) for k in re.findall(r"\d+", m.group(2)))
+    numbers = (yours[index], float(m.group(3))), (right[index], float(m.group(4)))
+    return all(abs(a - b) <= 1e-3 * max(abs(b), 1e-9) for a, b in numbers)
+
+
+def _anything(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    return True
+
+
+RULES = (
+    (rf"^(\w+) is {NUMBER} times what it should be", _times),
+    (r"^(\w+) has the wrong sign$", lambda m, yours, right, facts: close(yours, -right)),
+    (r"^(\w+) is all zeros", lambda m, yours, right, facts: not np.any(yours)),
+    (r"^(\w+) is right where it is not zero", _zero_where_wrong),
+    (r"^(\w+) is right for [\w -]+? (\d[\d, and]*), wrong for [\w -]+? (\d[\d, and]*)", _right_for),
+    (r"^the error of (\w+) is the same number along ([\w ,-]+)", _same_along),
+    (rf"^the error of (\w+) is {NUMBER} times (\w+) itself", _itself),
+    (r"^(\w+) is the gradient (\w+)", _gradient_of),
+    (r"^(\w+) is (?:transposed|flipped)", _flipped),
+    (r"^(\w+) has the right numbers", _flipped),
+    (rf"^(\w+) is wrong .*?\w+(\[[\d, ]+\]) is {NUMBER} and should be {NUMBER}", _entry),
+    (r"^(\w+) is wrong", _anything),
+)
+"""(pattern, rule): group 1 is the tensor; any rule also asks that this tensor is wrong."""
