@@ -16,9 +16,10 @@ from minires.gradcheck.findings import Case
 from minires.gradcheck.jacobians import Jacobians
 from minires.gradcheck.kinks import Reach
 from minires.gradcheck.numerical import ROUNDOFF, is_single
+from minires.gradcheck.probing import Measured, Plan
 from minires.gradcheck.report import GradReport, TensorReport
 from minires.gradcheck.rules import RULES
-from minires.gradcheck.tensor_check import Examination, Measured, Plan
+from minires.gradcheck.tensor_check import Examination
 from minires.gradcheck.ties import check_convention
 from minires.gradcheck.user_functions import Subject, check_repeatable, input_names, prepare_inputs
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from minires.backend import Array
 from minires.gradcheck import kinks, noise, numerical
 from minires.gradcheck.kinks import Switch
 from minires.gradcheck.numerical import Probe
+from minires.gradcheck.probing import Measured, Plan, Tally
 from minires.gradcheck.report import TensorReport
 
 RESOLUTION = 1e-3
@@ -32,54 +33,6 @@ LOOKED_AT = 12
 
 Evaluate = Callable[[Array], tuple[Array, list[Switch] | None]]
 """The value of one tensor -> the output y, and the state of all switches (None where they cannot be seen)."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to check: by which method, how many entries, along how many directions."""
-
-    method: str
-    max_entries: int
-    directions: int
-    u: float
-    """Unit roundoff of the precision the function computes in."""
-    rng: np.random.Generator
-
-    @property
-    def pilots(self) -> int:
-        """How many entries the step is chosen by."""
-        return min(3, 1 + self.max_entries // 10)
-
-
-@dataclass
-class Measured:
-    """The numerical derivatives behind a tensor's report: flat indices, estimates, bounds, and which are usable."""
-
-    indices: np.ndarray
-    values: np.ndarray
-    bounds: np.ndarray
-    usable: np.ndarray
-
-    def complete(self, shape: tuple[int, ...]) -> np.ndarray | None:
-        """The whole gradient, if every entry was measured and at most a few are left out (NaN there)."""
-        if len(self.indices) < math.prod(shape) or self.usable.mean() < 0.5:
-            return None
-        whole = np.full(math.prod(shape), np.nan)
-        whole[self.indices] = np.where(self.usable, self.values, np.nan)
-        return whole.reshape(shape)
-
-
-@dataclass
-class _Tally:
-    """Probes of one tensor, while they are collected."""
-
-    labels: list[str] = field(default_factory=list)
-    lines: list[int | np.ndarray] = field(default_factory=list)
-    """What each probe moved: an entry by its flat index, or a direction."""
-    claims: list[float] = field(default_factory=list)
-    probes: list[Probe] = field(default_factory=list)
-    crossed: list[bool] = field(default_factory=list)
-    on_switch: int = 0
 
 
 class Examination:
@@ -99,7 +52,7 @@ class Examination:
         if size > self.plan.max_entries:
             entries = np.sort(self.plan.rng.choice(size, self.plan.max_entries, replace=False))
         step = self._step(entries)
-        tally = _Tally()
+        tally = Tally()
         for index in entries:
             self._probe(tally, int(index), step, str(_position(index, self.value.shape)), gradient)
         for number in range(self.plan.directions if len(entries) < size else 0):
@@ -155,7 +108,7 @@ class Examination:
         probe = numerical.probe_central(at, self.dy, self.y0, step, reach)
         return probe, [seen[2 * step], seen[-2 * step]]
 
-    def _probe(self, tally: _Tally, line: int | np.ndarray, step: float, label: str, gradient: Array) -> None:
+    def _probe(self, tally: Tally, line: int | np.ndarray, step: float, label: str, gradient: Array) -> None:
         probe, sides = self._measure(line, step)
         tally.labels.append(label)
         tally.lines.append(line)
@@ -171,7 +124,7 @@ class Examination:
             _, close = self._measure(line, step * ON_SWITCH)
             tally.on_switch += kinks.Reach(self.switches).add(*close)
 
-    def _judge(self, name: str, gradient: Array, tally: _Tally, entries: np.ndarray) -> tuple[TensorReport, Measured]:
+    def _judge(self, name: str, gradient: Array, tally: Tally, entries: np.ndarray) -> tuple[TensorReport, Measured]:
         values = np.array([p.value for p in tally.probes])
         claims = np.array(tally.claims)
         crossed, amplified = self._kinks_and_noise(tally, entries)
@@ -205,7 +158,7 @@ class Examination:
         return probe.bound(noise.error(probe, self.plan.u, amplified))
 
     def _excess(
-        self, tally: _Tally, claims: Array, values: Array, bounds: Array, usable: Array, amplified: float
+        self, tally: Tally, claims: Array, values: Array, bounds: Array, usable: Array, amplified: float
     ) -> np.ndarray:
         """Errors over bounds, -1 where a kink forbids it. The worst is looked at twice, which may change its bound."""
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -221,7 +174,7 @@ class Examination:
                 break
         return excess
 
-    def _look_twice(self, tally: _Tally, worst: int, bound: float, amplified: float) -> tuple[float, float]:
+    def _look_twice(self, tally: Tally, worst: int, bound: float, amplified: float) -> tuple[float, float]:
         """Value and bound of a probe that disagrees: with all outputs that may move, then with smaller steps.
 
         A smaller step is believed where it knows more, or where it shows that the first estimate had not converged.
@@ -241,7 +194,7 @@ class Examination:
             value, bound = closer.value, known
         return value, bound
 
-    def _require_analytic(self, worst: int, tally: _Tally) -> None:
+    def _require_analytic(self, worst: int, tally: Tally) -> None:
         """ValueError if the complex step itself is wrong: plain differences agree with the claim and not with it."""
         direction = self._along(tally.lines[worst])
         step = self.plan.u ** (1 / 3) * self.scale
@@ -255,7 +208,7 @@ class Examination:
                 'np.abs, np.maximum, conj or a float buffer drop the imaginary part). Use method="central"'
             )
 
-    def _kinks_and_noise(self, tally: _Tally, entries: np.ndarray) -> tuple[np.ndarray, float]:
+    def _kinks_and_noise(self, tally: Tally, entries: np.ndarray) -> tuple[np.ndarray, float]:
         """Which probes crossed a kink, and how many times larger than u S the error of an evaluation is."""
         crossed = np.array(tally.crossed, dtype=bool)
         if self.plan.method == "complex":
@@ -270,7 +223,7 @@ class Examination:
             ratios.append(noise.ratio(self._measure(line, step / 2 ** (1 + number // len(probes)))[0], u))
         return crossed, noise.amplification([r for r in ratios if math.isfinite(r)])
 
-    def _bent(self, tally: _Tally, entries: np.ndarray) -> tuple[np.ndarray, list[float]]:
+    def _bent(self, tally: Tally, entries: np.ndarray) -> tuple[np.ndarray, list[float]]:
         """Kinks of a function whose switches cannot be seen, and the noise ratios of the probes that have none."""
         u, probes = self.plan.u, tally.probes
         crossed, ratios = np.zeros(len(probes), dtype=bool), []
@@ -293,7 +246,7 @@ class Examination:
     def _verdict(
         self,
         gradient: Array,
-        tally: _Tally,
+        tally: Tally,
         values: np.ndarray,
         bounds: np.ndarray,
         usable: np.ndarray,
@@ -322,7 +275,7 @@ class Examination:
             left_out += f": {self._crossed()}"
         return "pass", "agrees within the estimated numerical error" + (left_out and left_out + ")")
 
-    def _kink(self, tally: _Tally, crossings: int, probes: int) -> str | None:
+    def _kink(self, tally: Tally, crossings: int, probes: int) -> str | None:
         """Why the kinks spoil this check, or None if they are few enough."""
         if tally.on_switch:
             return (
@@ -339,7 +292,7 @@ class Examination:
         count = self.reach.crossed
         return f"{count} switch{'es' * (count != 1)}, where the law expects {self.reach.expected:.2g}"
 
-    def _coverage(self, entries: np.ndarray, tally: _Tally) -> str:
+    def _coverage(self, entries: np.ndarray, tally: Tally) -> str:
         """How much of the tensor was looked at: "all 60", or "40 of 2304 +2" (random directions)."""
         directions = len(tally.probes) - len(entries)
         if not directions:

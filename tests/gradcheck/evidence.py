@@ -29,7 +29,8 @@ from minires.gradcheck.kinks import poisson_quantile
 from minires.gradcheck.layer_pair import LayerPair
 from minires.gradcheck.layers import MODEL_DIRECTIONS
 from minires.gradcheck.numerical import ROUNDOFF
-from minires.gradcheck.tensor_check import Examination, Plan
+from minires.gradcheck.probing import Plan
+from minires.gradcheck.tensor_check import Examination
 from minires.gradcheck.user_functions import Subject
 from tests.gradcheck.right_cases import KINDS
 from tests.gradcheck.sentences import Facts, check, first_sentence
@@ -110,8 +111,8 @@ def pairs(compositions: int = 300) -> list[str]:
             if truth is False:
                 false.append(f"{way}, {pair[0].name} + {pair[1].name}: {first_sentence(report.diagnosis)}")
     lines = [
-        f"{t['all']} compositions of two faults {way}: {t['fail']} detected, {t['named']} named from the catalogue; first "
-        f"sentences checked by a rule: {t['truth True'] + t['truth False']}, of them false: {t['truth False']}"
+        f"{t['all']} compositions of two faults {way}: {t['fail']} detected, {t['named']} named from the catalogue; "
+        f"first sentences checked by a rule: {t['truth True'] + t['truth False']}, of them false: {t['truth False']}"
         for way, t in tallies.items()
     ]
     return lines + [f"false: {line}" for line in false]
@@ -139,7 +140,7 @@ def compose(pair: list[Fault], inputs: tuple, options: dict) -> tuple | None:
         return value, (saved, pair[1].forward(*arrays, **options)[1])
 
     def backward(dy: np.ndarray, caches: tuple) -> tuple:
-        value, cache = run_forward(pair[0].op, caches[0].inputs, options)
+        _, cache = run_forward(pair[0].op, caches[0].inputs, options)
         right_ones = run_backward(pair[0].op, dy, cache)[: len(inputs)]
         both = [fault.backward(dy, saved) for fault, saved in zip(pair, caches, strict=True)]
         return tuple(a + b - c for a, b, c in zip(*both, right_ones, strict=True))

@@ -20,7 +20,7 @@ LOOSE = 2e-4
 
 @dataclass
 class Facts:
-    """The returned and the right gradients by name ("dx"), and the inputs; `planted`: names of faults that are there."""
+    """The returned and the right gradients by name ("dx"), and the inputs; `planted`: faults that are there."""
 
     yours: dict[str, np.ndarray]
     right: dict[str, np.ndarray]

@@ -180,6 +180,12 @@ CASES = {
             "is the sum of dy * x over sample",
         )
     ],
+    "dy_alone": [
+        (
+            of_linear(lambda dy, x, w: np.repeat(dy.sum(axis=0)[:, None], 4, axis=1), 1),
+            "dx is the sum of dy over sample, the same along column",
+        )
+    ],
     "path_missing": [
         (
             of_one(add_up, lambda dy, x: dy[:, ::-1].cumsum(axis=1)[:, ::-1], lambda dy, x: dy.copy()),

@@ -17,7 +17,7 @@ from minires.gradcheck.hypotheses.added_terms import (
     multiple_of_itself,
 )
 from minires.gradcheck.hypotheses.comparison import Comparison
-from minires.gradcheck.hypotheses.contributions import one_of_several, path_missing, sum_of_another, wrong_sum
+from minires.gradcheck.hypotheses.contributions import dy_alone, one_of_several, path_missing, sum_of_another, wrong_sum
 from minires.gradcheck.hypotheses.coupling import coupled, misplaced, sign_between
 from minires.gradcheck.hypotheses.elementwise import affine_in_x, clipped, derivative, known_derivative
 from minires.gradcheck.hypotheses.factors import constant_factor, factor_along_axis
@@ -58,6 +58,7 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     wrong_sum,
     statistic,
     sum_of_another,
+    dy_alone,
     dy_summed,
     path_missing,
     one_of_several,

@@ -104,6 +104,26 @@ def sum_of_another(c: Comparison) -> str | None:
     return None
 
 
+def dy_alone(c: Comparison) -> str | None:
+    """A sum of dy that does not change along some axes of the gradient: what dy is multiplied by is missing."""
+    if c.evidence is None or not c.is_far or c.yours.ndim < 2 or c.yours.shape != c.expected.shape:
+        return None
+    dy, names = c.evidence.dy, c.nouns(c.evidence.dy.shape)
+    for along in subsets(c.yours.ndim):
+        level = c.yours.mean(axis=along, keepdims=True)
+        if level.size in (1, c.yours.size) or not c.near(np.broadcast_to(level, c.yours.shape)):
+            continue
+        for axes in subsets(dy.ndim):
+            total = dy.sum(axis=axes)
+            if total.size == level.size and c.near(np.broadcast_to(total.reshape(level.shape), c.yours.shape)):
+                over, same = listed([names[a] for a in axes]), listed([c.axis_names[a] for a in along])
+                return (
+                    f"{c.name} is the sum of dy over {over}, the same along {same}: what dy has to be multiplied by is "
+                    "missing"
+                )
+    return None
+
+
 def _inputs(c: Comparison) -> list[tuple[str, Array]]:
     return list(zip(c.names, c.evidence.inputs, strict=True))
 
