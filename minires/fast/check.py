@@ -94,9 +94,9 @@ def _compare(path: str, layer: nn.Layer) -> None:
                 difference = _difference(array, found[direction][name])
                 if not difference <= TOLERANCE:
                     raise ValueError(
-                        f"{path or 'the model'} ({type(layer).__name__}): in {mode}, {direction}, {name} of the compiled "
-                        f"layer differs from the definition's by {difference:.2g} of its largest value. Has a function of "
-                        "minires.ops or minires.nn been changed? The model's own passes run it as it stands"
+                        f"{path or 'the model'} ({type(layer).__name__}), {direction} in {mode}: {name} of the compiled "
+                        f"layer differs from the definition's by {difference:.2g} of its largest value. Has a function "
+                        "of minires.ops or minires.nn been changed? The model's own passes run it as it stands"
                     )
 
 

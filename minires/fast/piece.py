@@ -13,6 +13,7 @@ put together: `y = yield function, x`.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from itertools import pairwise
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,7 @@ def divide(count: int, parts: int) -> list[slice]:
     """range(count) in `parts` contiguous slices of nearly equal length, none of them empty."""
     parts = max(1, min(parts, count))
     ends = [count * i // parts for i in range(parts + 1)]
-    return [slice(start, stop) for start, stop in zip(ends, ends[1:], strict=False)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
 def pixels_first(x: Array) -> Array:

@@ -24,25 +24,15 @@ from minires.nn.residual import ResidualBlock, Subsample
 SAMPLEWISE = (nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.MaxPool2d, nn.AvgPool2d, nn.GlobalAvgPool2d, nn.Flatten, Subsample)
 """Layers without parameters of which each image takes its way alone."""
 
-KNOWN = (
-    *SAMPLEWISE,
-    nn.Conv2d,
-    nn.BatchNorm2d,
-    nn.ReLU,
-    nn.Linear,
-    nn.Identity,
-    nn.Dropout,
-    nn.Sequential,
-    ResidualBlock,
-)
+OTHERS = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Linear, nn.Identity, nn.Dropout, nn.Sequential, ResidualBlock)
 PASSES = ("forward", "backward", "infer", "_forward", "_backward")
-OWN = {kind: [getattr(kind, name) for name in PASSES] for kind in KNOWN}
+OWN = {kind: [getattr(kind, name) for name in PASSES] for kind in SAMPLEWISE + OTHERS}
 
 
 def known_kind(layer: nn.Layer) -> type[nn.Layer] | None:
     """The known class that the layer's passes come from; None if they are its own, replaced or observed."""
     kind = next((kind for kind in type(layer).__mro__ if kind in OWN), None)
-    if kind is None or layer._observer or not vars(layer).keys().isdisjoint(PASSES):
+    if kind is None or layer._observers or not vars(layer).keys().isdisjoint(PASSES):
         return None
     return kind if [getattr(type(layer), name) for name in PASSES] == OWN[kind] else None
 
@@ -81,8 +71,7 @@ class Program:
     def _add(self, path: str, layer: nn.Layer) -> None:
         kind = known_kind(layer)
         if kind is None or (kind is nn.Dropout and layer.training):  # a mask is drawn for the whole batch
-            self._append(Whole(layer), keeps=True)
-            return
+            return self._append(Whole(layer), keeps=True)
         self.layers.append((path, layer))
         if kind is nn.Sequential:
             for name, child in layer.children():
@@ -101,18 +90,11 @@ class Program:
             self._add_norm(layer)
 
     def _add_norm(self, layer: nn.BatchNorm2d) -> None:
-        norm = NormNode(layer, in_place=not self._kept_by_its_maker)
-        if (
-            not self.keeps
-            and not layer.training
-            and self.nodes
-            and type(self.nodes[-1]) is Conv
-            and self.nodes[-1].norm is None
-            and self._free()
-        ):
-            self.nodes[-1] = Conv(self.nodes[-1].layer, norm)
-        else:
+        norm, before = NormNode(layer, in_place=not self._kept_by_its_maker), self.nodes[-1:]
+        if self.keeps or layer.training or not self._free() or not before or type(before[0]) is not Conv:
             self._append(norm)
+        else:  # at inference the convolution takes its line over
+            self.nodes[-1] = Conv(before[0].layer, norm)
 
     def _add_block(self, path: str, block: ResidualBlock) -> None:
         def add(name: str) -> None:

@@ -34,6 +34,8 @@ class _Blas:
         self.holders = 0
         self.libraries: list[Any] | None = None
         self.threads_before: list[int] = []
+        self.owed = False
+        """Whether the libraries have not yet been given back their threads: some obey one thread alone."""
 
 
 _blas = _Blas()
@@ -62,7 +64,8 @@ def blas_at_one_thread() -> Iterator[None]:
                 from threadpoolctl import ThreadpoolController
 
                 blas.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
-            blas.threads_before = [library.num_threads for library in blas.libraries]
+            if not blas.owed:
+                blas.threads_before = [library.num_threads for library in blas.libraries]
             for library in blas.libraries:
                 library.set_num_threads(1)
         blas.holders += 1
@@ -74,3 +77,4 @@ def blas_at_one_thread() -> Iterator[None]:
             if blas.holders == 0:
                 for library, threads in zip(blas.libraries, blas.threads_before, strict=True):
                     library.set_num_threads(threads)
+                blas.owed = [library.num_threads for library in blas.libraries] != blas.threads_before
