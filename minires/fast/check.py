@@ -18,9 +18,7 @@ import numpy as np
 
 from minires import nn
 from minires.backend import Array, array_namespace, to_numpy
-from minires.fast.columns import Refused
-from minires.fast.group import Alone
-from minires.fast.piece import Worker, channels_first
+from minires.fast.piece import Refused, Worker, channels_first
 from minires.fast.program import Program, known_kind
 from minires.fast.team import ThreadGroup
 
@@ -48,9 +46,8 @@ class Checked:
         functions = list(_functions_of_the_definition())
         if functions != self._functions:
             self._found.clear()
-        for path, layer in program.layers:
-            configuration = _configuration(layer)
-            if configuration not in self._found:
+        for path, layer, configuration in program.layers:
+            if configuration is not None and configuration not in self._found:
                 _compare(path, layer)
                 self._found.add(configuration)
         self._functions = functions
@@ -60,20 +57,6 @@ def _functions_of_the_definition() -> Iterator[FunctionType]:
     for name, module in list(sys.modules.items()):
         if name == "minires.ops" or name.startswith("minires.ops."):
             yield from (value for value in vars(module).values() if isinstance(value, FunctionType))
-
-
-def _configuration(layer: nn.Layer) -> tuple[Any, ...]:
-    """All that the arithmetic of a layer depends on but the numbers in its arrays."""
-    found: list[Any] = [type(layer)]
-    for name, value in vars(layer).items():
-        if isinstance(value, nn.Layer):
-            if not isinstance(layer, nn.Sequential):
-                found.append((name, _configuration(value)))
-        elif isinstance(value, nn.Parameter):
-            found.append((name, value.value.shape, value.value.dtype, type(value.value)))
-        elif isinstance(value, int | float | str | tuple | None) and not name.startswith("_") and name != "training":
-            found.append((name, value))
-    return tuple(found)
 
 
 def _compare(path: str, layer: nn.Layer) -> None:
@@ -94,24 +77,23 @@ def _compare(path: str, layer: nn.Layer) -> None:
                 difference = _difference(array, found[direction][name])
                 if not difference <= TOLERANCE:
                     raise ValueError(
-                        f"{path or 'the model'} ({type(layer).__name__}), {direction} in {mode}: {name} of the compiled "
-                        f"layer differs from the definition's by {difference:.2g} of its largest value. Has a function "
-                        "of minires.ops or minires.nn been changed? The model's own passes run it as it stands"
+                        f"{path or 'the model'} ({type(layer).__name__}), {direction} in {mode}: {name}, compiled, "
+                        f"differs from the definition's by {difference:.2g} of its largest value. Has minires.ops or "
+                        "minires.nn been changed? The model's own passes run it as it stands"
                     )
 
 
 def _fast_passes(layer: nn.Layer, x: Array, dy: Array) -> dict[str, dict[str, Array]]:
-    """The same three passes, on a single worker."""
-    worker, group = Worker(), ThreadGroup(0, [[]], Alone())
-    xp = array_namespace(x)
+    """The same three passes, the fast way."""
+    xp, group = array_namespace(x), ThreadGroup(0, [[]])
     try:
-        program = Program(layer, keeps=True)
-        y = xp.concatenate(worker.forward(group, program, x, IMAGES))
-        dx = xp.concatenate(worker.backward(group, program, dy, wants_dx=True))
-        for node in program.nodes:
-            node.add_gradients(worker.gradients)
+        worker = Worker(xp, Program(True, layer), IMAGES)
+        y = xp.concatenate(worker.forward(group, x))
+        dx = xp.concatenate(worker.backward(group, dy, wants_dx=True))
+        for parameter, gradient in worker.gradients:
+            parameter.add_grad(gradient)
         state = _state(layer)
-        inferred = xp.concatenate(worker.forward(group, Program(layer, keeps=False), x, IMAGES))
+        inferred = xp.concatenate(Worker(xp, Program(False, layer), IMAGES).forward(group, x))
     except Refused as refusal:
         raise ValueError(f"{layer!r}: the fast way does not know how to compute it") from refusal.__cause__
     y, dx, inferred = (channels_first(array) for array in (y, dx, inferred))

@@ -1,11 +1,9 @@
 """A compiled model: the passes of a model, carried out by a team of workers. See `minires.compile`."""
 
-from __future__ import annotations
-
 import copy
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, Self
 
@@ -14,15 +12,19 @@ import numpy as np
 from minires.backend import Array, array_namespace
 from minires.checks import check_upstream, whole
 from minires.fast.check import Checked
-from minires.fast.columns import Refused
-from minires.fast.group import Group
-from minires.fast.piece import PIECE_PIXELS, Worker, channels_first, divide
+from minires.fast.piece import Refused, Worker, channels_first, divide
 from minires.fast.program import Program
-from minires.fast.team import Team
+from minires.fast.team import Group, Team, ThreadGroup
 from minires.fast.threads import blas_at_one_thread, num_threads
 from minires.nn import Layer, Parameter, SoftmaxCrossEntropy
 
-SHARE_PIXELS = 1024
+PIECE_PIXELS = 2**15
+"""Pixels of input images in a piece: 32 images of 32x32. Fewer would cost calls, more would leave the cache."""
+
+PLANS = 4
+"""Plans that are kept, each with its memory: of a whole batch and of the last one, to train and to infer."""
+
+SHARE_PIXELS = 2**10
 """A share of fewer pixels of input images costs more to hand to another thread than it saves."""
 
 
@@ -39,11 +41,11 @@ class Compiled:
         self.model = model
         self.threads = num_threads() if threads is None else whole("threads", threads)
         self._team = Team(self.threads, group)
-        self._workers = [Worker() for _ in range(self.threads)]
+        self._planned: dict[Any, list[Worker]] = {}
         self._in_use = threading.Lock()
-        self._way_back: tuple[Program, int, Array, tuple[int, ...]] | None = None
+        self._way_back: tuple[Any, ...] | None = None
         self._checked = Checked()
-        self._checked.check(Program(model, keeps=True))
+        self._checked.check(Program(True, model))
 
     # --- the passes ----------------------------------------------------------------------------------------------
 
@@ -76,38 +78,44 @@ class Compiled:
             return value, logits
 
     def _forward(self, x: Array, keeps: bool) -> Array:
-        self._forget()
+        self._way_back = None
         for _, layer in self.model.named_layers():
             layer._cache = None  # a forward pass of the model's own is not gone back through any more
-        program = Program(self.model, keeps)
+        program = Program(keeps, self.model)
         self._checked.check(program)
         try:
-            shares = self._divide(x)
-            pieces = self._run(len(shares), lambda worker, group: worker.forward(group, program, x, shares[group.rank]))
+            workers = self._workers(program, x)
+            y = self._run(workers, lambda worker, group: worker.forward(group, x))
         except Refused as refusal:
             self._explain(x, keeps, refusal)
-        y = channels_first(array_namespace(x).concatenate(pieces))
         if keeps:
-            self._way_back = program, len(shares), y[:0], y.shape
+            self._way_back = workers, y[:0], y.shape
         return y
 
-    def _backward(self, dy: Array, wants_dx: bool) -> Array | None:
+    def _workers(self, program: Program, x: Array) -> list[Worker]:
+        """One for each rank; those of an earlier pass, which have planned already, if all is as it was then."""
+        shares = self._divide(x)
+        key = program.key, type(x), x.dtype, x.shape, len(shares)
+        workers = self._planned.pop(key, None) or [Worker(array_namespace(x), program, share) for share in shares]
+        self._planned[key] = workers  # as the last one
+        while len(self._planned) > PLANS:
+            del self._planned[next(iter(self._planned))]
+        return workers
+
+    def _backward(self, dy: Array, wants_dx: bool) -> Array:
         if self._way_back is None:
             raise ValueError(
                 f"{type(self.model).__name__}.backward: no forward of the compiled model has been called, or backward "
                 "has already used it up; expected one forward(x) before each backward(dy)"
             )
-        program, ranks, like, shape = self._way_back
-        check_upstream(dy, shape, like)
-        pieces = self._run(ranks, lambda worker, group: worker.backward(group, program, dy, wants_dx))
-        gradients: dict[Any, Array] = {}
-        for worker in self._workers[:ranks]:  # in the order of the ranks
-            for key, gradient in worker.gradients.items():
-                gradients[key] = gradient if key not in gradients else gradients[key] + gradient
-        for node in program.nodes:
-            node.add_gradients(gradients)
-        self._forget()
-        return channels_first(array_namespace(dy).concatenate(pieces)) if wants_dx else None
+        workers, like, shape = self._way_back
+        xp = check_upstream(dy, shape, like)
+        dx = self._run(workers, lambda worker, group: worker.backward(group, dy, wants_dx))
+        for found in zip(*(worker.gradients for worker in workers), strict=True):
+            total = sum(gradient for _, gradient in found)  # in the order of the ranks
+            found[0][0].add_grad(xp.ascontiguousarray(total))
+        self._way_back = None
+        return dx
 
     def _divide(self, x: Array) -> list[list[slice]]:
         """The pieces of each rank's share of the batch."""
@@ -117,33 +125,27 @@ class Compiled:
             raise Refused from error
         if x.ndim < 2 or x.size == 0:
             raise Refused
-        pixels = math.prod(x.shape[2:])
+        n, pixels = len(x), math.prod(x.shape[2:])
         if not on_host:
-            return [[slice(0, len(x))]]
-        ranks = self._team.at_most(max(1, min(self.threads, len(x), len(x) * pixels // SHARE_PIXELS)))
-        shares = []
-        for share in divide(len(x), ranks):
-            count = share.stop - share.start
-            parts = divide(count, math.ceil(count * pixels / PIECE_PIXELS))
-            shares.append([slice(share.start + part.start, share.start + part.stop) for part in parts])
-        return shares
+            return [[slice(0, n)]]
+        ranks = self._team.at_most(max(1, min(self.threads, n, n * pixels // SHARE_PIXELS)))
+        return [
+            divide(share.start, share.stop, math.ceil((share.stop - share.start) * pixels / PIECE_PIXELS))
+            for share in divide(0, n, ranks)
+        ]
 
-    def _run(self, ranks: int, work: Any) -> list[Array]:
-        """work(worker, group) on every rank -> the pieces of all of them, in the order of the batch."""
+    def _run(self, workers: list[Worker], work: Callable[[Worker, ThreadGroup], list[Array]]) -> Array:
+        """work(worker, group) on every rank -> their pieces put together, in the order of the batch."""
         with blas_at_one_thread():
-            results = self._team.run(ranks, lambda group: work(self._workers[group.rank], group))
-        return [piece for pieces in results for piece in pieces]
+            shares = self._team.run(len(workers), lambda group: work(workers[group.rank], group))
+        pieces = [piece for share in shares for piece in share]
+        return channels_first(array_namespace(*pieces).concatenate(pieces))
 
     def _explain(self, x: Array, keeps: bool, refusal: Refused) -> NoReturn:
         """Raises the definition's own exception for an input that does not fit; on a copy, which may be changed."""
         model = copy.deepcopy(self.model)
         (model.forward if keeps else model.infer)(x)
         raise refusal.__cause__ or RuntimeError("the compiled model refused an input that the model accepts")
-
-    def _forget(self) -> None:
-        self._way_back = None
-        for worker in self._workers:
-            worker.pieces = []
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -153,17 +155,13 @@ class Compiled:
         try:
             yield
         except BaseException:
-            self._forget()
+            self._way_back = None
+            self._planned.clear()  # some plan may be half done
             raise
         finally:
             self._in_use.release()
 
     # --- what a layer has, too -----------------------------------------------------------------------------------
-
-    @property
-    def training(self) -> bool:
-        """Whether the model is in training mode."""
-        return self.model.training
 
     def parameters(self) -> list[Parameter]:
         """The model's parameters."""

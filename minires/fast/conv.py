@@ -1,8 +1,16 @@
-"""Convolution with row columns (see `columns.py`), forward and backward.
+"""Convolution, as fast as matrix products allow.
 
-Forward, with W_a[(b, c), o] = weight[o, c, a, b]:
+Row columns. im2col copies all kh*kw neighbors of a pixel side by side. Here only the kw horizontal ones are copied,
 
-    y[n, i, j, :] += xcols[n, r, j, :] @ W_a                        for every a and every (r, i) that it joins
+    cols[n, r, j, (b, c)] = xpad[n, r, j*s + b*d, c]                shape (N, H, W_out, kw*C), channels last
+
+and kernel row a joins input row r to output row i wherever r = i*s + a*d - p lies in the image. So a convolution is
+a sum of kh matrix products on slices of rows, with W_a[(b, c), o] = weight[o, c, a, b]:
+
+    y[n, i, j, :] += cols[n, r, j, :] @ W_a                         for every a and every (r, i) that it joins
+
+It is im2col with one of its two loops left to slicing: kw-fold memory instead of kh*kw-fold, and it is made for a
+few images at a time, so that it stays in the cache. Rows outside the image are never touched.
 
 Backward. Along a row, let up[n, i, v] be dy with s - 1 zeros between its pixels, up[j*s] = dy[j]. Pixel v of x took
 part in output j through tap b if v = j*s + b*d - p, so with q = kw - 1 - b (the kernel flipped)
@@ -19,100 +27,155 @@ so nothing but x has to be kept from the forward pass, and nothing is scattered.
 a time: BLAS has a faster way for small ones.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from minires.backend import Array
-from minires.fast.columns import Along, Moves, add_products, place, row_columns
-from minires.fast.memory import aligned_copy
 from minires.fast.nodes import Node, check_fit
-from minires.fast.norm import NormNode
-from minires.fast.piece import Piece
-from minires.nn import Layer
+from minires.fast.norm import Norm
+from minires.fast.piece import Refused, Way
 
+Joined = list[tuple[int, slice, slice]]
 COLUMN_BYTES, GPU_COLUMN_BYTES = 2**20, 2**29
 """Memory for the row columns that are made at once: about half of what a core's own cache holds."""
 
 
 class Conv(Node):
-    """A convolution; with the BatchNorm behind it folded into its weights, if `norm` is given (inference)."""
+    """A convolution; at inference with the BatchNorm behind it, `norm`, folded into its weights."""
 
-    def __init__(self, layer: Layer, norm: NormNode | None = None) -> None:
-        super().__init__(layer)
-        self.norm = norm
-        self.comes_first = False
-        """Whether dx is the gradient of the model's input, which not everybody wants."""
+    fresh = True
+    norm: Norm | None = None
 
-    def forward(self, x: Array, piece: Piece) -> Array:
-        xp, moves = piece.xp, self._moves(x, piece)
-        matrices, bias = piece.once((self, "forward"), lambda: self._matrices(piece))
-        kw, places = moves.across.kernel, moves.out[1]
-        y = piece.memory.take(xp, (len(x), *moves.out, matrices.shape[2]), x.dtype)
-        for part in _parts(x, piece, x.shape[1] * places * kw * x.shape[3]):
-            cols = row_columns(xp, piece.memory, x[part], moves.across.padding, 1, places, moves.across)
-            add_products(xp, piece.memory, cols, matrices, moves.joined, y[part])
-        if bias is not None:
-            lines = y.reshape(len(x), -1, bias.size * places)
-            lines += piece.once((self, "row"), lambda: xp.tile(bias, places))
-        piece.keep((x, moves))
+    def forward(self, x: Array, way: Way) -> Array:
+        layer, weight = self.layer, self.layer.weight.value
+        check_fit(x, weight, 1, (4,), way)
+        (o, c, kh, kw), (sh, sw), (ph, pw), (dh, dw) = weight.shape, layer.stride, layer.padding, layer.dilation
+        ho = (x.shape[1] + 2 * ph - dh * (kh - 1) - 1) // sh + 1
+        wo = (x.shape[2] + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+        if min(ho, wo) < 1:
+            raise Refused
+        joined = [(a, *landing(ho, a * dh - ph, sh, x.shape[1])) for a in range(kh)]
+        joined = sorted(((a, r, i) for a, r, i in joined if i.start < i.stop), key=lambda j: j[2].start - j[2].stop)
+        matrices = way.shared((self, "W"), (kh, kw * c, o), x.dtype)
+        row = way.shared((self, "bias"), (wo * o,), x.dtype)
+        if way.leads:
+            way.do(self._load, matrices.reshape(kh, kw, c, o), row.reshape(wo, o))
+        y = way.take((len(x), ho, wo, o), x.dtype)
+        for part in _parts(x, way, x.shape[1] * wo * kw):
+            cols = row_columns(way, x[part], pw, 1, (wo, kw, sw, dw))
+            add_products(way, cols, matrices, joined, y[part])
+        if layer.bias is not None or self.norm is not None:
+            lines = y.reshape(len(x), ho, wo * o)
+            way.do(way.xp.add, lines, row, out=lines)
+        way.tape.append((x, joined))
         return y
 
-    def _moves(self, x: Array, piece: Piece) -> Moves:
-        layer, weight = self.layer, self.layer.weight.value
-        check_fit(x, weight, 1, (4,), piece)
-        down, across = zip(weight.shape[2:], layer.stride, layer.padding, layer.dilation, strict=True)
-        return place(x.shape[1:3], Along(*down), Along(*across))
-
-    def _matrices(self, piece: Piece) -> tuple[Array, Array | None]:
-        """The W_a, one for each kernel row, and the bias."""
-        weight, bias = self.layer.weight.value, None if self.layer.bias is None else self.layer.bias.value
+    def _load(self, matrices: Array, row: Array) -> None:
+        """The W_a, one for each kernel row, and the bias: as they are now."""
+        weight, bias = self.layer.weight.value, 0 if self.layer.bias is None else self.layer.bias.value
         if self.norm is not None:
             scale, offset = self.norm.line()
-            weight, bias = weight * scale[:, None, None, None], offset if bias is None else offset + scale * bias
-        o, c, kh, kw = weight.shape
-        return aligned_copy(piece.xp, weight.transpose(2, 3, 1, 0).reshape(kh, kw * c, o)), bias
+            weight, bias = weight * scale[:, None, None, None], offset + scale * bias
+        matrices[...], row[...] = weight.transpose(2, 3, 1, 0), bias
 
-    def backward(self, dy: Array, piece: Piece) -> Array:
-        (x, moves), weight = piece.tape.pop(), self.layer.weight.value
-        xp, memory, (_, _, w, c), (o, _, kh, kw) = piece.xp, piece.memory, x.shape, weight.shape
-        across, joined = moves.across, [(a, i, r) for a, r, i in moves.joined]
-        offset, back = (kw - 1) * across.dilation - across.padding, Along(kw, 1, 0, across.dilation)
-        flipped = piece.once(
-            (self, "backward"),
-            lambda: aligned_copy(xp, weight[:, :, :, ::-1].transpose(2, 3, 0, 1).reshape(kh, kw * o, c)),
+    def backward(self, dy: Array, way: Way, wants_dx: bool = True) -> Array:
+        layer, weight, xp, (x, joined) = self.layer, self.layer.weight, way.xp, way.tape.pop()
+        (_, _, w, c), (o, _, kh, kw) = x.shape, weight.value.shape
+        (_, sw), (_, pw), (_, dw) = layer.stride, layer.padding, layer.dilation
+        matrices = way.shared((self, "V"), (kh, kw * o, c), dy.dtype)
+        dweight = way.gradient(
+            weight, (kh, c * kw * o), lambda g: g.reshape(kh, c, kw, o)[:, :, ::-1].transpose(3, 1, 0, 2)
         )
-        dx, dweight = piece.memory.take(xp, x.shape, dy.dtype), xp.zeros((kh, c * kw * o), dy.dtype)
-        for part in _parts(dy, piece, moves.out[0] * w * kw * o):
-            cols = row_columns(xp, memory, dy[part], offset, across.stride, w, back)
-            if piece.wants_dx or not self.comes_first:
-                add_products(xp, memory, cols, flipped, joined, dx[part])
-            m = len(cols)
-            for a, i, r in joined:
-                left, right = x[part, r].reshape(m, -1, c).transpose(0, 2, 1), cols[:, i].reshape(m, -1, kw * o)
-                products = xp.matmul(left, right, out=memory.scratch(xp, "products", (m, c, kw * o), dy.dtype))
-                dweight[a] += xp.ones(m, dy.dtype) @ products.reshape(m, -1)
-        piece.add_gradient((self, "weight"), dweight)
-        if self.layer.bias is not None:
-            piece.add_gradient((self, "bias"), dy.sum(axis=(0, 1, 2)))
+        if way.leads:
+            way.do(self._load_flipped, matrices.reshape(kh, kw, o, c))
+        dx = way.take(x.shape, dy.dtype)
+        for part in _parts(dy, way, dy.shape[1] * w * kw):
+            cols = row_columns(way, dy[part], (kw - 1) * dw - pw, sw, (w, kw, 1, dw))
+            if wants_dx:
+                add_products(way, cols, matrices, [(a, i, r) for a, r, i in joined], dx[part])
+            for a, r, i in joined:
+                left, right = (side_by_side(side, r.step) for side in (x[part, r], cols[:, i]))
+                left = left.swapaxes(-1, -2)
+                shape = (*left.shape[:-1], kw * o)
+                products = way.scratch("products", shape, dy.dtype)
+                way.do(xp.matmul, left, right, out=products)
+                rows = products.reshape(-1, c * kw * o)
+                term = way.scratch("dweight", (c * kw * o,), dy.dtype)
+                way.do(xp.matmul, xp.ones(len(rows), dy.dtype), rows, out=term)  # faster than `sum`
+                way.do(xp.add, dweight[a], term, out=dweight[a])
+        if layer.bias is not None:
+            dbias = way.gradient(layer.bias, (o,), lambda g: g)
+            way.do(lambda: xp.add(dbias, dy.sum(axis=(0, 1, 2)), out=dbias))
         return dx
 
-    def add_gradients(self, gradients: dict[Any, Array]) -> None:
-        o, c, kh, kw = self.layer.weight.value.shape
-        dweight = gradients[self, "weight"].reshape(kh, c, kw, o)[:, :, ::-1].transpose(3, 1, 0, 2)
-        self.layer.weight.add_grad(dweight)
-        if self.layer.bias is not None:
-            self.layer.bias.add_grad(gradients[self, "bias"])
+    def _load_flipped(self, matrices: Array) -> None:
+        matrices[...] = self.layer.weight.value[:, :, :, ::-1].transpose(2, 3, 0, 1)
 
 
-def _parts(images: Array, piece: Piece, numbers: int) -> Iterator[slice]:
-    """Slices of the images, each of them few enough for its columns (`numbers` of them an image) to stay in cache."""
-    limit = COLUMN_BYTES if piece.xp is np else GPU_COLUMN_BYTES
-    step = max(1, limit // (numbers * images.itemsize))
+def landing(count: int, offset: int, spread: int, size: int) -> tuple[slice, slice]:
+    """Of points i in range(count), each put at i*spread + offset, those that fall in range(size): (where, which)."""
+    first = max(0, -(offset // spread))
+    stop = max(first, min(count, (size - 1 - offset) // spread + 1))
+    start = first * spread + offset
+    return slice(start, start + (stop - first) * spread, spread), slice(first, stop)
+
+
+def row_columns(way: Way, images: Array, offset: int, spread: int, moves: tuple[int, int, int, int]) -> Array:
+    """The row columns of some images: (n, H, W, C) -> (n, H, places, kernel width * C), in scratch.
+
+    Each row is laid on zeros: its pixel 0 at `offset`, the next ones `spread` apart; what falls outside is dropped.
+    `moves` says how the kernel moves along it: (number of places, kernel width, stride, dilation).
+    """
+    xp, (n, h, w, c), (places, kw, stride, dilation) = way.xp, images.shape, moves
+    if (kw, stride, spread, offset) == (1, 1, 1, 0) and places == w:
+        return images
+    width = (places - 1) * stride + (kw - 1) * dilation + 1
+    target, source = landing(w, offset, spread, width)
+    canvas = way.scratch(("canvas", h, w, c, width, offset, spread), (n, h, width, c), images.dtype)
+    way.do(xp.copyto, canvas[:, :, target], images[:, :, source])  # the zeros around are still there
+    cols = way.scratch("columns", (n, h, places, kw * c), images.dtype)
+    image, row, pixel, number = canvas.strides
+    if xp is np and dilation == 1:  # a window's pixels lie side by side: copied as one item, not number by number
+        window = np.dtype(f"V{kw * pixel}")
+        windows = np.ndarray((n, h, places), window, canvas, strides=(image, row, pixel * stride))
+        way.do(xp.copyto, np.ndarray(windows.shape, window, cols), windows)
+    else:
+        shape, strides = (n, h, places, kw, c), (image, row, pixel * stride, pixel * dilation, number)
+        windows = xp.lib.stride_tricks.as_strided(canvas, shape, strides)
+        way.do(xp.copyto, cols.reshape(shape), windows)
+    return cols
+
+
+def side_by_side(rows: Array, step: int | None = 1) -> Array:
+    """(n, rows, places, K) -> (n, rows * places, K) where the rows lie so; every step-th row of an image does not."""
+    return rows.reshape(len(rows), -1, rows.shape[3]) if step in (None, 1) else rows
+
+
+def add_products(way: Way, cols: Array, matrices: Array, joined: Joined, y: Array) -> None:
+    """y[:, q] = the sum of cols[:, p] @ matrices[a] over the joined rows (a, p, q), zero where there are none.
+
+    cols (n, rows, places, K), matrices (kh, K, O), y (n, rows of its own, places, O).
+    """
+    xp = way.xp
+    complete = bool(joined) and y[:, joined[0][2]].shape == y.shape  # the first one need not be added to anything
+    if not complete:
+        way.do(y.fill, 0)
+    for number, (a, p, q) in enumerate(joined):
+        left = side_by_side(cols[:, p], p.step)
+        if complete and number == 0:
+            way.do(xp.matmul, left, matrices[a], out=side_by_side(y) if left.ndim == 3 else y)
+        else:
+            target = y[:, q]
+            term = way.scratch("term", target.shape, y.dtype)
+            way.do(xp.matmul, left, matrices[a], out=side_by_side(term) if left.ndim == 3 else term)
+            way.do(xp.add, target, term, out=target)
+
+
+def _parts(images: Array, way: Way, windows: int) -> Iterator[slice]:
+    """Slices of the images, each of them few enough for its columns to stay in the cache."""
+    limit = COLUMN_BYTES if way.xp is np else GPU_COLUMN_BYTES
+    step = max(1, limit // (windows * images.shape[-1] * images.itemsize))
     step = math.ceil(len(images) / math.ceil(len(images) / step))
-    for start in range(0, len(images), step):
-        yield slice(start, start + step)
+    return (slice(start, start + step) for start in range(0, len(images), step))

@@ -1,173 +1,166 @@
-"""The nodes of a program: what is done to a piece, one node after the other, and backwards in reverse.
+"""The nodes of a program: what is done to a way, one node after the other, and backwards in reverse.
 
-A node's `forward(x, piece)` returns y and keeps its cache on the piece's tape; `backward(dy, piece)` takes it from
-there and returns dx. A backward pass never changes dy, but may write into the arrays that its node has kept: by then
-whoever else used them has gone back through them.
+A node plans: its `forward(x, way)` notes the calls that compute y from x, keeps on the tape what the way back will
+need, and returns y, in which the numbers will stand. `backward(dy, way)` takes it from there and returns dx. Where a
+node needs the other pieces, both are generators (see `piece.py`). A backward pass never changes dy, but may write into
+the arrays that its node has kept: by then whoever else used them has gone back through them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minires.backend import Array
-from minires.fast.columns import Refused
-from minires.fast.piece import Pass, Piece, channels_first, contiguous, pixels_first
-from minires.nn import Layer
+from minires.fast.piece import Meeting, Plan, Refused, Way, channels_first, pixels
+from minires.nn import Layer, Parameter
+
+if TYPE_CHECKING:
+    from minires.fast.program import Program
 
 
 class Node:
     """Base class. `layer` is the layer of the model whose parameters and settings the node reads at every pass."""
 
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
+    fresh = False
+    """Whether the node keeps neither its y nor its dx: others may write over them."""
 
-    def forward(self, x: Array, piece: Piece) -> Array | Pass:
+    def __init__(self, layer: Layer, in_place: bool = False) -> None:
+        self.layer, self.in_place = layer, in_place
+
+    def forward(self, x: Array, way: Way) -> Array | Plan:
         raise NotImplementedError
 
-    def backward(self, dy: Array, piece: Piece) -> Array | Pass:
+    def backward(self, dy: Array, way: Way) -> Array | Plan:
         raise NotImplementedError
 
-    def add_gradients(self, gradients: dict[Any, Array]) -> None:
-        """Adds the gradients that the node's backward has found, summed over all pieces, to the layer's parameters."""
 
-
-def check_fit(x: Array, weight: Array, axis: int, ndim: tuple[int, ...], piece: Piece) -> None:
+def check_fit(x: Array, weight: Array, axis: int, ndim: tuple[int, ...], way: Way) -> None:
     """Raises Refused unless x (n, ..., C) has as many channels as `weight` has along `axis`, and its dtype."""
-    if x.ndim not in ndim or x.shape[-1] != weight.shape[axis] or x.dtype != weight.dtype:
-        raise Refused
-    if isinstance(weight, np.ndarray) != (piece.xp is np):
+    like = x.ndim in ndim and x.shape[-1] == weight.shape[axis] and x.dtype == weight.dtype
+    if not like or isinstance(weight, np.ndarray) != (way.xp is np):
         raise Refused
 
 
 class Samplewise(Node):
-    """A layer without parameters that treats each image by itself: its own two functions, called for each piece."""
+    """A layer that treats each image by itself: its own two functions, called for each piece.
 
-    def forward(self, x: Array, piece: Piece) -> Array:
-        try:
-            y, cache = self.layer._forward(channels_first(x))
-        except (TypeError, ValueError) as error:
-            raise Refused from error
-        piece.keep(cache)
-        return contiguous(piece.xp, pixels_first(y))
+    They belong to a copy of the layer whose parameters collect the gradients of this worker's images.
+    """
 
-    def backward(self, dy: Array, piece: Piece) -> Array:
-        return contiguous(piece.xp, pixels_first(self.layer._backward(channels_first(dy), piece.tape.pop())))
+    def forward(self, x: Array, way: Way) -> Array:
+        layer, images = copy.copy(self.layer), channels_first(x)
+        for name, value in vars(self.layer).items():
+            if isinstance(value, Parameter):
+                setattr(layer, name, _Share(value, way.gradient(value, value.value.shape, lambda g: g)))
+        shape = refusing(layer._output_shape, images.shape)
+        y = way.take((shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape, x.dtype)
+        cache: list[Any] = []
+
+        def run() -> None:
+            channels_first(y)[...], *cache[:] = refusing(layer._forward, images)
+
+        way.do(run)
+        way.tape.append((x, layer, cache))
+        return y
+
+    def backward(self, dy: Array, way: Way) -> Array:
+        x, layer, cache = way.tape.pop()
+        dx = way.take(x.shape, x.dtype)
+        back, front = channels_first(dx), channels_first(dy)
+        way.do(lambda: way.xp.copyto(back, layer._backward(front, *cache)))
+        return dx
+
+
+class _Share:
+    """A parameter as one worker sees it: its value, and the gradient of the worker's own images."""
+
+    def __init__(self, parameter: Parameter, grad: Array) -> None:
+        self.parameter, self.grad = parameter, grad
+
+    @property
+    def value(self) -> Array:
+        return self.parameter.value
+
+    def add_grad(self, grad: Array) -> None:
+        self.grad += grad
+
+
+def refusing(function: Callable[[Any], Any], x: Any) -> Any:
+    """function(x), of whose errors the definition will speak: this one would speak of a piece, not of the batch."""
+    try:
+        return function(x)
+    except (TypeError, ValueError, IndexError) as error:
+        raise Refused from error
 
 
 class Whole(Node):
     """A layer of which nothing is known: it runs its own code, on the whole batch."""
 
-    def forward(self, x: Array, piece: Piece) -> Pass:
-        run = self.layer.infer if piece.tape is None else self.layer.forward
-        y = yield (lambda x: contiguous(piece.xp, pixels_first(run(channels_first(x))))), x
-        return y
+    def forward(self, x: Array, way: Way) -> Plan:
+        run = self.layer.forward if way.keeps else self.layer.infer
+        return (yield Meeting(x, lambda x: pixels(run(channels_first(x)))))
 
-    def backward(self, dy: Array, piece: Piece) -> Pass:
-        run = self.layer.backward
-        dx = yield (lambda dy: contiguous(piece.xp, pixels_first(run(channels_first(dy))))), dy
-        return dx
-
-
-class Linear(Node):
-    """y = x @ weight.T + bias."""
-
-    def forward(self, x: Array, piece: Piece) -> Array:
-        weight, bias = self.layer.weight.value, self.layer.bias
-        check_fit(x, weight, 1, (2,), piece)
-        y = x @ weight.T
-        if bias is not None:
-            y += bias.value
-        piece.keep(x)
-        return y
-
-    def backward(self, dy: Array, piece: Piece) -> Array:
-        piece.add_gradient((self, "weight"), dy.T @ piece.tape.pop())
-        if self.layer.bias is not None:
-            piece.add_gradient((self, "bias"), dy.sum(axis=0))
-        return dy @ self.layer.weight.value
-
-    def add_gradients(self, gradients: dict[Any, Array]) -> None:
-        self.layer.weight.add_grad(gradients[self, "weight"])
-        if self.layer.bias is not None:
-            self.layer.bias.add_grad(gradients[self, "bias"])
+    def backward(self, dy: Array, way: Way) -> Plan:
+        return (yield Meeting(dy, lambda dy: pixels(self.layer.backward(channels_first(dy)))))
 
 
 class ReLU(Node):
-    """max(x, 0), written over x where nobody needs that any more."""
+    """max(x, 0). in_place: whether y may be written over x."""
 
-    def __init__(self, layer: Layer, in_place: bool) -> None:
-        super().__init__(layer)
-        self.in_place = in_place
-
-    def forward(self, x: Array, piece: Piece) -> Array:
-        xp = piece.xp
-        y = x if self.in_place else piece.memory.take(xp, x.shape, x.dtype)
+    def forward(self, x: Array, way: Way) -> Array:
+        xp, rows = way.xp, x.reshape(len(x), -1)
+        y = x if self.in_place else way.take(x.shape, x.dtype)
         if x.dtype.kind == "c":
-            y[...] = xp.where(x.real > 0, x, 0)
+            way.do(lambda: xp.copyto(y, xp.where(x.real > 0, x, 0)))
         else:  # with a row of zeros `maximum` is twice as fast as with the number 0
-            zero = piece.once(("zeros", x[0].size, x.dtype), lambda: xp.zeros(x[0].size, x.dtype))
-            xp.maximum(x.reshape(len(x), -1), zero, out=y.reshape(len(x), -1))
-        piece.keep(y)
+            zeros = way.shared(("zeros", rows.shape[1]), rows.shape[1:], x.dtype)
+            way.do(xp.maximum, rows, zeros, out=y.reshape(rows.shape))
+        way.tape.append(y)
         return y
 
-    def backward(self, dy: Array, piece: Piece) -> Array:
-        y = piece.tape.pop()
-        passed = piece.memory.scratch(piece.xp, "passed", y.shape, bool)
-        return piece.xp.multiply(dy, piece.xp.not_equal(y, 0, out=passed), out=y)
+    def backward(self, dy: Array, way: Way) -> Array:
+        y = way.tape.pop()
+        passed = way.scratch("passed", y.shape, bool)
+        way.do(way.xp.not_equal, y, 0, out=passed)
+        way.do(way.xp.multiply, dy, passed, out=y)
+        return y
 
 
-class Fork(Node):
-    """Where a residual block begins: x goes into the branch, and waits for the shortcut."""
+class Block(Node):
+    """A residual block up to its sum: branch(x) * scale + shortcut(x)."""
 
-    in_place = False
-    """Whether dx of the branch may be written over."""
-
-    def forward(self, x: Array, piece: Piece) -> Array:
-        piece.waiting.append(x)
-        return x
-
-    def backward(self, dy: Array, piece: Piece) -> Array:
-        """dx of the branch, and that of the shortcut, which waits -> their sum."""
-        return piece.xp.add(dy, piece.waiting.pop(), out=dy if self.in_place else None)
-
-
-class Swap(Node):
-    """The branch is done and waits; x goes into the shortcut. Backwards the other way round."""
-
-    def forward(self, x: Array, piece: Piece) -> Array:
-        piece.waiting[-1], x = x, piece.waiting[-1]
-        return x
-
-    backward = forward
-
-
-class Join(Node):
-    """Where a residual block's two ways meet: y = branch * scale + shortcut."""
-
-    def __init__(self, layer: Layer, in_place: bool) -> None:
+    def __init__(self, layer: Layer, branch: Program, shortcut: Program | None) -> None:
         super().__init__(layer)
-        self.in_place = in_place
+        self.branch, self.shortcut = branch, shortcut
+        self.fresh = shortcut is not None or branch.fresh
 
-    def forward(self, x: Array, piece: Piece) -> Array:
-        branch, scale = piece.waiting.pop(), self.layer.branch_scale
-        if branch.shape != x.shape:
+    def forward(self, x: Array, way: Way) -> Plan:
+        y = self._scaled((yield from self.branch.forward(x, way)), way)
+        if self.shortcut is None:
+            return y
+        shortcut = yield from self.shortcut.forward(x, way)
+        if shortcut.shape != y.shape:
             raise Refused
-        if scale != 1:
-            branch = branch * scale
-        return piece.xp.add(branch, x, out=branch if self.in_place or scale != 1 else None)
+        return self._add(y, shortcut, self.branch.nodes[-1:], way)
 
-    def backward(self, dy: Array, piece: Piece) -> Array:
-        scale = self.layer.branch_scale
-        piece.waiting.append(dy if scale == 1 else dy * scale)
-        return dy
+    def backward(self, dy: Array, way: Way) -> Plan:
+        dshortcut = None if self.shortcut is None else (yield from self.shortcut.backward(dy, way))
+        dx = yield from self.branch.backward(self._scaled(dy, way), way)
+        return dx if self.shortcut is None else self._add(dx, dshortcut, self.branch.nodes[:1], way)
 
+    def _scaled(self, x: Array, way: Way) -> Array:
+        if self.layer.branch_scale == 1:
+            return x
+        y = way.take(x.shape, x.dtype)
+        way.do(way.xp.multiply, x, self.layer.branch_scale, out=y)
+        return y
 
-class Scale(Node):
-    """A branch without a shortcut, times its scale."""
-
-    def forward(self, x: Array, piece: Piece) -> Array:
-        return x if self.layer.branch_scale == 1 else x * self.layer.branch_scale
-
-    backward = forward
+    def _add(self, a: Array, b: Array, maker: list[Node], way: Way) -> Array:
+        """a + b, written over a if the node that made it allows that."""
+        y = a if maker and maker[0].fresh else way.take(a.shape, a.dtype)
+        way.do(way.xp.add, a, b, out=y)
+        return y

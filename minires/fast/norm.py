@@ -1,28 +1,22 @@
-"""BatchNorm for a piece: what it tells the other pieces, and what it does with their sums.
+"""BatchNorm for a way: what it tells the other pieces, and what it does with their sums.
 
 Every image has a mean and a mean square of its own in each channel; those of the batch are their means over all
 images. They are summed in float64, so that var = mean square - mean^2 keeps its digits, and image by image, so that
-the statistics have the same bits however the batch is divided. Where an image's mean is large against its standard
-deviation, the float32 sums within the image would lose digits: there they are taken about the mean.
+the statistics have the same bits however the batch is divided. Within an image the sums are float32, and lose digits
+where a mean is large against its standard deviation: there they are taken once more, in float64.
 
 Backward, with m values in each channel (see `ops/batchnorm.py` for the derivation):
 
     dx = weight * inv * (dy - dbias/m - xhat * dweight/m) = scale * dy + slope * x + offset
 """
 
-from __future__ import annotations
-
 import math
-from types import ModuleType
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from minires.backend import Array
-from minires.fast.columns import Refused
-from minires.fast.memory import aligned_copy
 from minires.fast.nodes import Node, check_fit
-from minires.fast.piece import Pass, Piece
+from minires.fast.piece import Meeting, Plan, Refused, Way
 from minires.nn import Layer
 
 LONG = 8192
@@ -32,27 +26,54 @@ FAR = 64
 """A mean is large if its square is FAR times the variance: two of the seven digits of float32 are lost by then."""
 
 
-class Fit(NamedTuple):
-    """What BatchNorm knows of a channel; the rows are repeated for the pixels of a row of x."""
+class Fit:
+    """What the pieces know of the channels, once the sums of all images are known. Rows are repeated along a line."""
 
-    mean: Array
-    inv: Array
-    count: int
-    """Values in each channel of the batch; 0 where the running statistics are used, which do not depend on x."""
-    far: bool
-    """Whether a mean is large: scale * x and scale * mean would then be large numbers with a small difference."""
-    mean_row: Array
-    scale_row: Array
-    offset_row: Array
+    def __init__(self, layer: Layer, x: Array, way: Way) -> None:
+        self.layer, self.pixels, self.on_host = layer, x[0].size // x.shape[-1], way.xp is np
+        self.wide = np.result_type(x.dtype, np.float64)
+        self.scale_row, self.offset_row, self.slope_row, self.back_row = way.new((4, _rows(x).shape[1]), x.dtype)
+
+    def forward(self, total: Array | None, follows: bool) -> None:
+        """Rows of the forward pass. follows: whether the running statistics are to follow, which is done once."""
+        layer, self.count = self.layer, None
+        self.mean, var = layer.running_mean.astype(self.wide), layer.running_var.astype(self.wide)
+        if total is not None:
+            self.count = count = total[0] * self.pixels
+            if self.on_host and count.real < 2:
+                raise Refused
+            self.mean, square = total[1:].reshape(2, -1) / count
+            var = square - self.mean**2
+            var = var if var.dtype.kind == "c" else var.clip(0)
+            if follows:
+                for name, new in (("running_mean", self.mean), ("running_var", var * (count / (count - 1)))):
+                    old, momentum = getattr(layer, name), layer.momentum
+                    setattr(layer, name, (1 - momentum) * old + (momentum * new).astype(old.dtype))
+        self.inv = (var + layer.eps) ** -0.5
+        self.scale = layer.weight.value * self.inv
+        self._repeat(self.scale_row, self.scale)
+        self._repeat(self.offset_row, layer.bias.value - self.mean * self.scale)
+
+    def backward(self, total: Array) -> None:
+        """Rows of the backward pass."""
+        dbias, dweight = self.gradients(total / self.count)
+        slope = -self.scale * self.inv * dweight
+        self._repeat(self.slope_row, slope)
+        self._repeat(self.back_row, -self.scale * dbias - slope * self.mean)
+
+    def gradients(self, sums: Array) -> tuple[Array, Array]:
+        """dbias and dweight from the sums of dy and of dy * x."""
+        dbias, products = sums[1:].reshape(2, -1)
+        return dbias, (products - self.mean * dbias) * self.inv
+
+    def _repeat(self, row: Array, values: Array) -> None:
+        row.reshape(-1, len(values))[...] = values
 
 
-class NormNode(Node):
-    """BatchNorm of images (n, H, W, C) or of (n, C)."""
+class Norm(Node):
+    """BatchNorm of images (n, H, W, C) or of (n, C). in_place: whether dx may be written over x."""
 
-    def __init__(self, layer: Layer, in_place: bool) -> None:
-        super().__init__(layer)
-        self.in_place = in_place
-        """Whether the backward pass may write dx over x: nobody else has kept it."""
+    fresh = True
 
     def line(self) -> tuple[Array, Array]:
         """(scale, offset): in evaluation each channel goes through the straight line y = scale * x + offset."""
@@ -60,83 +81,50 @@ class NormNode(Node):
         scale = layer.weight.value / (layer.running_var + layer.eps) ** 0.5
         return scale, layer.bias.value - layer.running_mean * scale
 
-    def forward(self, x: Array, piece: Piece) -> Pass:
-        layer, xp = self.layer, piece.xp
-        check_fit(x, layer.weight.value, 0, (2, 4), piece)
-        total = (yield image_moments(xp, x)) if layer.training else None
-        fit = piece.once((self, "fit"), lambda: self._fit(x, total, piece))
-        y, x_rows = piece.memory.take(xp, x.shape, x.dtype), rows(x)
-        y_rows = y.reshape(x_rows.shape)
-        if fit.far:
-            xp.subtract(x_rows, fit.mean_row, out=y_rows)
-            y_rows *= fit.scale_row
-        else:
-            xp.multiply(x_rows, fit.scale_row, out=y_rows)
-        y_rows += fit.offset_row
-        piece.keep((x, fit))
+    def forward(self, x: Array, way: Way) -> Plan:
+        check_fit(x, self.layer.weight.value, 0, (2, 4), way)
+        total, y = None, way.take(x.shape, x.dtype)
+        if self.layer.training:
+            sums = sums_of_images(way, x, x)
+            if way.xp is np and x.dtype == np.float32:
+                way.do(_recount, sums, x)
+            total = yield Meeting(sums)
+        fit = way.once((self, "fit"), lambda: Fit(self.layer, x, way))
+        if way.leads:
+            way.do(fit.forward, total, way.images.start == 0)
+        rows = _rows(y)
+        way.do(way.xp.multiply, _rows(x), fit.scale_row, out=rows)
+        way.do(way.xp.add, rows, fit.offset_row, out=rows)
+        way.tape.append((x, fit, total is not None))
         return y
 
-    def _fit(self, x: Array, total: Array | None, piece: Piece) -> Fit:
-        layer, wide = self.layer, np.result_type(x.dtype, np.float64)
-        mean, var, count = layer.running_mean.astype(wide), layer.running_var.astype(wide), 0
-        if total is not None:
-            mean, var, count = self._statistics(total, x, piece)
-        scale = (var + layer.eps) ** -0.5 * layer.weight.value
-        far = is_far(piece.xp, mean, var + layer.eps)
-        offset = layer.bias.value - (0 if far else mean * scale)
-        lines = (repeated(piece.xp, values, rows(x)) for values in (mean, scale, offset))
-        return Fit(mean, (var + layer.eps) ** -0.5, count, far, *lines)
+    def backward(self, dy: Array, way: Way) -> Plan:
+        xp, layer, (x, fit, trained) = way.xp, self.layer, way.tape.pop()
+        sums = sums_of_images(way, dy, x)
+        both = [way.gradient(p, p.value.shape, lambda g: g) for p in (layer.bias, layer.weight)]
 
-    def _statistics(self, total: Array, x: Array, piece: Piece) -> tuple[Array, Array, int]:
-        """Mean and variance of the batch, and the number of values in each channel; the running ones follow."""
-        layer, n = self.layer, round(float(total[0].real))
-        count = n * (x[0].size // x.shape[-1])
-        if count < 2:
-            raise Refused
-        mean, square = total[1:].reshape(2, -1) / n
-        var = square - mean * mean
-        if var.dtype.kind == "f":
-            var = var.clip(0)  # a rounding error below it
-        if piece.leads:
-            momentum, like = layer.momentum, layer.running_mean.dtype
-            layer.running_mean = (1 - momentum) * layer.running_mean + (momentum * mean).astype(like)
-            unbiased = var * (count / (count - 1))
-            layer.running_var = (1 - momentum) * layer.running_var + (momentum * unbiased).astype(like)
-        return mean, var, count
+        def add_gradients() -> None:
+            for gradient, found in zip(both, fit.gradients(sums.sum(axis=0)), strict=True):
+                gradient += found.astype(gradient.dtype)
 
-    def backward(self, dy: Array, piece: Piece) -> Pass:
-        xp, (x, fit) = piece.xp, piece.tape.pop()
-        x_rows = rows(x)
-        dx = x if self.in_place else piece.memory.take(xp, x.shape, x.dtype)
-        dx_rows, dy_rows, center = dx.reshape(x_rows.shape), dy.reshape(x_rows.shape), fit.mean
-        if fit.far:
-            x_rows, x, center = xp.subtract(x_rows, fit.mean_row, out=dx_rows), dx, 0 * fit.mean
-        sums = image_sums(xp, dy, x).astype(center.dtype)
-        sums[:, 1] = (sums[:, 1] - center * sums[:, 0]) * fit.inv
-        piece.add_gradient((self, "both"), sums.sum(axis=0))
-        if not fit.count:
-            return xp.multiply(dy_rows, fit.scale_row, out=dx_rows).reshape(x.shape)
-        total = yield sums.reshape(len(x), -1)
-        slope, offset = piece.once((self, "slope"), lambda: self._slope(xp, total, fit, center, x_rows))
-        xp.multiply(x_rows, slope, out=dx_rows)
-        dx_rows += offset
-        dx_rows += xp.multiply(dy_rows, fit.scale_row, out=piece.memory.scratch(xp, "term", dy_rows.shape, dy.dtype))
+        way.do(add_gradients)
+        dx = x if self.in_place else way.take(x.shape, x.dtype)
+        rows, dy_rows = _rows(dx), _rows(dy)
+        if not trained:  # the running statistics do not depend on x
+            way.do(xp.multiply, dy_rows, fit.scale_row, out=rows)
+            return dx
+        total = yield Meeting(sums)
+        if way.leads:
+            way.do(fit.backward, total)
+        term = way.scratch("term", rows.shape, dy.dtype)
+        way.do(xp.multiply, _rows(x), fit.slope_row, out=rows)
+        way.do(xp.add, rows, fit.back_row, out=rows)
+        way.do(xp.multiply, dy_rows, fit.scale_row, out=term)
+        way.do(xp.add, rows, term, out=rows)
         return dx
 
-    def _slope(self, xp: ModuleType, total: Array, fit: Fit, center: Array, x_rows: Array) -> tuple[Array, Array]:
-        """dx = scale * dy + slope * (x - mean) - scale * dbias / m: slope and offset, as rows."""
-        scale = self.layer.weight.value * fit.inv
-        dbias, dweight = total.reshape(2, -1) / fit.count
-        slope = -scale * fit.inv * dweight
-        return repeated(xp, slope, x_rows), repeated(xp, -scale * dbias - slope * center, x_rows)
 
-    def add_gradients(self, gradients: dict[Any, Array]) -> None:
-        dbias, dweight = gradients[self, "both"].astype(self.layer.weight.value.dtype)
-        self.layer.weight.add_grad(dweight)
-        self.layer.bias.add_grad(dbias)
-
-
-def rows(x: Array) -> Array:
+def _rows(x: Array) -> Array:
     """x as rows of several lines of an image each: as many as it takes to be LONG, and as divide those of an image."""
     if x.ndim == 2:
         return x
@@ -145,38 +133,29 @@ def rows(x: Array) -> Array:
     return x.reshape(n * h // joined, joined * w * c)
 
 
-def repeated(xp: ModuleType, parameters: Array, x_rows: Array) -> Array:
-    """Parameters (C,) repeated for the pixels of a row, in the dtype of x."""
-    return aligned_copy(xp, xp.tile(parameters.astype(x_rows.dtype), x_rows.shape[1] // len(parameters)))
+def sums_of_images(way: Way, f: Array, g: Array) -> Array:
+    """A row for each image: 1, and in each channel the sums of f and of f * g over its pixels: (n, 1 + 2C)."""
+    xp, n, c, dtype = way.xp, len(f), f.shape[-1], f.dtype
+    lines, others = (x.reshape(n, 1 if x.ndim == 2 else x.shape[1], -1) for x in (f, g))
+    columns = way.scratch("columns of sums", (n, 2, lines.shape[2]), dtype)
+    way.do(xp.matmul, xp.ones((1, lines.shape[1]), dtype), lines, out=columns[:, :1])  # a product is faster than `sum`
+    if xp is np:
+        way.do(xp.einsum, "nij,nij->nj", lines, others, out=columns[:, 1])
+    else:
+        way.do(lambda: xp.copyto(columns[:, 1], (lines * others).sum(axis=1)))
+    sums = way.new((n, 1 + 2 * c), np.result_type(dtype, np.float64))
+    sums[:, 0] = 1
+    few = way.scratch("sums", (n, 2, 1, c), dtype)
+    way.do(xp.matmul, xp.ones((1, lines.shape[2] // c), dtype), columns.reshape(n, 2, -1, c), out=few)
+    way.do(xp.copyto, sums[:, 1:], few.reshape(n, -1))
+    return sums
 
 
-def image_sums(xp: ModuleType, f: Array, g: Array) -> Array:
-    """For each image, the sums over its pixels of f and of f * g: (n, H, W, C) twice -> (n, 2, C)."""
-    n, c = len(f), f.shape[-1]
-    f = f.reshape(n, 1 if f.ndim == 2 else f.shape[1], -1)
-    columns = xp.empty((n, 2, f.shape[2]), f.dtype)
-    xp.matmul(xp.ones((1, f.shape[1]), f.dtype), f, out=columns[:, :1])  # a product is faster than `sum`
-    columns[:, 1] = xp.einsum("nij,nij->nj", f, g.reshape(f.shape))
-    return (xp.ones((1, f.shape[2] // c), f.dtype) @ columns.reshape(n, 2, -1, c))[:, :, 0]
-
-
-def image_moments(xp: ModuleType, x: Array) -> Array:
-    """A row for each image: 1, its mean and its mean square in each channel: (n, 1 + 2C), float64 or wider."""
-    n, c = len(x), x.shape[-1]
-    moments = xp.ones((n, 1 + 2 * c), np.result_type(x.dtype, np.float64))
-    pixels = x[0].size // c
-    moments[:, 1:] = image_sums(xp, x, x).reshape(n, -1) / pixels
-    mean, square = moments[:, 1 : c + 1], moments[:, c + 1 :]
-    if is_far(xp, mean, square - mean * mean) and pixels > 1:
-        far = (abs(mean) ** 2 > FAR * abs(square - mean * mean)).any(axis=1)
-        shift = mean[far].astype(x.dtype)
-        d = x[far] - shift[:, None, None]
-        away, squares = image_sums(xp, d, d).swapaxes(0, 1).astype(moments.dtype) / pixels
-        mean[far] = shift + away
-        square[far] = squares - away * away + mean[far] * mean[far]
-    return moments
-
-
-def is_far(xp: ModuleType, mean: Array, var: Array) -> bool:
-    """Whether any mean is large against its standard deviation. (A GPU is not waited for: there, all count as such.)"""
-    return xp is not np or bool((abs(mean) ** 2 > FAR * abs(var)).any())
+def _recount(sums: Array, x: Array) -> None:
+    """The sums of x and x * x, once more in float64, of images with a mean that is far from zero."""
+    n, c, pixels = len(x), x.shape[-1], x[0].size // x.shape[-1]
+    once, squares = sums[:, 1 : c + 1], sums[:, c + 1 :]
+    far = (once * once * (1 + FAR) > squares * (pixels * FAR)).any(axis=1)
+    if far.any():
+        values = x.reshape(n, pixels, c)[far].astype(np.float64)
+        once[far], squares[far] = values.sum(axis=1), (values * values).sum(axis=1)

@@ -1,13 +1,11 @@
-"""A team: the calling thread and its helpers, each of which is one rank of a group.
+"""A team: the calling thread and its helpers, each of which is one rank of a group that shares a batch.
 
-`team.run(work)` has every rank call work(group) and returns what they returned, in the order of the ranks. The caller
-is rank 0. The ranks talk by `collect`, which hands each of them what all of them brought.
+`team.run(size, work)` has every rank call work(group) and returns what they returned, in the order of the ranks. The
+caller is rank 0. The ranks talk by `collect`, which hands each of them what all of them brought.
 
 Whatever goes wrong, in any thread, ends the work of all: an exception, Ctrl-C in the caller. `run` raises it only
 once nobody is at work any more, so that no thread is left writing into an array that the caller has given up.
 """
-
-from __future__ import annotations
 
 import os
 import threading
@@ -16,11 +14,27 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 from weakref import finalize
 
 from minires.backend import Array, array_namespace
-from minires.fast.group import Alone, Group
+
+
+class Group(Protocol):
+    """What a pass needs of the ranks that share a batch, threads here and perhaps processes elsewhere.
+
+    rank: which of them this one is, from 0. size: how many they are.
+    """
+
+    rank: int
+    size: int
+
+    def sum(self, rows: Array) -> Array:
+        """rows (n, K), one for each image of this rank -> (K,), the sum over the images of all ranks.
+
+        Every rank calls this at the same point of its work and receives the same bits. The rows are added in the
+        order of the batch, so that the bits do not depend on how the batch is divided.
+        """
 
 
 class Ended(Exception):
@@ -28,114 +42,71 @@ class Ended(Exception):
 
 
 class ThreadGroup:
-    """One rank's view of a run: what it sends to the others and receives from them."""
+    """One rank's view of a run. outer: the group that this process is a rank of, if there is one."""
 
-    def __init__(self, rank: int, boxes: list[list[SimpleQueue[Any]]], outer: Group) -> None:
-        self.rank, self.size = rank, len(boxes)
-        self._boxes, self._outer = boxes, outer
+    def __init__(self, rank: int, boxes: list[list[SimpleQueue[Any]]], outer: Group | None = None) -> None:
+        self.rank, self.size, self._boxes, self._outer = rank, len(boxes), boxes, outer
 
     def collect(self, value: Any) -> list[Any]:
         """What each rank brought, in their order. Every rank has to call it."""
-        for other in range(self.size):
-            if other != self.rank:
-                self._boxes[other][self.rank].put(value)
+        self.send(value)
         found = [value if r == self.rank else self._boxes[self.rank][r].get() for r in range(self.size)]
-        if any(value is Ended for value in found):
+        if any(each is Ended for each in found):
             raise Ended
         return found
 
-    def sum(self, rows: Array) -> Array:
-        """(n, K) -> (K,): see `Group`. Threads put their rows together; the outer group adds them."""
-        if self.size == 1:
-            return self._outer.sum(rows)
-        every = self.collect(rows)
-        xp = array_namespace(rows)
-        if isinstance(self._outer, Alone):  # each does the small sum itself, which is quicker than to wait for it
-            return self._outer.sum(xp.concatenate(every))
-        return self.collect(self._outer.sum(xp.concatenate(every)) if self.rank == 0 else None)[0]
-
-    def end(self) -> None:
-        """Tells the others that this rank has failed."""
+    def send(self, value: Any) -> None:
+        """Puts a value into the boxes of all others."""
         for other in range(self.size):
-            self._boxes[other][self.rank].put(Ended)
+            if other != self.rank:
+                self._boxes[other][self.rank].put(value)
 
-
-Work = Callable[[ThreadGroup], Any]
-
-
-class _Job:
-    """One piece of work for all ranks but the caller's. A helper that comes to it draws a rank."""
-
-    def __init__(self, work: Work, groups: list[ThreadGroup]) -> None:
-        self.work, self.groups = work, groups
-        self.ranks = deque(range(1, len(groups)))
-        self.outcomes: list[tuple[Any, BaseException | None] | None] = [None] * len(groups)
-        self.ended: SimpleQueue[int] = SimpleQueue()
-
-    def help(self) -> None:
-        """Does the work of a rank that nobody has drawn yet, if there is one."""
-        try:
-            rank = self.ranks.popleft()
-        except IndexError:
-            return
-        self.outcomes[rank] = self.do(rank)
-        self.ended.put(rank)
-
-    def do(self, rank: int) -> tuple[Any, BaseException | None]:
-        try:
-            return self.work(self.groups[rank]), None
-        except BaseException as error:
-            self.groups[rank].end()
-            return None, error
+    def sum(self, rows: Array) -> Array:
+        """(n, K) -> (K,): see `Group`. The threads put their rows together, and the outer group adds them."""
+        every = array_namespace(rows).concatenate(self.collect(rows))
+        if self._outer is None:  # each does the small sum itself, which is quicker than to wait for it
+            return every.sum(axis=0)
+        return self.collect(self._outer.sum(every) if self.rank == 0 else None)[0]
 
 
 class Team:
-    """`size` ranks, of which all but the first have a thread of their own that waits for work.
-
-    outer: the group that this process is a rank of, if the batch is shared among several processes.
-    """
+    """`size` ranks, of which all but the first have a thread of their own that waits for work."""
 
     def __init__(self, size: int, outer: Group | None = None) -> None:
-        self.size, self.outer = size, outer or Alone()
+        self.size, self.outer = size, outer
         self._process, self._jobs, self._helpers = -1, SimpleQueue(), 0
 
-    def run(self, size: int, work: Work) -> list[Any]:
+    def run(self, size: int, work: Callable[[ThreadGroup], Any]) -> list[Any]:
         """[work(group of rank 0), work(group of rank 1), ...] for the first `size` ranks.
 
         Raises the exception of the lowest rank that failed, after all have ended.
         """
         if self.at_most(size) < size:
-            raise RuntimeError(f"the system has not enough threads to give for {size} of them")
+            raise RuntimeError(f"the system has no {size} threads to give")
         boxes = [[SimpleQueue() for _ in range(size)] for _ in range(size)]
         groups = [ThreadGroup(rank, boxes, self.outer) for rank in range(size)]
-        job = _Job(work, groups)
-        interrupted: list[BaseException] = []
-        while None in job.outcomes:
+        ended, outcomes, interrupted = SimpleQueue(), [None] * size, False
+        job = partial(_take_a_rank, deque(range(1, size)), groups, work, outcomes, ended)
+        while None in outcomes:
             try:
-                if job.outcomes[0] is None:
-                    self._hand_over(job)
-                    job.outcomes[0] = job.do(0)
-                elif interrupted:
-                    self._hand_over(job)  # perhaps it had not been yet
-                if None in job.outcomes:
-                    job.ended.get()  # in any order; what counts is `outcomes`
+                if interrupted or outcomes[0] is None:  # once more where it is not known whether it has been done
+                    for _ in range(size - 1):
+                        self._jobs.put([partial(copy_context().run, job)])  # np.errstate holds on all threads
+                if outcomes[0] is None:
+                    outcomes[0] = _attempt(groups[0], work)
+                if None in outcomes:
+                    ended.get()  # in any order; what counts is `outcomes`
             except BaseException as error:
-                interrupted.append(error)
-                groups[0].end()
-                job.outcomes[0] = None, error
-        errors = interrupted + [error for _, error in job.outcomes if error is not None]
-        outcomes, job.outcomes = job.outcomes, []
-        if errors:
-            try:
+                interrupted, outcomes[0] = True, (None, error)
+                groups[0].send(Ended)
+        errors = [error for _, error in outcomes if error is not None]
+        results, outcomes[:] = [result for result, _ in outcomes], []
+        try:
+            if errors:
                 raise next((error for error in errors if not isinstance(error, Ended)), errors[0])
-            finally:
-                errors.clear()  # their tracebacks lead back to them, and to the arrays
-                outcomes.clear()
-        return [result for result, _ in outcomes]
-
-    def _hand_over(self, job: _Job) -> None:
-        for _ in job.groups[1:]:
-            self._jobs.put([partial(copy_context().run, job.help)])  # np.errstate holds on all threads
+        finally:
+            errors.clear()  # their tracebacks lead back to them, and to the arrays
+        return results
 
     def at_most(self, size: int) -> int:
         """`size`, or fewer if the system has no more threads to give. A forked process starts its own."""
@@ -143,7 +114,7 @@ class Team:
             self._process, self._jobs, self._helpers = os.getpid(), SimpleQueue(), 0
             finalize(self, _dismiss, self._jobs, self.size)
         while self._helpers < min(size, self.size) - 1:
-            helper = threading.Thread(target=_wait_for_work, args=(self._jobs,), name="minires helper", daemon=True)
+            helper = threading.Thread(target=_help, args=(self._jobs,), name="minires helper", daemon=True)
             try:
                 helper.start()
             except RuntimeError:
@@ -152,7 +123,25 @@ class Team:
         return min(size, self._helpers + 1)
 
 
-def _wait_for_work(jobs: SimpleQueue[Any]) -> None:
+def _attempt(group: ThreadGroup, work: Callable[[ThreadGroup], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return work(group), None
+    except BaseException as error:
+        group.send(Ended)
+        return None, error
+
+
+def _take_a_rank(ranks: deque[int], groups: Any, work: Any, outcomes: list[Any], ended: SimpleQueue[int]) -> None:
+    """Does the work of a rank that no helper has drawn yet, if there is one."""
+    try:
+        rank = ranks.popleft()
+    except IndexError:
+        return
+    outcomes[rank] = _attempt(groups[rank], work)
+    ended.put(rank)
+
+
+def _help(jobs: SimpleQueue[Any]) -> None:
     while (job := jobs.get()) is not None:
         job.pop()()
         job = None  # and with it, its arrays

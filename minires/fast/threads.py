@@ -4,8 +4,6 @@ NumPy releases Python's global lock inside its loops and inside BLAS, so threads
 side by side. BLAS must then work on one thread: its own threads would compete with ours for the same cores.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Iterator
@@ -30,25 +28,20 @@ class _Blas:
     """The BLAS libraries of this process, and how many blocks of code hold them at one thread."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.holders = 0
+        """Also for a forked child: it has one thread, and a lock that another thread held would stay locked."""
+        self.lock, self.holders = threading.Lock(), 0
         self.libraries: list[Any] | None = None
-        self.threads_before: list[int] = []
-        self.owed = False
-        """Whether the libraries have not yet been given back their threads: some obey one thread alone."""
+        self.before: list[int] | None = None
+        """Their threads as they were; kept until they have them back, since some obey one thread alone."""
+
+    def set(self, threads: list[int]) -> None:
+        for library, number in zip(self.libraries, threads, strict=True):
+            library.set_num_threads(number)
 
 
 _blas = _Blas()
-
-
-def _start_anew() -> None:
-    """A forked child starts anew: it has one thread, and a lock that another thread held would stay locked."""
-    global _blas
-    _blas = _Blas()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+    os.register_at_fork(after_in_child=_blas.__init__)
 
 
 @contextmanager
@@ -57,24 +50,20 @@ def blas_at_one_thread() -> Iterator[None]:
 
     Several threads may be inside at once: the first one sets the limit, the last one lifts it.
     """
-    blas = _blas
-    with blas.lock:
-        if blas.holders == 0:
-            if blas.libraries is None:
-                from threadpoolctl import ThreadpoolController
+    with _blas.lock:
+        if _blas.libraries is None:
+            from threadpoolctl import ThreadpoolController
 
-                blas.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
-            if not blas.owed:
-                blas.threads_before = [library.num_threads for library in blas.libraries]
-            for library in blas.libraries:
-                library.set_num_threads(1)
-        blas.holders += 1
+            _blas.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        _blas.before = _blas.before or [library.num_threads for library in _blas.libraries]
+        _blas.holders += 1
+        _blas.set([1] * len(_blas.before))
     try:
         yield
     finally:
-        with blas.lock:
-            blas.holders -= 1
-            if blas.holders == 0:
-                for library, threads in zip(blas.libraries, blas.threads_before, strict=True):
-                    library.set_num_threads(threads)
-                blas.owed = [library.num_threads for library in blas.libraries] != blas.threads_before
+        with _blas.lock:
+            _blas.holders -= 1
+            if _blas.holders == 0:
+                _blas.set(_blas.before)
+                if [library.num_threads for library in _blas.libraries] == _blas.before:
+                    _blas.before = None

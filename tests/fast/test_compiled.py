@@ -215,7 +215,7 @@ def test_a_subclass_that_changes_nothing_is_as_fast_as_its_base():
             super().__init__(nn.Conv2d(3, 4, 3), nn.ReLU())
             self.note = "hello"
 
-    assert not any(isinstance(node, Whole) for node in Program(Mine(), keeps=True).nodes)
+    assert not any(isinstance(node, Whole) for node in Program(True, Mine()).nodes)
 
 
 def test_dropout_draws_what_the_model_draws():
