@@ -1,7 +1,8 @@
 """A run killed at a point of its saving, then resumed: the same weights, the whole history, nothing left over.
 
 The points are counted in a run that is left alone: every write into a file, every flush to the disk, every renaming,
-every removal. Then the run is made again and killed just before one of them, for points spread evenly over all.
+every removal. Then the run is made again and killed just before one of them: half of the points are writes, the other half
+the rest, each spread evenly over the run.
 """
 
 import hashlib
@@ -20,7 +21,9 @@ def attack(count, seed):
     with tempfile.TemporaryDirectory() as base:
         whole = in_child(lambda: run(Path(base) / "whole", seed=seed))
         points = whole["points"]
-        chosen = sorted({round(i * (len(points) - 1) / max(count - 1, 1)) for i in range(count)})
+        rare = [point for point, what in enumerate(points) if what != "a write"]
+        writes = [point for point, what in enumerate(points) if what == "a write"]
+        chosen = sorted(spread(rare, count // 2) + spread(writes, count - count // 2))
         counts, wrong = {}, []
         for point in chosen:
             problem = trial(Path(base) / f"at-{point}", point, whole, seed)
@@ -30,6 +33,11 @@ def attack(count, seed):
             if problem:
                 wrong.append(f"killed before point {point} of {len(points)} ({points[point]}): {problem}")
     return table(f"killed before, of {len(points)} points", counts), wrong
+
+
+def spread(points, count):
+    """So many of the points, evenly over all of them."""
+    return [points[i * len(points) // count] for i in range(min(count, len(points)))] if count < len(points) else points
 
 
 def trial(folder, point, whole, seed):
