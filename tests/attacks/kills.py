@@ -1,8 +1,8 @@
 """A run killed at a point of its saving, then resumed: the same weights, the whole history, nothing left over.
 
 The points are counted in a run that is left alone: every write into a file, every flush to the disk, every renaming,
-every removal. Then the run is made again and killed just before one of them: half of the points are writes, the other half
-the rest, each spread evenly over the run.
+every removal. Then the run is made again and killed just before one of them: half of the points are writes, the other
+half the rest, each spread evenly over the run.
 """
 
 import hashlib
