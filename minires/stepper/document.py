@@ -6,17 +6,14 @@ import html
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
 from minires.stepper.recorder import Record, unwritten
-from minires.stepper.story import Arrow, Move, Panel, look_up
-
-LARGEST_ROWS, LARGEST_COLUMNS = 12, 16
-"""Rows and columns of an array that a page prints; of a larger one it prints the first."""
+from minires.stepper.story import Arrow, Box, Move, Panel, look_up
 
 TOKEN = re.compile(r"\{\{(\d+)\|(.*?)\|([\d,]*)\|(before|after)\}\}")
 
@@ -40,6 +37,8 @@ class Page:
     about: str
     records: Sequence[Record]
     tracks: Sequence[Track]
+    largest: tuple[int, int] = (12, 16)
+    """Rows and columns of an array that are printed; of a larger one these are the first."""
 
 
 def shown(value: Any) -> str:
@@ -103,58 +102,51 @@ def formula_html(formula: str) -> str:
     return text
 
 
-@dataclass
 class Document:
-    """What a page holds, as plain data: each text of a function, plane of numbers and record once."""
+    """What a page holds, as plain data. What many steps share stands on a shelf once, and they give its number."""
 
-    records: Sequence[Record]
-    functions: list[dict] = field(default_factory=list)
-    planes: list[dict] = field(default_factory=list)
-    lines: list[dict] = field(default_factory=list)
-    _known: dict[Any, int] = field(default_factory=dict)
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.shelves: dict[str, list] = {name: [] for name in ("functions", "callers", "planes", "values", "lines")}
+        self._numbers: dict[tuple[str, str], int] = {}
 
-    def data(self, page: Page) -> dict:
+    def data(self) -> dict:
         """All of the page as JSON can hold it."""
-        numbers = {track.name: i for i, track in enumerate(page.tracks)}
+        numbers = {track.name: i for i, track in enumerate(self.page.tracks)}
         tracks = [
             {
                 "name": track.name,
                 "steps": [self._step(move) | {"zoom": numbers.get(move.zoom, "")} for move in track.moves],
             }
-            for track in page.tracks
+            for track in self.page.tracks
         ]
-        return {
-            "title": page.title,
-            "functions": self.functions,
-            "planes": self.planes,
-            "lines": self.lines,
-            "tracks": tracks,
-        }
+        return {"title": self.page.title, **self.shelves, "tracks": tracks}
 
-    def _once(self, key: Any, shelf: list[dict], make: Any) -> int:
-        if key not in self._known:
-            made = make()
-            self._known[key] = len(shelf)
-            shelf.append(made)
-        return self._known[key]
+    def _once(self, shelf: str, content: Any) -> int:
+        """The number of some content on a shelf, put there if it is new."""
+        key = shelf, json.dumps(content)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.shelves[shelf])
+            self.shelves[shelf].append(content)
+        return self._numbers[key]
 
     def _step(self, move: Move) -> dict:
-        plain = plain_text(move.text, self.records)
-        return {
+        step = {
             "line": self._line(move.record),
             "part": move.part,
-            "title": plain_text(move.title, self.records),
-            "text": rich_text(move.text, self.records),
-            "say": plain,
+            "title": plain_text(move.title, self.page.records),
+            "text": rich_text(move.text, self.page.records),
             "formula": formula_html(move.formula),
             "groups": [[self._panel(panel) for panel in group] for group in move.groups],
             "arrows": [self._arrow(arrow) for arrow in move.arrows],
-            "path": [[float(f"{value:.4g}") for value in point] for point in move.path],
-            "bowl": list(move.bowl),
         }
+        if move.path:
+            step["path"] = [[float(f"{value:.4g}") for value in point] for point in move.path]
+            step["bowl"] = list(move.bowl)
+        return step
 
     def _arrow(self, arrow: Arrow) -> dict:
-        label = rich_text(arrow.label, self.records)
+        label = rich_text(arrow.label, self.page.records)
         return {"start": arrow.start, "end": arrow.end, "label": label, "style": arrow.style}
 
     def _panel(self, panel: Panel) -> dict:
@@ -167,54 +159,50 @@ class Document:
             "plane": self._plane(panel),
             "shape": size_of(array),
             "ref": f"{panel.record.index}|{panel.name}|{axes}|{when}",
-            "read": list(map(list, panel.read)),
-            "write": list(map(list, panel.write)),
+            "read": self._boxes(panel, panel.read),
+            "write": self._boxes(panel, panel.write),
         }
+
+    def _boxes(self, panel: Panel, boxes: Sequence[Box]) -> list[Box]:
+        """The boxes, as far as they lie within what is printed of a table."""
+        rows, columns = map(min, panel.table().shape, self.page.largest)
+        return [(r, c, min(h, rows - r), min(w, columns - c)) for r, c, h, w in boxes if r < rows and c < columns]
 
     def _plane(self, panel: Panel) -> int:
         """The texts of a table, "" where a number is not known yet."""
         whole = panel.table()
         of = whole.shape
-        whole = whole[:LARGEST_ROWS, :LARGEST_COLUMNS]
-        hidden = unwritten(whole) | beyond(panel.known, of)[:LARGEST_ROWS, :LARGEST_COLUMNS]
+        part = tuple(map(slice, self.page.largest))
+        whole, hidden = whole[part], unwritten(whole[part]) | beyond(panel.known, of)[part]
         rows = tuple(
             tuple("" if skip else shown(value) for value, skip in zip(*pair, strict=True))
             for pair in zip(whole, hidden, strict=True)
         )
-        return self._once(("plane", of, rows), self.planes, lambda: {"rows": rows, "of": of})
+        return self._once("planes", {"rows": rows, "of": of})
 
     def _line(self, record: Record) -> int:
-        """The line that ran, for the page's list of them: its place, and what its function's variables hold."""
-
-        def made() -> dict:
-            return {
-                "function": self._function(record),
+        """The line that ran: its place, who called, and what its function's variables hold."""
+        names = [name for name, value in record.after.items() if value is not None]
+        return self._once(
+            "lines",
+            {
+                "record": record.index,
+                "function": self._once("functions", record.function._asdict()),
                 "first": record.statement.first,
                 "last": record.statement.last,
-                "visit": record.visit,
-                "callers": [[function.name, line] for function, line in record.callers],
-                "variables": [
-                    self._variable(record, name) for name, value in record.after.items() if value is not None
-                ],
-            }
+                "callers": self._once("callers", [[function.name, line] for function, line in record.callers]),
+                "variables": [self._variable(record, name) for name in names],
+                "changed": [names.index(name) for name in record.changed() if name in names],
+            },
+        )
 
-        return self._once(("line", record.index), self.lines, made)
-
-    def _function(self, record: Record) -> int:
-        function = record.function
-        return self._once(("function", function), self.functions, function._asdict)
-
-    def _variable(self, record: Record, name: str) -> dict:
+    def _variable(self, record: Record, name: str) -> int:
         value = record.after[name]
-        entry = {"name": name, "changed": name in record.changed()}
         if not isinstance(value, np.ndarray):
-            return entry | {"text": scalar_text(value), "ref": f"{record.index}|{name}||after"}
+            return self._once("values", {"name": name, "text": scalar_text(value)})
         panel = Panel(record, name)
-        return entry | {
-            "plane": self._plane(panel),
-            "shape": size_of(value),
-            "ref": f"{record.index}|{name}|{panel.axes()}|after",
-        }
+        shown_as = {"plane": self._plane(panel), "shape": size_of(value), "view": panel.axes()}
+        return self._once("values", {"name": name, **shown_as})
 
 
 def size_of(array: np.ndarray) -> str:
@@ -224,7 +212,7 @@ def size_of(array: np.ndarray) -> str:
 
 def to_html(page: Page) -> str:
     """The page as the text of one HTML file."""
-    data = Document(page.records).data(page)
+    data = Document(page).data()
     parts = {name: (files(__package__) / name).read_text(encoding="utf-8") for name in PARTS}
     filled = {
         "<!--title-->": html.escape(page.title),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from minires.stepper.document import LARGEST_COLUMNS, LARGEST_ROWS, Track
+from minires.stepper.document import Track
 from minires.stepper.recorder import Record
 from minires.stepper.story import Arrow, Move, Panel, Story
 
@@ -52,9 +52,9 @@ def inner_tracks(story: Story, moves: Sequence[Move]) -> list[Track]:
 
 
 def whole(record: Record, name: str, before: bool = False) -> tuple[int, int, int, int]:
-    """All cells that are shown of an array."""
+    """All cells of the table that shows an array."""
     rows, columns = Panel(record, name, before=before).table().shape
-    return 0, 0, min(rows, LARGEST_ROWS), min(columns, LARGEST_COLUMNS)
+    return 0, 0, rows, columns
 
 
 def _is_shown(value: object) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from minires import nn
-from minires.backend import Array
+from minires.backend import Array, to_numpy
 from minires.checks import check_arrays
 from minires.ops import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 from minires.stepper.document import Page, Track
@@ -16,6 +16,8 @@ from minires.stepper.generic import inner_tracks, whole
 from minires.stepper.recorder import LARGEST, Record, Recorder
 from minires.stepper.story import Arrow, Move, Panel, Story
 
+LARGEST_TABLE = (8, 10)
+"""Rows and columns that are printed of an array: there are many of them."""
 MODULES = ("minires.ops", "minires.nn", __name__)
 
 
@@ -39,13 +41,13 @@ def network_page(model: nn.Layer, x: Array, labels: Array) -> Page:
     check_arrays(x=x)
     model = copy.deepcopy(model if isinstance(model, nn.Sequential) else nn.Sequential(model))
     recorder = Recorder(MODULES)
-    recorder.run(lambda: training_step(model, x, labels))
+    x, labels = to_numpy(x), to_numpy(labels)
+    recorder.run(lambda: training_step(model.to("cpu"), x, labels))
     story = Story(recorder.records, {})
     moves = list(_tell(story, model))
     about = f"{' → '.join(map(repr, model.layers))} → softmax cross-entropy, on a batch of {len(x)}."
-    return Page(
-        "A network, layer by layer", about, story.records, [Track("network", moves), *inner_tracks(story, moves)]
-    )
+    tracks = [Track("network", moves), *inner_tracks(story, moves)]
+    return Page("A network, layer by layer", about, story.records, tracks, LARGEST_TABLE)
 
 
 def _tell(story: Story, model: nn.Sequential) -> Iterator[Move]:

@@ -16,7 +16,7 @@ const lengths = DATA.tracks.map(track => {
   return found;
 });
 for (const track of DATA.tracks) { // a plane keeps its scale, too
-  const points = track.steps.flatMap(step => step.path);
+  const points = track.steps.flatMap(step => step.path ?? []);
   for (const step of track.steps) step.reach = [0, 1].map(i => Math.max(1e-9, ...points.map(p => Math.abs(p[i]))));
 }
 const longest = (panel, group) => Math.max(...group
@@ -33,7 +33,7 @@ function element(name, attributes, text) {
 function showSource(line) {
   const f = DATA.functions[line.function];
   at("file").textContent = `${f.file}, line ${line.first}`;
-  at("callers").textContent = line.callers.map(([name, number]) => `${name}, line ${number} › `).join("") + f.name;
+  at("callers").textContent = DATA.callers[line.callers].map(([name, number]) => `${name}, line ${number} › `).join("") + f.name;
   const list = element("ol", {});
   f.lines.forEach((text, i) => {
     const now = f.first + i >= line.first && f.first + i <= line.last;
@@ -63,7 +63,12 @@ function table(variable) {
 
 function showVariables(line) {
   const arrays = [], scalars = element("p", { class: "scalars" });
-  for (const variable of [...line.variables].sort((a, b) => b.changed - a.changed)) {
+  const variables = line.variables.map((number, i) => {
+    const value = DATA.values[number];
+    const ref = `${line.record}|${value.name}|${value.view ?? ""}|after`;
+    return { ...value, ref, changed: line.changed.includes(i) };
+  });
+  for (const variable of variables.sort((a, b) => b.changed - a.changed)) {
     const name = element("span", variable.changed ? { class: "changed" } : {}, variable.name + (variable.changed ? " ●" : ""));
     if (variable.text !== undefined) {
       const item = element("span", { class: "scalar" });
@@ -72,7 +77,7 @@ function showVariables(line) {
       continue;
     }
     const box = element("details", {}), summary = element("summary", {});
-    const plane = variable.ref.split("|")[2].replaceAll(/[rc]/g, ":").replaceAll(",", ", ");
+    const plane = variable.view.replaceAll(/[rc]/g, ":").replaceAll(",", ", ");
     const whole = !/\d/.test(plane);
     summary.append(name, element("span", { class: "note" }, ` ${variable.shape}${whole ? "" : `, here [${plane}]`}`));
     box.append(summary, ...table(variable));
@@ -147,7 +152,7 @@ function showAddress() {
 // Said to those who listen; not while the page plays, which would talk without end.
 function announce() {
   const now = steps()[state.step];
-  at("live").textContent = `${at("count").textContent}, ${now.part}. ${now.title}. ${now.say}`;
+  at("live").textContent = `${at("count").textContent}, ${now.part}. ${now.title}. ${at("text").textContent}`;
 }
 
 function pause() {

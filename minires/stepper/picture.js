@@ -187,7 +187,7 @@ function drawArrows(step, layout, layer) {
 
 // The loss from above, as rings of equal height, and the points that were passed.
 function drawValley(step, svg) {
-  const { path, bowl } = step;
+  const { path = [], bowl } = step;
   svg.toggleAttribute("hidden", path.length === 0);
   svg.replaceChildren();
   if (!path.length) return;

@@ -5,12 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from minires.stepper.document import LARGEST_COLUMNS, LARGEST_ROWS, Page, beyond, plain_text, shown, size_of
+from minires.stepper.document import Page, beyond, plain_text, shown, size_of
 from minires.stepper.recorder import unwritten
 from minires.stepper.story import Box, Move, Panel
 
 WIDTH = 100
-"""Characters in a line of text."""
+ROWS, COLUMNS = 12, 16
+"""Characters in a line of text; rows and columns of a table that are printed."""
 
 
 def to_text(page: Page) -> Iterator[str]:
@@ -45,16 +46,13 @@ def _table(panel: Panel) -> Iterator[str]:
     table = panel.table()
     hidden = unwritten(table) | beyond(panel.known, table.shape)
     texts = [
-        [
-            "." if hidden[r, c] else _marked(shown(table[r, c]), panel, r, c)
-            for c in range(min(table.shape[1], LARGEST_COLUMNS))
-        ]
-        for r in range(min(table.shape[0], LARGEST_ROWS))
+        ["." if hidden[r, c] else _marked(shown(table[r, c]), panel, r, c) for c in range(min(table.shape[1], COLUMNS))]
+        for r in range(min(table.shape[0], ROWS))
     ]
     width = max(len(text) for row in texts for text in row)
     for row in texts:
         yield " ".join(f"{text:>{width}}" for text in row)
-    if table.shape[0] > LARGEST_ROWS or table.shape[1] > LARGEST_COLUMNS:
+    if table.shape[0] > ROWS or table.shape[1] > COLUMNS:
         yield f"(the first {len(texts)} x {len(texts[0])} of {table.shape[0]} x {table.shape[1]})"
 
 

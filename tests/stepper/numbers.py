@@ -25,15 +25,18 @@ def claims(data, step):
     yield from claims_of_text(step["text"])
     for arrow in step["arrows"]:
         yield from claims_of_text(arrow["label"])
-    variables = data["lines"][step["line"]]["variables"]
-    for table in [*(panel for group in step["groups"] for panel in group), *(v for v in variables if "plane" in v)]:
+    line = data["lines"][step["line"]]
+    values = [data["values"][number] for number in line["variables"]]
+    tables = [panel for group in step["groups"] for panel in group]
+    tables += [v | {"ref": f"{line['record']}|{v['name']}|{v['view']}|after"} for v in values if "plane" in v]
+    for table in tables:
         for r, row in enumerate(data["planes"][table["plane"]]["rows"]):
             for c, printed in enumerate(row):
                 if printed:
                     yield f"{table['ref']}|{r},{c}", printed
-    for variable in variables:
-        if "text" in variable:
-            yield variable["ref"], variable["text"]
+    for value in values:
+        if "text" in value:
+            yield f"{line['record']}|{value['name']}||after", value["text"]
 
 
 def parsed(claim):

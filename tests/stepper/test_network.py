@@ -41,7 +41,7 @@ def test_each_layer_is_passed_twice_and_the_loss_lies_between():
 
 
 def test_every_number_is_the_networks_own():
-    model = network()
+    model = network().to("cpu")  # which gives the parameters their names
     told = page_data(model, *batch())
     data = data_of(to_html(told))
     judge = Judge(data, told.records, lambda: training_step(model, *batch()))
