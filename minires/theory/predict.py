@@ -40,37 +40,54 @@ from minires.theory.laws.signal import Signal
 from minires.theory.laws.stream import Gamma
 from minires.theory.report import NOTHING, Quantity, Row, SignalReport
 from minires.theory.rules import blocks
-from minires.theory.rules.state import PASSED, Backward, Gradient, NoLaw, Setting, State, mean_field_cost, worse
+from minires.theory.rules.state import Backward, Gradient, NoLaw, Setting, State, mean_field_cost, worse
 
 WHITE_FLOOR = 0.03
 """Bias that mean field is allowed in any case (3x3 convolutions with BatchNorm: 0 to 2.5 % were measured)."""
-BATCH_FLOOR = 0.15  # for an actual batch: images, whose pixels agree with their neighbours, were off by 7 to 14 %
+BATCH_FLOOR = 0.08  # for an actual batch, beyond what its few directions cost
 SMALL_MAP_FLOOR = 0.04  # from where a map has fewer than 16 positions
 WEIGHT_FLOOR = 0.06  # of weight gradients
 AGREEING_WEIGHT_FLOOR = 0.18  # behind global average pooling: 0.83 to 0.97 of the law were measured in the last stage
 
 
+LARGEST_ALLOWANCE = 2.0
+"""A row that may be off by a factor of 3 says nothing: beyond this it has no grade."""
+KEPT_POSITIONS = 256
+"""Largest map whose covariances the way back may use; 1,024 in networks of few layers."""
+FEW_LAYERS = 40
+LARGEST_BATCH_MAP = 1100
+"""Positions of an image up to which the covariances of an actual batch are followed."""
+
+
 @blas_at_one_thread()  # its matrices are small: a second thread would only wait, and count
 def predict(
-    model: nn.Layer, x: Sequence[int] | np.ndarray, *, weight: Initializer = HeNormal(), bias: Initializer = Zeros()
+    model: nn.Layer,
+    x: Sequence[int] | np.ndarray,
+    *,
+    weight: Initializer | None = HeNormal(),
+    bias: Initializer | None = Zeros(),
 ) -> SignalReport:
     """The laws of every layer of ``model``, which is not run.
 
     Args:
         x: input shape with the batch axis, (N, C, H, W) or (N, features), for white noise; or the batch itself.
-        weight, bias: initializers that the weights and biases are taken to be drawn from.
+        weight, bias: initializers that the weights and biases are taken to be drawn from. weight None: the model's own,
+            trained ones say, by their mean squares and their biases' mean and variance.
 
     Raises ValueError if x does not fit the first layer.
     """
     check_model(model)
-    weight, bias = init.by_name(weight), init.by_name(bias)
+    weight = None if weight is None else init.by_name(weight)
+    bias = None if weight is None else init.by_name(bias)
     shape, state = _input_state(x)
     model.output_shape(shape)  # complains, before anything is computed, if x does not fit
     floor = BATCH_FLOOR if hasattr(x, "shape") else WHITE_FLOOR
     grid, rescale = blocks.grid_of(model, weight)
-    walk = _Walk(Setting(shape[0], weight, bias, grid, rescale, floor))
-    out, backward = walk.layer(model, "", state)
-    backward(Gradient(np.ones(out.positions), relvar=2 / (shape[0] * math.prod(out.shape))))
+    few = len(list(model.named_layers())) <= FEW_LAYERS
+    walk = _Walk(Setting(shape[0], weight, bias, grid, rescale, floor, 1024 if few else KEPT_POSITIONS))
+    with np.errstate(all="ignore"):  # a signal that overflows gets a row that says so
+        out, backward = walk.layer(model, "", state)
+        backward(Gradient(np.ones(out.positions), relvar=2 / (shape[0] * math.prod(out.shape))))
     return SignalReport("predicted", tuple(record.row() for record in walk.records), shape)
 
 
@@ -82,23 +99,32 @@ def _input_state(x: Sequence[int] | np.ndarray) -> tuple[tuple[int, ...], State]
             raise ValueError(f"x: expected a shape (N, C, H, W) or (N, features), got {shape}")
         image = shape[2:] or (1, 1)
         noise = 2 / math.prod(shape)
-        return shape, State(shape[1:], Signal.white_noise(image), form="gaussian", grade="EX", relvar=noise)
+        start = {"symmetric": True, "relvar": noise, "scatter": 1 / shape[1], "smooth": 0.0}
+        return shape, State(shape[1:], Signal.white_noise(image), "gaussian", **start)
     check_arrays(x=x)
     if x.ndim not in (2, 4):
         raise ValueError(f"x: expected an array (N, C, H, W) or (N, features), got shape {x.shape}")
-    if not np.isfinite(to_numpy(x)).all():
+    batch = to_numpy(x).astype(float)
+    if not np.isfinite(batch).all():
         raise ValueError("x holds NaN or infinity; expected a batch of finite numbers")
-    return tuple(x.shape), State(tuple(x.shape[1:]), _empirical(x), form="other", grade="EX")
+    return tuple(x.shape), State(tuple(x.shape[1:]), _empirical(batch), batch=batch)
 
 
 def _empirical(x: np.ndarray) -> Signal:
-    """Second moment per position and covariance between different samples of an actual batch."""
-    flat = to_numpy(x).astype(float).reshape(*x.shape[:2], -1)
-    n, channels, _ = flat.shape
+    """Second moments per sample and position, and covariances within a sample and between samples of a batch."""
+    flat = x.reshape(*x.shape[:2], -1)
+    n, channels, positions = flat.shape
+    each = np.square(flat).mean(axis=1)
+    if positions > LARGEST_BATCH_MAP:  # only what all positions share
+        noise = Signal.white_noise(x.shape[2:])
+        common = float(np.square(flat.sum(axis=(0, 2))).sum() - np.square(flat.sum(axis=2)).sum())
+        common /= channels * n * max(n - 1, 1) * positions**2
+        return noise._replace(q=each.mean(axis=0), kernel=noise.kernel + common, each=each)
     total = flat.sum(axis=0)
-    same = flat.reshape(n * channels, -1)
-    kernel = (total.T @ total - same.T @ same) / (channels * n * max(n - 1, 1))
-    return Signal(np.square(flat).mean(axis=(0, 1)), kernel)
+    rows = flat.reshape(n * channels, -1)
+    same = rows.T @ rows / (n * channels)
+    kernel = (total.T @ total / channels - n * same) / (n * max(n - 1, 1))
+    return Signal(each.mean(axis=0), kernel, same, each=each)
 
 
 def _below(path: str, name: str) -> str:
@@ -114,6 +140,7 @@ class _Record:
     kind: str
     state: State
     setting: Setting
+    variance: float
     note: str = ""
     gradient_out: Quantity = NOTHING
     gradient_in: Quantity = NOTHING
@@ -122,26 +149,25 @@ class _Record:
     def row(self) -> Row:
         s, batch, floor = self.state, self.setting.batch, self.setting.floor
         spread, pairs = math.sqrt(s.relvar), s.channels * batch * s.positions
-        allowed = _allowed(s.grade, s.allowance, s.positions, floor)
-        forward = Quantity(float(s.signal.q.mean()), spread, s.grade, allowed)
-        grade = worse(s.grade, "MF")
+        forward = _quantity(float(s.signal.q.mean()), spread, s.grade, s.allowance, s.positions, floor)
         around = math.sqrt(s.relvar + 2 / pairs)  # a variance is itself estimated from so many values
-        allowed = _allowed(grade, s.allowance, s.positions, floor) * _amplified(s)
-        variance = Quantity(s.batch_variance(batch), around, grade, allowed)
+        q = float(s.signal.q.mean())
+        amplified = max(1.0, q / self.variance) if self.variance > 0 else math.inf if q else 1.0
+        variance = _quantity(self.variance, around, worse(s.grade, "MF"), s.allowance, s.positions, floor, amplified)
         quantities = forward, variance, self.gradient_in, self.gradient_out, self.weight_gradient
         return Row(self.path, self.kind, (batch, *s.shape), *quantities, note=self.note)
 
 
-def _allowed(grade: str, allowance: float, positions: int, floor: float) -> float:
-    if grade != "MF":
-        return 0.0
-    return allowance + (max(floor, SMALL_MAP_FLOOR) if positions < 16 else floor)
-
-
-def _amplified(state: State) -> float:
-    """q/V: a relative error of the second moment costs the batch variance, a difference, so many times as much."""
-    variance = state.signal.variance
-    return max(1.0, float(state.signal.q.mean()) / variance) if variance > 0 else 1.0
+def _quantity(
+    mean: float, spread: float, grade: str, allowance: float, positions: int, floor: float, amplified: float = 1.0
+) -> Quantity:
+    """A number with its grade; none where it is not finite or its allowance says nothing."""
+    allowed = 0.0
+    if grade == "MF":
+        allowed = amplified * math.hypot(allowance, max(floor, SMALL_MAP_FLOOR) if positions < 16 else floor)
+    if not math.isfinite(mean) or not allowed <= LARGEST_ALLOWANCE:
+        return Quantity(mean, spread)
+    return Quantity(mean, spread, grade, allowed)
 
 
 class _Walk:
@@ -174,9 +200,15 @@ class _Walk:
 
         return state, backward
 
+    def _record(self, path: str, layer: nn.Layer, after: State, kept: State, note: str = "") -> _Record:
+        """A new row. q/V in its allowance: what a relative error of the second moment costs the batch variance."""
+        variance = after.signal.variance_in(self.setting.batch)
+        self.records.append(_Record(path, type(layer).__name__, kept, self.setting, variance, note))
+        return self.records[-1]
+
     def _gradient(self, g: Gradient, state: State) -> Quantity:
-        allowed = _allowed(g.grade, g.allowance, state.positions, self.setting.floor)
-        return Quantity(_energy(g, state, self.setting), math.sqrt(g.relvar), g.grade, allowed)
+        energy, floor = _energy(g, state, self.setting), self.setting.floor
+        return _quantity(energy, math.sqrt(g.relvar), g.grade, g.allowance, state.positions, floor)
 
     def _leaf(self, layer: nn.Layer, path: str, state: State) -> tuple[State, Backward]:
         note = ""
@@ -185,16 +217,15 @@ class _Walk:
         except NoLaw as reason:
             after, back = _unknown(layer, state, self.setting.batch)
             note = str(reason)
-        below, above = state.light, after.light
-        record = _Record(path, type(layer).__name__, above, self.setting, note)
-        self.records.append(record)
+        below, above = state.light(False), after.light(False)
+        record = self._record(path, layer, after, above, note)
 
         def backward(g: Gradient) -> Gradient:
             before = replace(back(g), grade="") if note else back(g)
             record.gradient_out = self._gradient(g, above)
             record.gradient_in = self._gradient(before, below)
             record.weight_gradient = _weight_quantity(before, g, below, self.setting.floor)
-            return replace(before, weight=math.nan)
+            return replace(before, weight=math.nan, weight_allowance=0.0)
 
         return after, backward
 
@@ -207,7 +238,7 @@ class _Walk:
             short, short_back = self.layer(block.shortcut, _below(path, "shortcut"), state)
         scale2 = block.branch_scale**2
         step = branch.signal.scaled(scale2)
-        total = blocks.block_sum(branch, short if short_back else None, step)
+        total = blocks.block_sum(block, branch, short if short_back else None, step)
         gate, gate_path = None, _below(path, str(block.after_sum))
         if block.after_sum is not None:
             gate = getattr(block, block.after_sum)
@@ -216,27 +247,26 @@ class _Walk:
             chance = blocks.alignment_relvar(block, state, step, walked.signal)
             total = replace(total, relvar=total.relvar + chance)
             after, gate_back = self._gate_of_stream(gate, gate_path, total, walked)
-            walked = walked._replace(signal=None)
+            walked = walked._replace(signal=None)  # the way back needs no kernels
         elif gate is not None:
             after, gate_back = self._leaf(gate, gate_path, total)
         else:
             after, gate_back = total, lambda g: g
-        above = after.light
-        state, total, short = state.light, total.light, short.light
-        record = _Record(path, type(block).__name__, above, self.setting)
-        self.records.append(record)
+        above = after.light(False)
+        state, total, short = state.light(False), total.light(False), short.light(False)
+        record = self._record(path, block, after, above)
 
         def backward(g: Gradient) -> Gradient:
             record.gradient_out = self._gradient(g, above)
             at_sum = gate_back(g)
-            through = branch_back(replace(at_sum, energy=total.pooled(at_sum.energy) * scale2, gamma=None))
+            same = None if at_sum.same is None else at_sum.same * scale2
+            energy = total.pooled(at_sum.energy) * scale2
+            through = branch_back(replace(at_sum, energy=energy, same=same, gamma=None))
             if short_back is None:
                 before = through
             elif walked is not None:
-                by_group = blocks.energy_by_group(
-                    at_sum, walked.stream.stream, blocks.stream_of(state, self.setting), short
-                )
-                short_back(replace(at_sum, energy=by_group, gamma=None))  # for the shortcut's own row
+                by_group = blocks.energy_by_group(at_sum, walked.stream.stream, walked.before, short)
+                short_back(replace(at_sum, energy=by_group, gamma=None, same=None))  # for the shortcut's own row
                 before = blocks.meet_stream(block, state, at_sum, walked, through)
             else:
                 before = blocks.meet(through, short_back(replace(at_sum, gamma=None)))
@@ -252,18 +282,28 @@ class _Walk:
             walked.signal,
             stream=walked.stream,
             grade=worse("MF", total.grade),
-            allowance=total.allowance + mean_field_cost(total, self.setting.batch),
+            allowance=math.hypot(total.allowance, mean_field_cost(total, self.setting.batch)),
+            scatter=total.scatter
+            * min(stream.positive() ** 2 * total.signal.q.mean() / walked.signal.q.mean(), 1) ** 2,
         )
-        above, total = after.light, total.light
-        record = _Record(path, type(gate).__name__, above, self.setting)
-        self.records.append(record)
+        above, total = after.light(False), total.light(False)
+        record = self._record(path, gate, after, above)
 
         def backward(g: Gradient) -> Gradient:
             gamma = g.gamma or Gamma.constant(stream.grid, g.energy)
-            energy = gamma.energy(stream, gated=True)
             record.gradient_out = self._gradient(g, above)
+            energy, same, along = blocks.gated(g, gamma, walked)
             cost = mean_field_cost(total, self.setting.batch)
-            before = replace(g, energy=energy, gamma=gamma, grade=worse(g.grade, "MF"), allowance=g.allowance + cost)
+            before = replace(
+                g,
+                energy=energy,
+                gamma=gamma,
+                same=same,
+                along=along,
+                on=None,
+                grade=worse(g.grade, "MF"),
+                allowance=math.hypot(g.allowance, cost),
+            )
             record.gradient_in = self._gradient(replace(before, gamma=None), above)
             return before
 
@@ -283,20 +323,15 @@ def _chain(layer: nn.Layer) -> list[tuple[str, nn.Layer]] | None:
 def _unknown(layer: nn.Layer, state: State, batch: int) -> tuple[State, Backward]:
     """A layer without a law: mean squares pass unchanged, averaged over the image where its size changes."""
     shape = tuple(layer.output_shape((batch, *state.shape)))[1:]
-    image = shape[1:] if len(shape) == 3 else (1, 1)
-    positions = math.prod(image)
-    same = positions == state.positions
+    image = tuple(shape[1:]) if len(shape) == 3 else (1, 1)
+    same = image == state.image
     signal = state.signal
     if not same:
-        constant = float(signal.kernel.mean())
-        signal = Signal(np.full(positions, float(signal.q.mean())), np.full((positions, positions), constant))
+        plain = Signal.white_noise(image, float(signal.q.mean()))
+        signal = plain._replace(kernel=plain.kernel + signal.rows().mean())
     after = State(shape, signal, grade="", allowance=state.allowance, relvar=math.nan)
-    return after, lambda g: replace(
-        g,
-        energy=g.energy if same else np.full(state.positions, float(g.energy.mean())),
-        on=None,
-        relvar=math.nan,
-        **PASSED,
+    return after, lambda g: g.passed(
+        g.energy if same else np.full(state.positions, float(g.energy.mean())), same=None, relvar=math.nan
     )
 
 
@@ -307,11 +342,12 @@ def _energy(g: Gradient, state: State, setting: Setting) -> float:
 
 
 def _weight_quantity(before: Gradient, g: Gradient, state: State, floor: float) -> Quantity:
-    """Behind an average pooling the gradients of neighbouring pixels agree; where no BatchNorm takes away what their
-    inputs have in common, their sum has no law here."""
-    if math.isnan(before.weight) or not (g.spread_out or g.centered):
+    """Behind an average pooling the gradients of neighbouring pixels agree; where that is not followed, their sum has a
+    law only behind a BatchNorm, which takes away what their inputs have in common."""
+    if math.isnan(before.weight) or not (g.spread_out or g.centered or g.same is not None):
         return NOTHING
-    grade = worse(g.grade, state.grade)
+    grade = worse(g.grade, state.grade, "EX" if g.spread_out else "MF")
     floor = max(floor, WEIGHT_FLOOR if g.spread_out else AGREEING_WEIGHT_FLOOR)
-    allowed = _allowed(grade, g.allowance + state.allowance, state.positions, floor)
-    return Quantity(before.weight, math.sqrt(before.weight_relvar), grade, allowed)
+    spread = math.sqrt(before.weight_relvar)
+    allowance = math.hypot(g.allowance, state.allowance, before.weight_allowance)
+    return _quantity(before.weight, spread, grade, allowance, state.positions, floor)

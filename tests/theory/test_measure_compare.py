@@ -262,7 +262,7 @@ def test_real_images_are_allowed_what_white_noise_is_not():
     net = nn.resnet(8, shortcut="B", in_channels=1)
     own, white = predict(net, x), predict(net, x.shape)
     gradients = own["layer1.0"].gradient_in, white["layer1.0"].gradient_in
-    assert gradients[0].allowance - gradients[1].allowance == pytest.approx(0.12)
+    assert gradients[0].allowance > gradients[1].allowance + 0.04
     assert compare(own, measure(net, x, seeds=16)).ok
 
 

@@ -17,6 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minires.theory.laws.signal import arc_cosine_of
+from minires.theory.stats import normal_cdf
+
 
 class Activation(NamedTuple):
     """An activation phi, its derivative, and its slopes left and right of 0 where it is piecewise linear."""
@@ -51,6 +54,9 @@ NODES = np.arange(-640, 641) / 64.0
 WEIGHTS = np.exp(-0.5 * NODES**2) / (64.0 * math.sqrt(2 * math.pi))
 
 
+_SEVERAL, _LEVELS = 300, 100
+
+
 class ActivationMoments(NamedTuple):
     """Of phi(z), z ~ N(0, q); arrays of q's shape. slope2: E phi'(z)^2. fourth: E phi^4."""
 
@@ -60,43 +66,114 @@ class ActivationMoments(NamedTuple):
     fourth: np.ndarray
 
 
-def activation_moments(activation: Activation, q: np.ndarray | float) -> ActivationMoments:
-    """E phi, E phi^2, E phi'^2 and E phi^4 for Gaussian pre-activations of variance q (any shape)."""
+def activation_moments(activation: Activation, q: np.ndarray | float, mean: float = 0.0) -> ActivationMoments:
+    """E phi, E phi^2, E phi'^2 and E phi^4 for pre-activations N(mean, q) (q of any shape)."""
     q = np.asarray(q, dtype=float)
+    if activation.homogeneous and mean:
+        return _shifted_moments(activation.slope, q, mean)
     if activation.homogeneous:
         b = activation.slope
-        half = np.ones_like(q) * (1 + b * b) / 2
+        half = np.where(q > 0, (1 + b * b) / 2, b * b)  # where nothing comes in, z is 0
         return ActivationMoments((1 - b) * np.sqrt(q / (2 * math.pi)), half * q, half, 1.5 * (1 + b**4) * q**2)
-    z = np.sqrt(q)[..., None] * NODES
+    if q.size > _SEVERAL:
+        return _tabulated(activation, q, mean)
+    z = mean + np.sqrt(q)[..., None] * NODES
     value, slope = activation.value(z), activation.derivative(z)
     return ActivationMoments(value @ WEIGHTS, value**2 @ WEIGHTS, slope**2 @ WEIGHTS, value**4 @ WEIGHTS)
 
 
-def activation_kernel(activation: Activation, q: np.ndarray, covariance: np.ndarray, terms: int = 24) -> np.ndarray:
-    """E phi(u_i) phi(v_i') for Gaussians of variances q (P,) and covariances (P, P) between u and v.
+def _tabulated(activation: Activation, q: np.ndarray, mean: float) -> ActivationMoments:
+    """Many variances: those that mirror images share once, or else a table over the deviation."""
+    values, index = np.unique(np.round(q / max(float(q.max()), 1e-300), 7), return_inverse=True)
+    values = values * float(q.max())
+    if len(values) <= _SEVERAL:
+        found = activation_moments(activation, values, mean)
+        return ActivationMoments(*(moment[index].reshape(q.shape) for moment in found))
+    table = np.linspace(math.sqrt(float(values[0])), math.sqrt(float(values[-1])), _SEVERAL)
+    found = activation_moments(activation, table**2, mean)
+    return ActivationMoments(*(np.interp(np.sqrt(q), table, moment) for moment in found))
 
-    Piecewise linear ones by the arc-cosine kernel, smooth ones by ``terms`` of the Hermite expansion; what is left out
-    of the expansion is less than the last term over (1 - c), c the correlation.
+
+def _shifted_moments(b: float, q: np.ndarray, mean: float) -> ActivationMoments:
+    """Leaky ReLU of slope b on N(mean, q): E z^k over z > 0 by parts, and the same of -z times b^k."""
+    s = np.sqrt(q)
+    u = mean / np.maximum(s, 1e-30)
+    above, density = normal_cdf(np.clip(u, -40, 40)), np.exp(-0.5 * np.minimum(u * u, 700)) / math.sqrt(2 * math.pi)
+    one, two = mean * above + s * density, (mean**2 + q) * above + mean * s * density
+    four = (mean**4 + 6 * mean**2 * q + 3 * q**2) * above + (mean**3 * s + 5 * mean * s**3) * density
+    all_two, all_four = mean**2 + q, mean**4 + 6 * mean**2 * q + 3 * q**2
+    first = (1 - b) * one + b * mean
+    rest = b**2 * (all_two - two), above + b**2 * (1 - above), b**4 * (all_four - four)
+    return ActivationMoments(first, two + rest[0], rest[1], four + rest[2])
+
+
+def activation_kernel(
+    activation: Activation, deviation: np.ndarray, covariance: np.ndarray, mean: float = 0.0, terms: int = 24
+) -> np.ndarray:
+    """E phi(u_i) phi(v_i') for Gaussians of that mean, standard deviations (P,) and covariances (P, P) between u and v.
+
+    Piecewise linear ones by the arc-cosine kernel, others by ``terms`` of the Hermite expansion; what it leaves out is
+    less than its last term over (1 - c), c the correlation.
     """
-    scale = np.sqrt(q).astype(covariance.dtype)
-    norm = np.multiply.outer(scale, scale)
-    cosine = np.clip(covariance / np.where(norm > 0, norm, 1.0), -1.0, 1.0)  # a signal of zeros stays one
-    if activation.homogeneous:
-        b = activation.slope
-        angle = np.sqrt(1 - cosine**2) + cosine * (math.pi - np.arccos(cosine))
-        return b * covariance + (1 - b) ** 2 * np.multiply.outer(scale, scale) * angle / (2 * math.pi)
-    coefficients = hermite_coefficients(activation, q, terms)
-    total, power = np.zeros_like(cosine), np.ones_like(cosine)
-    for a in coefficients.T:
-        total += np.multiply.outer(a, a) * power
-        power *= cosine
+    if activation.homogeneous and not mean:
+        return _arc_cosine(activation.slope, deviation, covariance)
+    coefficients = hermite_coefficients(activation, deviation, terms, mean)
+    first = coefficients[:, 0].astype(covariance.dtype)
+    total = np.multiply.outer(first, first)
+    if not covariance.any():
+        return total
+    cosine = _cosine(deviation, covariance)
+    size = np.max(np.abs(coefficients), axis=0) ** 2 * float(np.abs(cosine).max()) ** np.arange(terms)
+    needed = np.flatnonzero(size > 1e-7 * size.sum())
+    power = cosine.copy()
+    for k in range(1, needed[-1] + 1):
+        if size[k] > 1e-7 * size.sum():
+            a = coefficients[:, k].astype(total.dtype)
+            total += a[:, None] * power * a
+        if k < needed[-1]:
+            power *= cosine
     return total
 
 
-def hermite_coefficients(activation: Activation, q: np.ndarray, terms: int) -> np.ndarray:
-    """(P, terms): a_k = E phi(sqrt(q) Z) He_k(Z) / sqrt(k!)."""
+def _cosine(deviation: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    scale = deviation.astype(covariance.dtype)
+    norm = np.multiply.outer(scale, scale)
+    return np.clip(covariance / np.where(norm > 0, norm, 1.0), -1.0, 1.0)  # a signal of zeros stays one
+
+
+def _arc_cosine(b: float, deviation: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    kernel = arc_cosine_of(deviation, covariance)
+    if b == 0:
+        return kernel
+    kernel *= (1 - b) ** 2
+    return kernel + b * covariance
+
+
+def slope_kernel(
+    activation: Activation, deviation: np.ndarray, covariance: np.ndarray, mean: float = 0.0
+) -> np.ndarray:
+    """E phi'(u) phi'(v): what a gradient that two pixels share keeps of its covariance."""
+    cosine = _cosine(deviation, covariance)
+    if activation.homogeneous and not mean:
+        b = activation.slope
+        return b + (1 - b) ** 2 * (math.pi - np.arccos(cosine)) / (2 * math.pi)
+    derivative = activation._replace(value=activation.derivative, slope=None)
+    total, power = np.zeros_like(cosine), np.ones_like(cosine)
+    for a in hermite_coefficients(derivative, deviation, 12, mean).T:
+        total += np.multiply.outer(a, a) * power
+        power = power * cosine
+    return total
+
+
+def hermite_coefficients(activation: Activation, deviation: np.ndarray, terms: int, mean: float = 0.0) -> np.ndarray:
+    """(P, terms): a_k = E phi(mean + deviation Z) He_k(Z) / sqrt(k!)."""
+    deviation = np.asarray(deviation, dtype=float)
+    if len(deviation) > _SEVERAL:
+        levels = np.linspace(float(deviation.min()), float(deviation.max()), _LEVELS)
+        found = hermite_coefficients(activation, levels, terms, mean)
+        return np.stack([np.interp(deviation, levels, column) for column in found.T], axis=1)
     basis = [np.ones_like(NODES), NODES]
     for k in range(1, terms - 1):
         basis.append((NODES * basis[k] - math.sqrt(k) * basis[k - 1]) / math.sqrt(k + 1))
-    values = activation.value(np.sqrt(np.asarray(q, dtype=float))[:, None] * NODES)
+    values = activation.value(mean + deviation[:, None] * NODES)
     return values @ (np.stack(basis[:terms]) * WEIGHTS).T

@@ -39,6 +39,11 @@ class Axis:
         if self.outputs < 1:
             raise ValueError(f"a window that reaches over {reach} pixels does not fit into {size} + 2*{padding}")
 
+    @property
+    def settings(self) -> tuple[int, int, int, int]:
+        """(kernel, stride, padding, dilation)."""
+        return self.kernel, self.stride, self.padding, self.dilation
+
     @cached_property
     def source(self) -> np.ndarray:
         """(outputs, kernel) integers: the pixel that output i reads by tap t; outside 0..size-1 it is padding."""
@@ -98,6 +103,10 @@ class ConvGeometry(NamedTuple):
         settings = [as_pair(value) for value in (kernel_size, stride, padding, dilation)]
         return cls(*(Axis(image[a], *(s[a] for s in settings)) for a in (0, 1)))
 
+    def resized(self, image: tuple[int, int]) -> ConvGeometry:
+        """The same window over an image of another size."""
+        return ConvGeometry(*(Axis(n, *a.settings) for n, a in zip(image, (self.height, self.width), strict=True)))
+
     @property
     def taps(self) -> int:
         """Taps of the kernel, kh * kw."""
@@ -147,6 +156,12 @@ class ConvGeometry(NamedTuple):
         k4 = _pair_axis(np.asarray(kernel).reshape(h, w, h, w), self.height, 0)
         return _pair_axis(k4, self.width, 1).reshape(ho * wo, ho * wo)
 
+    def pair_transpose(self, kernel: np.ndarray) -> np.ndarray:
+        """(Ho*Wo, Ho*Wo) -> (H*W, H*W): the adjoint of `pair`, which a covariance goes through on its way back."""
+        (h, w), (ho, wo) = self.image, self.outputs
+        k4 = _pair_axis(np.asarray(kernel).reshape(ho, wo, ho, wo), self.height, 0, back=True)
+        return _pair_axis(k4, self.width, 1, back=True).reshape(h * w, h * w)
+
     def pair_row_sums(self, kernel: np.ndarray) -> np.ndarray:
         """(H*W, H*W) -> (Ho*Wo,): the row sums of `pair(kernel)`, without making it."""
         rows, columns = _taps_as_matrices(self.height), _taps_as_matrices(self.width)
@@ -162,21 +177,24 @@ class ConvGeometry(NamedTuple):
         return np.einsum("tih,hw,ujw,ij->tu", rows, q, columns, g, optimize=True)
 
 
-def _pair_axis(kernel: np.ndarray, axis: Axis, position: int) -> np.ndarray:
+def _pair_axis(kernel: np.ndarray, axis: Axis, position: int, back: bool = False) -> np.ndarray:
     """Sum over the taps of one axis, on array axes ``position`` and ``position + 2``; each tap's outputs in range."""
     shape = list(kernel.shape)
-    shape[position] = shape[position + 2] = axis.outputs
+    shape[position] = shape[position + 2] = axis.size if back else axis.outputs
     total = np.zeros(shape, kernel.dtype)
     for t in range(axis.kernel):
         outputs = np.flatnonzero(axis.inside[:, t])
         if not len(outputs):
             continue
         first, last = int(outputs[0]), int(outputs[-1])
-        read, written = [slice(None)] * 4, [slice(None)] * 4
+        pixels, windows = [slice(None)] * 4, [slice(None)] * 4
         source = slice(int(axis.source[first, t]), int(axis.source[last, t]) + 1, axis.stride)
-        read[position] = read[position + 2] = source
-        written[position] = written[position + 2] = slice(first, last + 1)
-        total[tuple(written)] += kernel[tuple(read)]
+        pixels[position] = pixels[position + 2] = source
+        windows[position] = windows[position + 2] = slice(first, last + 1)
+        if back:
+            total[tuple(pixels)] += kernel[tuple(windows)]
+        else:
+            total[tuple(windows)] += kernel[tuple(pixels)]
     return total
 
 

@@ -168,7 +168,8 @@ class BlockSignal:
             self.step = self.step + projection.signal
             self.output = Stream.started(stream.grid, self.step)
         else:
-            self.output = stream.stepped(self.step, self.kept, block.in_channels / block.out_channels)
+            share = block.in_channels / block.out_channels
+            self.output = stream.stepped(self.step, image, block.stride, share)
 
     @property
     def restarts(self) -> bool:
@@ -178,8 +179,7 @@ class BlockSignal:
     @property
     def kept(self) -> np.ndarray:
         """Positions that the identity or subsampling shortcut reads."""
-        positions = np.arange(self.image[0] * self.image[1]).reshape(self.image)
-        return positions[:: self.block.stride, :: self.block.stride].ravel()
+        return maps.every(self.image, self.block.stride)
 
     def backward(self, gamma: Gamma) -> tuple[Gamma, BlockBackward]:
         """Gradient at the block's input from that at its output, and the energies inside."""

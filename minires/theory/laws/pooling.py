@@ -19,6 +19,7 @@ samples stay, so their correlation falls by 1 - p. Weights of variance 2(1-p)/fa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -40,17 +41,31 @@ def rectified_max_moment(n: int, power: int) -> float:
     return float(np.sum(np.maximum(NODES, 0) ** power * density))
 
 
-@lru_cache(maxsize=1024)
-def shared_max_moments(n: int, common: float, *, rectified: bool) -> tuple[float, float]:
-    """E M and E M^2 of the maximum M of n N(0, 1) that share a part of variance ``common`` (max(M, 0) if rectified).
+def max_of_function(
+    n: int, common: float, mean: float, deviation: float, function: Callable[[np.ndarray], np.ndarray]
+) -> tuple[float, float, float]:
+    """E M, E M^2 and P(M > 0) of the maximum M of an increasing function of n Gaussians that share a part of variance
+    ``common``: the function of their maximum."""
+    z, weights = NODES[::8], 8 * WEIGHTS[::8]
+    density = 8 * n * WEIGHTS[::8] * _normal_cdf_nodes()[::8] ** (n - 1)
+    m = function(mean + deviation * (math.sqrt(common) * z[:, None] + math.sqrt(1 - common) * z))
+    return float(weights @ m @ density), float(weights @ m**2 @ density), float(weights @ (m > 0) @ density)
 
-    M = sqrt(common) Z + sqrt(1 - common) max of n independent ones.
+
+@lru_cache(maxsize=1024)
+def shared_max_moments(n: int, common: float, *, rectified: bool, shift: float = 0.0) -> tuple[float, float, float]:
+    """E M, E M^2 and P(M > 0) of the maximum M of n N(shift, 1) that share a part of variance ``common``.
+
+    M = shift + sqrt(common) Z + sqrt(1 - common) max of n independent ones; if rectified max(M, 0), else P is 1.
     """
     z, weights = NODES[::8], 8 * WEIGHTS[::8]
     density = 8 * n * WEIGHTS[::8] * _normal_cdf_nodes()[::8] ** (n - 1)
-    m = math.sqrt(common) * z[:, None] + math.sqrt(1 - common) * z
-    m = np.maximum(m, 0) if rectified else m
-    return float(weights @ m @ density), float(weights @ m**2 @ density)
+    m = shift + math.sqrt(common) * z[:, None] + math.sqrt(1 - common) * z
+    if not rectified:
+        return float(weights @ m @ density), float(weights @ m**2 @ density), 1.0
+    positive = 1 - 0.5**n if not shift and not common else float(weights @ ((m > 0) + 0.5 * (m == 0)) @ density)
+    m = np.maximum(m, 0)
+    return float(weights @ m @ density), float(weights @ m**2 @ density), positive
 
 
 @lru_cache(maxsize=1)

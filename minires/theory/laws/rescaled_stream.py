@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.theory.laws.reflected_walk import Floats, Grid, Observable, Walk
-from minires.theory.laws.signal import Signal
+from minires.theory.laws.signal import Outline, Signal
 from minires.theory.laws.stream import Stream
 
 
@@ -28,16 +28,13 @@ class Scaled(NamedTuple):
     def started(cls, grid: Grid, source: Signal, *, rescale: bool) -> Scaled | None:
         """relu(z), z of law `source`; None if the grid is too coarse for it."""
         scale = float(np.sqrt(source.q.mean())) if rescale and source.q.any() else 1.0
-        kernel = None if source.kernel is None else source.kernel / scale**2
-        source = Signal(source.q / scale**2, kernel)
-        return cls(Stream.started(grid, source), scale) if grid.resolves(source.q) else None
+        source = _in_units(source, scale)
+        return cls(Stream.started(grid, source), scale) if _fits(grid, source) else None
 
-    def stepped(self, step: Signal, kept: np.ndarray, share: float) -> Scaled | None:
+    def stepped(self, step: Signal, image: tuple[int, int], stride: int, share: float) -> Scaled | None:
         """One more step, in true units; see `Stream.stepped`. None if the grid is too coarse for it."""
-        step = step.scaled(1 / self.scale**2)
-        return (
-            self._replace(stream=self.stream.stepped(step, kept, share)) if self.stream.grid.resolves(step.q) else None
-        )
+        step, grid = step.scaled(1 / self.scale**2), self.stream.grid
+        return self._replace(stream=self.stream.stepped(step, image, stride, share)) if _fits(grid, step) else None
 
     @property
     def signal(self) -> Signal:
@@ -53,11 +50,23 @@ class Scaled(NamedTuple):
         for p in self.stream.populations:
             walk = Walk(p.walk.atom, _moved(grid, p.walk.mass, factor))
             average = Walk(p.average.atom, _moved(grid, p.average.mass, factor))
-            fresh = None if p.fresh is None else p.fresh / factor**2
+            fresh = None if p.fresh is None else p.fresh._replace(q=p.fresh.q / factor**2, mean=p.fresh.mean / factor)
             survivors = _moved(grid, p.survivors, factor)
             populations.append(replace(p, walk=walk, average=average, survivors=survivors, fresh=fresh))
-        kernels = [kernel / factor**2 for kernel in self.stream.kernels]
-        return Scaled(Stream(grid, populations, kernels), self.scale * factor)
+        steps = [step.scaled(1 / factor**2) for step in self.stream.steps]
+        return Scaled(Stream(grid, populations, steps), self.scale * factor)
+
+
+def _in_units(source: Signal | Outline, scale: float) -> Signal:
+    """The signal over scale; an outline, from which only the walk is wanted, gets a kernel of zeros."""
+    if source.kernel is None:
+        return Signal(source.q / scale**2, np.zeros((1, 1)), mean=source.mean / scale)
+    return source.scaled(1 / scale**2)
+
+
+def _fits(grid: Grid, step: Signal) -> bool:
+    """Whether the grid resolves steps of these variances; a drift may not carry a walk out of it."""
+    return grid.resolves(step.q - step.mean**2) and abs(step.mean) < grid.top / 4
 
 
 def _moved(grid: Grid, mass: Floats, factor: float) -> Floats:

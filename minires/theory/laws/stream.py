@@ -28,8 +28,9 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.theory.laws import signal as maps
+from minires.theory.laws.activations import RELU, activation_kernel
 from minires.theory.laws.reflected_walk import Floats, Grid, Observable, Walk
-from minires.theory.laws.signal import Signal
+from minires.theory.laws.signal import Outline, Signal
 
 
 class _Classes(NamedTuple):
@@ -53,7 +54,7 @@ class _Population:
 
     weight: their share of all channels. classes, walk: law of h for each class of positions. average: the walk
     with the average position's steps; survivors (steps, n): for each step since the start from zero, its
-    sub-density that has been positive ever since. fresh: q^ of the first step while it is the only one.
+    sub-density that has been positive ever since. fresh: the first step while it is the only one.
     """
 
     weight: float
@@ -61,39 +62,41 @@ class _Population:
     walk: Walk
     average: Walk
     survivors: Floats
-    fresh: Floats | None
+    fresh: Outline | None
 
     def subsampled(self, kept: np.ndarray, weight: float) -> _Population:
         """The same channels at some positions."""
         classes = self.classes._replace(index=self.classes.index[kept])
-        fresh = None if self.fresh is None else self.fresh[kept]
+        fresh = None if self.fresh is None else self.fresh._replace(q=self.fresh.q[kept])
         return replace(self, weight=weight, classes=classes, fresh=fresh)
 
 
 class Stream:
-    """The v1 stream between two blocks: populations, and C^ of the steps that some of them remember."""
+    """The v1 stream between two blocks: populations, and C^ of the steps that some of them remember.
 
-    def __init__(self, grid: Grid, populations: list[_Population], kernels: list[Floats]) -> None:
-        self.grid, self.populations, self.kernels = grid, populations, kernels
+    steps: the signals that were added, without their means.
+    """
+
+    def __init__(self, grid: Grid, populations: list[_Population], steps: list[Signal]) -> None:
+        self.grid, self.populations, self.steps = grid, populations, steps
 
     @classmethod
     def started(cls, grid: Grid, step: Signal) -> Stream:
         """All channels make their first step from zero."""
-        return cls(grid, [_start(grid, 1.0, step.q)], [step.kernel])
+        return cls(grid, [_start(grid, 1.0, step)], [step.centered])
 
-    def stepped(self, step: Signal, kept: np.ndarray, share: float) -> Stream:
-        """One more step, at the positions `kept`; a share of the channels walks on, the others start from
-        zero."""
-        same = len(kept) == len(self.kernels[-1])
-        kernels = self.kernels if same else [k[np.ix_(kept, kept)] for k in self.kernels]
+    def stepped(self, step: Signal, image: tuple[int, int], stride: int, share: float) -> Stream:
+        """One more step, at every stride-th pixel; a share of the channels walks on, the others start from zero."""
+        steps = self.steps if stride == 1 else [s.subsampled(image, stride) for s in self.steps]
+        kept = maps.every(image, stride)
         if not step.q.any():
             populations = [p.subsampled(kept, share * p.weight) for p in self.populations]
-            start = [_start(self.grid, 1 - share, step.q)] if share < 1 else []
-            return Stream(self.grid, populations + start, kernels)
-        populations = [_step(self.grid, p, step.q, kept, share * p.weight) for p in self.populations]
+            start = [_start(self.grid, 1 - share, step)] if share < 1 else []
+            return Stream(self.grid, populations + start, steps)
+        populations = [_step(self.grid, p, step, kept, share * p.weight) for p in self.populations]
         if share < 1:
-            populations.append(_start(self.grid, 1 - share, step.q))
-        return Stream(self.grid, populations, [*kernels, step.kernel])
+            populations.append(_start(self.grid, 1 - share, step))
+        return Stream(self.grid, populations, [*steps, step.centered])
 
     @property
     def q(self) -> Floats:
@@ -102,23 +105,35 @@ class Stream:
 
     @property
     def signal(self) -> Signal:
-        """Second moment and cross-sample kernel, pooled over channels; computed anew each time, for it is large."""
-        return Signal(self.q, self._kernel())
+        """Second moment and kernels, pooled over channels; computed anew each time, for they are large."""
+        q, last = self.q, self.steps[-1]
+        same = None
+        if last.same is not None:
+            same = self._kernel([s.whole_same() for s in self.steps], np.arange(len(q)))
+            np.fill_diagonal(same, q)
+        member = np.arange(len(q)) if last.span is None else last.span.member
+        return Signal(q, self._kernel([s.kernel for s in self.steps], member), same, span=last.span)
 
-    def _kernel(self) -> Floats:
-        coefficients = np.zeros(len(self.kernels))
-        total = np.zeros_like(self.kernels[-1])
+    def _kernel(self, kernels: list[Floats], member: np.ndarray) -> Floats:
+        coefficients = np.zeros(len(kernels))
+        total = np.zeros_like(kernels[-1])
         for p in self.populations:
             if p.fresh is not None:
-                total += p.weight * maps.arc_cosine(p.fresh, self.kernels[-1])
+                deviation = np.sqrt(p.fresh.q - p.fresh.mean**2)[member]
+                total += p.weight * activation_kernel(RELU, deviation, kernels[-1], p.fresh.mean)
                 continue
-            mean = self.grid.moment(p.walk, 1)[p.classes.index]
+            mean = self.grid.moment(p.walk, 1)[p.classes.index][member]
             total += np.multiply.outer(*2 * [(math.sqrt(p.weight) * mean).astype(total.dtype)])
             coefficients[-len(p.survivors) :] += p.weight * p.survivors.sum(axis=-1) ** 2
-        for coefficient, kernel in zip(coefficients, self.kernels, strict=True):
+        for coefficient, kernel in zip(coefficients, kernels, strict=True):
             if coefficient:
                 total += float(coefficient) * kernel
         return total
+
+    def density_at_zero(self) -> Floats:
+        """(P,): density of h just above zero, pooled over channels."""
+        classes, walk = self.law
+        return (walk.mass[:, 0] / self.grid.dx)[classes.index]
 
     def positive(self) -> float:
         """Share of entries above zero."""
@@ -134,21 +149,24 @@ class Stream:
         return classes, Walk(atom, sum(p.weight * p.walk.mass[i] for p, i in pairs))
 
 
-def _start(grid: Grid, weight: float, q: Floats) -> _Population:
+def _start(grid: Grid, weight: float, step: Signal) -> _Population:
+    q, drift = step.q - step.mean**2, step.mean
     classes = _Classes.of(q)
     variance = q[classes.member]
-    average = grid.step(grid.start(), q.mean())
-    walk = grid.step(grid.start(variance.shape), variance)
-    return _Population(weight, classes, walk, average, average.mass[None], fresh=q if q.any() else None)
+    average = grid.step(grid.start(), q.mean(), drift)
+    walk = grid.step(grid.start(variance.shape), variance, drift)
+    fresh = Outline(step.q, 0.0, mean=drift) if q.any() else None
+    return _Population(weight, classes, walk, average, average.mass[None], fresh)
 
 
-def _step(grid: Grid, p: _Population, q: Floats, kept: np.ndarray, weight: float) -> _Population:
+def _step(grid: Grid, p: _Population, step: Signal, kept: np.ndarray, weight: float) -> _Population:
+    q, drift = step.q - step.mean**2, step.mean
     before = p.classes.index[kept]
     classes = _Classes.of(before, q)
     origin = before[classes.member]
-    walk = grid.step(Walk(p.walk.atom[origin], p.walk.mass[origin]), q[classes.member])
-    average = grid.step(p.average, q.mean())
-    survivors = np.concatenate([grid.survive(p.survivors, q.mean()), average.mass[None]])
+    walk = grid.step(Walk(p.walk.atom[origin], p.walk.mass[origin]), q[classes.member], drift)
+    average = grid.step(p.average, q.mean(), drift)
+    survivors = np.concatenate([grid.survive(p.survivors, q.mean(), drift), average.mass[None]])
     return _Population(weight, classes, walk, average, survivors, fresh=None)
 
 

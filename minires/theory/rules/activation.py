@@ -1,8 +1,22 @@
-"""Activations: exact for (leaky) ReLU behind a linear layer [EX], mean field otherwise [MF]."""
+"""Activations: exact for (leaky) ReLU of a symmetric signal behind a linear layer [EX], mean field otherwise [MF].
+
+What is neither Gaussian nor rectified, a pooled signal or a residual sum, is taken for a Gaussian of its mean and
+variance, and pays for it in its allowance.
+
+*Behind a Dropout* that keeps a share k of the entries, phi meets z/k at those and 0 elsewhere: E phi^2 is
+k E phi(z/k)^2 + (1 - k) phi(0)^2, and products of two samples take their share of phi(0) likewise. Going back the
+energy of the entries that stand is told apart, since the others do not get through the Dropout.
+
+*Batches of mixed contrast*: moments are averaged over the samples, and two samples' kernel scales with the product of
+their deviations. Where the correlation of two samples scatters with variance s from pair to pair, the kernel gains
+s a_2^2 (its Hermite coefficient of order two), and the scatter itself passes with the square of the kernel's slope,
+d/dc E phi(u) phi(v) = E phi'(u) phi'(v) (Price's theorem).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,65 +24,280 @@ import numpy as np
 from minires.theory.laws import activations as one_layer
 from minires.theory.laws.plain_networks import log_slope
 from minires.theory.laws.rescaled_stream import Scaled
-from minires.theory.laws.signal import Signal
-from minires.theory.rules.state import Backward, Floats, Gradient, NoLaw, Setting, State, mean_field_cost, worse
+from minires.theory.laws.signal import Outline, Signal, contrasts
+from minires.theory.rules.state import (
+    Backward,
+    Floats,
+    Gradient,
+    Setting,
+    State,
+    mean_field_cost,
+    pooled_signal,
+    with_diagonal,
+    worse,
+)
+
+NOT_GAUSSIAN = 0.5
+SUM = 0.08
+"""Allowed where a signal is taken for Gaussian that is not."""
 
 
 def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tuple[State, Backward]:
-    """On a Gaussian: [EX] for (leaky) ReLU behind a linear layer, [MF] otherwise."""
-    if state.form == "rectified" and kind.homogeneous:
-        return state, lambda g: g  # max(x, 0) of x >= 0
-    if state.form != "gaussian":
-        raise NoLaw(f"{kind.name} of a signal that is not Gaussian")
+    """On a Gaussian, on a function of one, or on what is taken for one."""
+    if state.form == "positive" and kind.slope == 0:
+        return _of_positive(state)
+    if state.form == "function" and state.stream is None and state.source.kernel is not None:
+        return _of_function(kind, state, setting)
     q = state.signal.q
-    out, slopes = _activated(kind, state)
-    exact = kind.homogeneous and state.grade == "EX"
-    cost = 0.0 if exact else mean_field_cost(state, setting.batch)
-    odd = _odd_relvar(kind, state, setting.batch)
+    out, slopes, standing = _activated(kind, state)
+    gaussian = state.form == "gaussian"
+    exact = kind.homogeneous and state.symmetric and state.grade == "EX"
+    cost = (
+        0.0
+        if exact
+        else mean_field_cost(state, setting.batch) + (0.0 if gaussian else SUM if state.form == "sum" else NOT_GAUSSIAN)
+    )
+    if not kind.homogeneous:
+        cost += state.scatter  # a channel of few directions is not Gaussian over the batch
+    alone = gaussian and not state.groups and state.kept == 1
+    sets = tuple((share, gain2, compose(kind, inner)) for share, gain2, inner in state.throughs)
     after = state.after(
         out,
-        form="rectified" if kind.slope == 0 else "other",
-        source=state.signal if kind.slope == 0 else None,
-        normalized=state.normalized,
+        form="function" if alone or sets else "positive" if kind.slope == 0 else "other",
+        source=state.signal if alone else state.source if sets else None,
+        through=kind if alone else None,
+        throughs=sets,
         grade="EX" if exact else worse("MF", state.grade),
-        allowance=state.allowance + cost,
-        relvar=state.relvar * _slope2(kind, float(q.mean())) + odd,
+        allowance=math.hypot(state.allowance, cost),
+        relvar=state.relvar * _slope2(kind, float(q.mean())) + _odd_relvar(kind, state, setting.batch),
+        scatter=_scatter(state, slopes, out),
     )
-
-    kept = state.light
+    kept = state.light(state.positions <= setting.keep)
+    source = state.source.outline() if state.throughs else None
 
     def backward(g: Gradient) -> Gradient:
         if g.gamma is not None:
             first = Scaled.started(setting.grid, kept.signal, rescale=setting.rescale)
             energy = g.gamma.energy(first.stream, gated=True)
-        elif g.on is not None and kind.slope == 0:
-            energy = g.energy * g.on
+        elif g.on is not None and kind.homogeneous:
+            energy = g.energy * (g.on + (1 - g.on) * kind.slope**2)
+        elif g.gate is not None and state.throughs:
+            inners = [inner for _, _, inner in state.throughs]
+            left = [_ratio(source, lambda z, i=i: g.gate(z) * _squared(kind, i)(z), g.gate) for i in inners]
+            energy = g.energy * np.stack(left)
+        elif g.gate is not None:
+            energy = g.energy * _ratio(kept.signal, lambda z: g.gate(z) * kind.derivative(z) ** 2, g.gate)
         else:
             energy = g.energy * slopes
-        still = kind.homogeneous and g.spread_out and g.gamma is None
+        still = kind.homogeneous and kept.symmetric and g.spread_out and g.gamma is None and g.gate is None
+        plain = energy if energy.ndim == 1 else kept.pooled(energy)
         return replace(
             g,
             energy=energy,
-            gamma=None,
-            on=None,
-            centered=0.0,
+            same=_agreement(kind, kept, g.same, plain),
+            along=_along(kind, kept),
+            **{**GATED, "standing": None if standing is None else g.energy * standing},
             grade=worse(g.grade, "EX" if still else "MF", "EX" if kind.homogeneous else kept.grade),
-            allowance=g.allowance + (0.0 if still and exact else cost),
+            allowance=math.hypot(g.allowance, 0.0 if still and exact else cost),
             relvar=g.relvar + _gate_relvar(kind, kept, setting.batch),
         )
 
     return after, backward
 
 
-def _activated(kind: one_layer.Activation, state: State) -> tuple[Signal, Floats]:
-    """The signal behind an activation, and E phi'^2 per position, (P,), or (groups, P) where channels differ."""
-    moments = [one_layer.activation_moments(kind, part.q) for _, part in state.parts]
-    kernels = [one_layer.activation_kernel(kind, part.q, part.kernel) for _, part in state.parts]
+GATED = {"gamma": None, "on": None, "gate": None, "standing": None, "centered": 0.0, "unseen": 0.0}
+"""What a gradient loses on its way through an activation."""
+
+
+def _of_positive(state: State) -> tuple[State, Backward]:
+    """A (leaky) ReLU changes nothing of what is not negative; where that is 0 it stops the gradient."""
+    share = state.positive
+
+    def backward(g: Gradient) -> Gradient:
+        energy = g.energy * share
+        same = None if g.same is None else with_diagonal(g.same * share**2, energy)
+        on = np.ones(energy.shape[-1])
+        return replace(
+            g, energy=energy, same=same, **{**GATED, "on": on, "standing": energy}, grade=worse(g.grade, "MF")
+        )
+
+    return state, backward
+
+
+def _of_function(kind: one_layer.Activation, state: State, setting: Setting) -> tuple[State, Backward]:
+    """phi_2(phi_1(z)): a function of the Gaussian z, like phi_1; the gradient meets both derivatives of one z."""
+    inners = state.throughs or ((1.0, 1.0, state.through),)
+    whole = replace(state, signal=state.source, groups=(), form="gaussian")
+    parts = [(share, _activated(compose(kind, inner), whole)[0]) for share, _, inner in inners]
+    out = pooled_signal(tuple(parts))
+    source = state.source.outline()
+    gates = np.stack([_mean(source, _squared(kind, inner)) for _, _, inner in inners])
+    alone = len(inners) == 1
+    after = state.after(
+        out,
+        form="function" if alone else "other",
+        source=state.source if alone else None,
+        through=compose(kind, inners[0][2]) if alone else None,
+        grade=worse(state.grade, "MF"),
+    )
+
+    def backward(g: Gradient) -> Gradient:
+        through = gates
+        if alone and g.gate is not None:
+            through = _ratio(source, lambda z: g.gate(z) * _squared(kind, inners[0][2])(z), g.gate)[None]
+        energy = g.energy * (through[0] if alone else through)
+        pooled = energy if alone else np.array([share for share, _, _ in inners]) @ energy
+        mean = max(float(np.mean([share * gain2 for share, gain2, _ in inners] @ gates)), 1e-300)
+
+        def gate(z: Floats) -> Floats:
+            above = 1.0 if g.gate is None else g.gate(z)
+            return above * sum(share * gain2 * _squared(kind, inner)(z) for share, gain2, inner in inners) / mean
+
+        same = g.same
+        if same is not None:
+            root = np.sqrt(np.maximum(pooled / np.maximum(np.diagonal(same), 1e-300), 0.0))
+            same = with_diagonal(same * np.multiply.outer(root, root), pooled)
+        return replace(g, energy=energy, same=same, **{**GATED, "gate": gate}, grade=worse(g.grade, "MF"))
+
+    return after, backward
+
+
+def _squared(kind: one_layer.Activation, inner: one_layer.Activation) -> Callable[[Floats], Floats]:
+    return lambda z: kind.derivative(inner.value(z)) ** 2
+
+
+def compose(outer: one_layer.Activation, inner: one_layer.Activation) -> one_layer.Activation:
+    """z -> outer(inner(z)); two ReLUs, leaky ones too, are one whose slope is the product."""
+    if outer.homogeneous and inner.homogeneous and min(outer.slope, inner.slope) >= 0:
+        return one_layer.leaky_relu(outer.slope * inner.slope, inner.name)
+    return one_layer.Activation(
+        f"{outer.name} of {inner.name}",
+        lambda z: outer.value(inner.value(z)),
+        lambda z: outer.derivative(inner.value(z)) * inner.derivative(z),
+    )
+
+
+def _mean(source: Signal | Outline, function: Callable[[Floats], Floats]) -> Floats:
+    """E f(z) at each position, z the Gaussian source."""
+    kind = one_layer.Activation("", function, function)
+    levels = [source.q] if source.each is None else contrasts(source.each)
+    deviations = [np.sqrt(np.maximum(q - source.mean**2, 0.0)) for q in levels]
+    return np.mean([one_layer.hermite_coefficients(kind, d, 2, source.mean)[:, 0] for d in deviations], axis=0)
+
+
+def _ratio(source: Signal, function: Callable[[Floats], Floats], gate: Callable[[Floats], Floats]) -> Floats:
+    """What is left of an energy that came through `gate` when f stands in its place."""
+    return _mean(source, function) / np.maximum(_mean(source, gate), 1e-300)
+
+
+def _activated(kind: one_layer.Activation, state: State) -> tuple[Signal, Floats, Floats | None]:
+    """The signal behind an activation; E phi'^2 per position, (P,), or (groups, P) where channels differ; behind a
+    Dropout the same for the entries that stand."""
     shares = [share for share, _ in state.parts]
-    q = sum(share * m.second for share, m in zip(shares, moments, strict=True))
-    kernel = sum(share * k for share, k in zip(shares, kernels, strict=True)) if state.groups else kernels[0]
-    slopes = np.stack([m.slope2 for m in moments]) if state.groups else moments[0].slope2
-    return Signal(q, kernel), slopes
+    found = [_part(kind, part, state) for _, part in state.parts]
+    slopes = np.stack([slope for _, slope, _ in found]) if state.groups else found[0][1]
+    standing = found[0][2] if state.kept < 1 else None
+    if not state.groups:
+        return found[0][0], slopes, standing
+    parts = tuple((share, signal) for share, (signal, _, _) in zip(shares, found, strict=True))
+    return pooled_signal(parts), slopes, standing
+
+
+def _part(kind: one_layer.Activation, part: Signal, state: State) -> tuple[Signal, Floats, Floats]:
+    """One group of channels: signal, E phi'^2, and that of the entries that a Dropout left."""
+    keep, mean = state.kept, part.mean / state.kept
+    # a Dropout that keeps a share k made q out of k times the second moment of what stands
+    q = np.maximum(part.q / keep - mean**2, 0.0)
+    levels = q if part.each is None else np.maximum(contrasts(part.each) / keep - mean**2, 0.0)
+    moments = one_layer.activation_moments(kind, levels, mean)
+    if part.each is not None:
+        moments = one_layer.ActivationMoments(*(np.mean(value, axis=0) for value in moments))
+    zero, flat = float(kind.value(np.zeros(1))[0]), float(kind.derivative(np.zeros(1))[0]) ** 2
+    second = keep * moments.second + (1 - keep) * zero**2
+    first = keep * moments.mean + (1 - keep) * zero
+    deviation = np.sqrt(q) if part.each is None else np.sqrt(levels).mean(axis=0)
+    member = np.arange(len(q)) if part.span is None else part.span.member
+    scatter = state.scatter if state.smooth == 1 else 0.0
+    kernel = _kernel(kind, deviation[member], part.kernel, part.mean, mean, state, moments.mean[member], zero, scatter)
+    same = None
+    if part.same is not None:
+        same = with_diagonal(
+            _kernel(kind, np.sqrt(q), part.same, part.mean, mean, state, moments.mean, zero, 0.0), second
+        )
+    each = None
+    if part.each is not None:
+        slope = moments.second / np.maximum(np.mean(levels, axis=0) + mean**2, 1e-300)
+        each = part.each * slope if kind.homogeneous and not mean else _each(kind, part.each / keep - mean**2, mean)
+    gate = keep * moments.slope2 + (1 - keep) * flat
+    return Signal(second, kernel, same, float(first.mean()), each, part.span), gate, keep * moments.slope2
+
+
+def _each(kind: one_layer.Activation, q: Floats, mean: float) -> Floats:
+    """E phi^2 for each sample and position, read from a table over q."""
+    q = np.maximum(q, 0.0)
+    table = np.linspace(0.0, math.sqrt(float(q.max()) or 1.0), 200)
+    return np.interp(np.sqrt(q), table, one_layer.activation_moments(kind, table**2, mean).second)
+
+
+def _kernel(
+    kind: one_layer.Activation,
+    deviation: Floats,
+    kernel: Floats,
+    part_mean: float,
+    mean: float,
+    state: State,
+    first: Floats,
+    zero: float,
+    scatter: float,
+) -> Floats:
+    """E phi phi' between two samples (or two positions), with what scatters, and behind a Dropout."""
+    keep = state.kept
+    covariance = kernel - part_mean**2 if part_mean else kernel
+    if keep < 1:
+        covariance = covariance / keep**2
+    result = one_layer.activation_kernel(kind, deviation, covariance, mean)
+    if scatter and not mean:
+        second = one_layer.hermite_coefficients(kind, deviation, 3)[:, 2].astype(result.dtype)
+        result = result + scatter * np.multiply.outer(second, second)
+    if keep < 1:
+        edge = keep * (1 - keep) * zero * first
+        result = keep**2 * result + edge[:, None] + edge + ((1 - keep) * zero) ** 2
+    return result
+
+
+def _scatter(state: State, slopes: Floats, out: Signal) -> float:
+    """The variance of the correlation over pairs of samples, behind the activation."""
+    if not state.scatter:
+        return 0.0
+    c = float(np.clip(state.correlation.mean(), -1, 1))
+    gate = float(np.mean(slopes))
+    both = gate * (math.pi - math.acos(c)) / math.pi if gate <= 1 else gate
+    slope = both * float(state.signal.q.mean()) / max(float(out.q.mean()), 1e-300)
+    return min(state.scatter * slope**2, 0.5)
+
+
+def _agreement(kind: one_layer.Activation, state: State, same: Floats | None, energy: Floats) -> Floats | None:
+    """R behind the gates: two pixels of a sample keep of it what E phi'(z) phi'(z') leaves."""
+    if same is None:
+        return None
+    signal = state.signal
+    if signal.kernel is None:  # not kept: gates of different pixels are taken for independent
+        root = np.sqrt(np.maximum(energy / np.maximum(np.diagonal(same), 1e-300), 0.0))
+        first = root**2 if kind.slope == 0 else root
+        return with_diagonal(same * np.multiply.outer(first, first), energy)
+    deviation = np.sqrt(np.maximum(signal.q - signal.mean**2, 0.0))
+    gates = one_layer.slope_kernel(kind, deviation, signal.whole_same() - signal.mean**2, signal.mean)
+    return with_diagonal(same * gates, energy)
+
+
+def _along(kind: one_layer.Activation, state: State) -> float:
+    """E[xh phi'(z)] / E phi'(z), xh = z in units of its deviation: what the gates of a BatchNorm's output share."""
+    q, mean = float(state.signal.q.mean()), state.signal.mean
+    if q <= mean**2:
+        return 0.0
+    derivative = kind._replace(value=kind.derivative, slope=None)
+    zeroth, first = one_layer.hermite_coefficients(derivative, np.array([math.sqrt(q - mean**2)]), 2, mean)[0]
+    return float(first / zeroth) if zeroth else 0.0
 
 
 def _slope2(kind: one_layer.Activation, q: float) -> float:
@@ -87,7 +316,7 @@ def _odd_relvar(kind: one_layer.Activation, state: State, batch: int) -> float:
         j2 = (3 * np.sin(angle) * c + (math.pi - angle) * (1 + 2 * c * c)) / (2 * math.pi)
         shared = float(np.mean(j2 - 0.25 - c * c / 2))
         half = ((1 - kind.slope**2) / (1 + kind.slope**2)) ** 2
-        return 4 * half * ((1 - 1 / pairs) * shared + 0.75 / pairs) / state.channels
+        return max(0.0, 4 * half * ((1 - 1 / pairs) * shared + 0.75 / pairs) / state.channels)
     q = float(state.signal.q.mean())
     moments = one_layer.activation_moments(kind, q)
     if moments.second == 0:
@@ -104,4 +333,4 @@ def _gate_relvar(kind: one_layer.Activation, state: State, batch: int) -> float:
     pairs = batch * state.positions
     both = 2 * (math.pi - np.arccos(state.correlation)) / math.pi - 1
     depth = ((1 - kind.slope**2) / (1 + kind.slope**2)) ** 2
-    return depth * ((1 - 1 / pairs) * float(both.mean()) + 3 / pairs) / state.channels
+    return max(0.0, depth * ((1 - 1 / pairs) * float(both.mean()) + 3 / pairs) / state.channels)

@@ -1,4 +1,13 @@
-"""Convolution and linear layers: exact over the weights [EX] (`minires.theory.laws.convolution`)."""
+"""Convolution and linear layers: exact over the weights [EX] (`minires.theory.laws.convolution`).
+
+The weight gradient sums over samples and positions. Gradients of different samples do not correlate, so with R the
+covariance of the gradient within a sample and S that of the input
+
+    E dW[o, c, t]^2 = N sum_{i, i'} R(i, i') S(pixel of i by t, pixel of i' by t)
+
+which for a gradient without covariances is N sum_i g(i) q(pixel of i). A gradient that came out of a BatchNorm sums to
+zero, so it sees the centered input: S(i, i') - r(i) - r(i') + m with r, m the means of K that BatchNorm takes.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +15,26 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from minires import init, nn
+from minires.backend import to_numpy
 from minires.theory.laws import signal as maps
 from minires.theory.laws.geometry import Axis, ConvGeometry
+from minires.theory.laws.patches import Patches
 from minires.theory.laws.signal import Signal
-from minires.theory.rules.state import Backward, Floats, Gradient, NoLaw, Setting, State
+from minires.theory.rules.state import Backward, Floats, Gradient, NoLaw, Setting, State, with_diagonal, worse
+
+AGREEMENT_COST = 0.25
+"""Allowed of what different positions add to a weight gradient and take from it: a difference of S and its means."""
+OVERLAP = 0.55
+"""Correlations of 3x3 patches of white noise: of their variance, patches one tap apart share 1 - 0.55 on average."""
+LARGEST_CENTERED = 256
+"""Positions up to which a gradient's covariance is followed once a BatchNorm has taken most of it."""
 
 
 def conv(layer: nn.Conv2d, state: State, setting: Setting) -> tuple[State, Backward]:
-    """[EX] over the weights; see `layer.py`."""
+    """A convolution; see `minires.theory.laws.convolution`."""
     options = layer.kernel_size, layer.stride, layer.padding, layer.dilation
     geometry = ConvGeometry.of(state.image, *options)
     variance, used = _weight_law(layer, setting.weight, geometry)
@@ -30,7 +50,10 @@ def linear(layer: nn.Linear, state: State, setting: Setting) -> tuple[State, Bac
 
 def _weight_law(layer: Any, law: Any, geometry: ConvGeometry) -> tuple[float, ConvGeometry]:
     """Variance of a weight, and the taps that carry weights: delta-orthogonal ones have the center tap alone."""
-    shape = layer.weight.value.shape
+    value = layer.weight.value
+    if law is None:
+        return float(np.mean(np.square(to_numpy(value), dtype=float))), geometry
+    shape = value.shape
     if isinstance(law, init.Dirac) or (isinstance(law, init.Constant) and law.c != 0):
         raise NoLaw(f"{type(law).__name__} weights are not random")
     variance = law.variance(shape)
@@ -54,31 +77,70 @@ def _affine(
     shape: tuple[int, ...],
 ) -> tuple[State, Backward]:
     fan_in, fan_out = state.channels * used.taps, shape[0] * used.taps
-    z = maps.conv(state.signal, used).scaled(variance * fan_in / 2)
-    if layer.bias is not None:
-        shift = setting.bias.variance(layer.bias.value.shape)
-        z = Signal(z.q + shift, z.kernel + shift)
-    noise = _scale_noise(setting.weight, layer.weight.value.shape, fan_in)
-    out = state.after(z, shape=shape, form="gaussian", pointwise=used.taps == 1, scale_noise=noise)
+    z = _biased(layer, setting.bias, maps.conv(state.signal, used).scaled(variance * fan_in / 2))
+    seen = max(used.taps * used.coverage, 1.0)
+    noise = _scale_noise(setting.weight, layer.weight.value.shape, state.channels * seen)
+    patches = None if state.batch is None else Patches(state.batch, used)
+    scatter = state.scatter * (state.smooth + (1 - state.smooth) / seen) if patches is None else patches.scatter
+    smooth = state.smooth if used.taps == 1 else 1 - OVERLAP * (1 - state.smooth)
+    special = {"scale_noise": noise, "patches": patches, "scatter": scatter, "smooth": smooth}
+    special["isotropic"] = scatter if state.smooth == 0 else 0.0
+    out = state.after(z, shape=shape, form="gaussian", symmetric=not z.mean, pointwise=seen < 2, **special)
     own = _affine_relvar(out, setting, layer.weight.value.shape, fan_in)
-    out = replace(out, relvar=state.relvar + own)
-    common = full.pair_row_sums(state.signal.kernel) / out.positions
-    below, above = state.light, out.light
+    out = replace(out, relvar=state.relvar + own, grade=worse(state.grade, _known(setting.weight)))
+    common = _common_input(full, state.signal)
+    below, above = state.light(state.positions <= setting.keep), out.light(False)
 
     def backward(g: Gradient) -> Gradient:
-        energy = maps.conv_backward(g.energy, used) * (variance * fan_out / 2 / g.scale_noise)
+        factor = variance * fan_out / 2 / g.scale_noise
+        energy = maps.conv_backward(g.energy, used) * factor
+        same = None
+        if g.same is not None and below.positions <= (LARGEST_CENTERED if g.centered else setting.keep):
+            same = with_diagonal(used.pair_transpose(g.same) * (2 / used.taps * factor), energy)
         own = 2 / below.channels * (1 / fan_out + 1 / (setting.batch * above.positions))
+        weight, agreed = _weight_gradient(g, below, common, setting.batch, full)
         return Gradient(
             energy,
+            same=same,
             spread_out=g.spread_out,
-            grade=g.grade,
-            allowance=g.allowance + _agreement_cost(g, below, used),
+            grade=worse(g.grade, _known(setting.weight)),
+            allowance=math.hypot(g.allowance, _agreement_cost(g, below, used)),
             relvar=g.relvar + own,
-            weight=_weight_gradient(g, below, common, setting.batch, full),
+            weight=weight,
+            weight_allowance=AGREEMENT_COST * agreed,
             weight_relvar=g.relvar + below.relvar + _weight_relvar(g, below, above, fan_in),
         )
 
     return out, backward
+
+
+def _known(law: Any) -> str:
+    """Weights as they are in the model have no law but mean field's."""
+    return "MF" if law is None else "EX"
+
+
+def _biased(layer: Any, law: Any, z: Signal) -> Signal:
+    """A random bias adds to what all samples share; a constant one shifts all channels."""
+    if layer.bias is None:
+        return z
+    if law is None:
+        value = to_numpy(layer.bias.value).astype(float)
+        mean, shift = float(value.mean()), float(value.var())
+    else:
+        mean = float(getattr(law, "c", 0.0)) if isinstance(law, init.Constant) else 0.0
+        shift = law.variance(layer.bias.value.shape)
+    if shift:
+        same = None if z.same is None else z.same + shift
+        each = None if z.each is None else z.each + shift
+        z = z._replace(q=z.q + shift, kernel=z.kernel + shift, same=same, each=each)
+    return z.shifted(mean) if mean else z
+
+
+def _common_input(geometry: ConvGeometry, signal: Signal) -> Floats:
+    """(P_out,): mean over the outputs i' of pair(K)(i, i'), the input that all samples share."""
+    small = geometry if signal.span is None else geometry.resized(signal.span.smaller)
+    sums = small.pair_row_sums(signal.kernel) / math.prod(small.outputs)
+    return sums if signal.span is None else sums[maps.Span(geometry.outputs, small.outputs).index]
 
 
 def _agreement_cost(g: Gradient, below: State, geometry: ConvGeometry) -> float:
@@ -94,22 +156,22 @@ def _agreement_cost(g: Gradient, below: State, geometry: ConvGeometry) -> float:
 
 def _affine_relvar(out: State, setting: Setting, shape: tuple[int, ...], fan_in: int) -> float:
     """2 |M|^2 / ((tr M)^2 C_out): pairs of samples share what K says, a sample shares everything with itself."""
-    squares, pairs = float((out.correlation**2).mean()), setting.batch * out.positions
+    squares, pairs = float((out.correlation**2).mean()) + out.smooth * out.scatter, setting.batch * out.positions
     by_chance = 1 / fan_in + 1 / pairs  # what the squared cosine of two unrelated patches is
     shared = squares + (1 - squares) * by_chance
     if isinstance(setting.weight, init.Orthogonal | init.DeltaOrthogonal):
         return 2 * shared / shape[0] * max(0.0, 1 - shape[0] / fan_in)
-    kurtosis = setting.weight.kurtosis(shape)
+    kurtosis = 3.0 if setting.weight is None else setting.weight.kurtosis(shape)
     excess = 0.0 if math.isnan(kurtosis) else (kurtosis - 3) / fan_in
     return max(0.0, (2 * shared + excess) / shape[0])
 
 
-def _scale_noise(law: Any, shape: tuple[int, ...], fan_in: int) -> float:
+def _scale_noise(law: Any, shape: tuple[int, ...], fan_in: float) -> float:
     """E[s/v] = 1 / (1 - (kappa - 1)/fan_in) of v = sum of fan_in squared weights, s = E v (exact for normal ones).
 
     A BatchNorm that follows divides by such a v. Going on through the convolution it cancels: sum W^2/v is constant.
     """
-    kurtosis = law.kurtosis(shape)
+    kurtosis = 3.0 if law is None else law.kurtosis(shape)
     if isinstance(law, init.Orthogonal | init.DeltaOrthogonal) or math.isnan(kurtosis):
         return 1.0
     return 1 / (1 - min((kurtosis - 1) / fan_in, 0.5))
@@ -121,12 +183,25 @@ def _weight_relvar(g: Gradient, state: State, out: State, fan_in: int) -> float:
     return 2 * (squares + (1 - squares) / fan_in) / out.channels
 
 
-def _weight_gradient(g: Gradient, state: State, common: Floats, batch: int, geometry: ConvGeometry) -> float:
-    """N sum_i g(i) q(pixels of i), mean over taps; a gradient that sums to zero sees the centered input only.
-
-    common: (P_out,), mean over the outputs i' of pair(K)(i, i'), the input that all samples share.
-    """
+def _weight_gradient(
+    g: Gradient, state: State, common: Floats, batch: int, geometry: ConvGeometry
+) -> tuple[float, float]:
+    """N sum_ii' R(i, i') S(pixels of i and i'), mean over taps, and how much of it comes from different positions; nan
+    where R is there and S was not kept."""
     seen = geometry.box(state.signal.q.reshape(state.image)).ravel()
     if g.centered:
-        seen = seen + g.centered * (float(common.mean()) - 2 * common)
-    return batch * float(g.energy @ seen) / geometry.taps
+        seen = np.maximum(seen + g.centered * (float(common.mean()) - 2 * common), 0.0)
+    alone = total = float(g.energy @ seen)
+    apart = 0.0
+    if g.same is not None and geometry.outputs != (1, 1):
+        if state.signal.kernel is None:
+            return math.nan, 0.0
+        shared = geometry.pair(state.signal.whole_same())
+        if g.centered:
+            shared = shared + g.centered * (float(common.mean()) - common[:, None] - common)
+        agreed = shared * g.same
+        np.fill_diagonal(agreed, 0.0)
+        total, apart = alone + float(agreed.sum()), float(np.abs(agreed).sum())
+    if not total > 0:
+        return 0.0, 0.0
+    return batch * total * (1 - g.unseen) / geometry.taps, apart / total

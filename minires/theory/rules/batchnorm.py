@@ -1,7 +1,22 @@
-"""BatchNorm in training mode, with the layer's own gain and bias [MF]."""
+"""BatchNorm in training mode, with the layer's own gains and biases [MF].
+
+Channel o puts out gain_o xh + bias_o: channels of equal gain and bias make a group, whose mean is the bias. What is
+behind it, a ReLU say, treats each group by its own law, and the gradient comes back group by group, so that a gain
+meets the gates of its own bias.
+
+Going back, the gradient is divided by v and loses its mean and its component along xh. Of an upstream without
+covariances each takes a share 1/m, m values a channel. Behind an average pooling a sample's positions agree: with R
+the gradient's covariance within a sample and N samples, the mean takes
+
+    mean_ii' R(i, i') / (N mean_i R(i, i))
+
+and the component along xh as much times `Gradient.along` squared, for the gates above know xh. With N = 4 samples and
+one gradient for all positions of each, that is a quarter and two thirds of it.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,48 +25,185 @@ import numpy as np
 from minires import nn
 from minires.backend import to_numpy
 from minires.theory.laws import signal as maps
+from minires.theory.laws.activations import Activation
 from minires.theory.laws.signal import Signal
-from minires.theory.rules.state import Backward, Gradient, Setting, State, mean_field_cost, worse
+from minires.theory.rules.state import (
+    Backward,
+    Floats,
+    Gradient,
+    Setting,
+    State,
+    mean_field_cost,
+    pooled_signal,
+    with_diagonal,
+    worse,
+)
+
+MOST_GROUPS = 8
+LARGEST_NOISE = 1.99
+"""Of v = sum of so few squared weights that E[1/v] is infinite."""
+LARGEST_CONCENTRATION = 0.4
+"""Of v over few directions: from 1/2 on E[1/v] is infinite."""
 
 
 def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[State, Backward]:
-    """[MF] but for the second moment, in training mode; gain and bias are the layer's own values.
-
-    Each group of channels is normalized by itself. The gradient's factor (m - 2)/(m - 3) is that of m Gaussian values.
-    """
-    m = setting.batch * state.positions
-    gain2, shift = mean_square(layer.weight.value), mean_square(layer.bias.value)
-    kernel = np.full_like(state.signal.kernel, shift)
-    q, factors = np.full(state.positions, shift), []
-    for share, part in state.parts:
-        v = part.variance
-        if v <= 0:  # a constant channel: BN puts out its bias and multiplies the gradient by 1/sqrt(eps)
-            factors.append(gain2 / layer.eps)
-            continue
-        normal, r = maps.batchnorm(part), v / (v + layer.eps)
-        q, kernel = q + share * gain2 * r * normal.q, kernel + share * gain2 * r * normal.kernel
-        factors.append(gain2 * r * normal.inverse_v * state.scale_noise * max(m - 2, 0) / max(m - 3, 1))
-    cost = mean_field_cost(state, setting.batch)
+    """Each group of channels is normalized by itself."""
+    stem = None if state.patches is None else state.patches.law
+    parts = [_Part(layer, part, state, setting.batch, stem) for _, part in state.parts]
+    shares = [share for share, _ in state.parts]
+    sets = gains_and_biases(layer)
+    groups = tuple(
+        (share * weight, part.put_out(gain2, bias))
+        for share, part in zip(shares, parts, strict=True)
+        for weight, gain2, bias in sets
+    )
+    pooled = pooled_signal(groups)
+    cost = mean_field_cost(state, setting.batch) + max(part.cost for part in parts)
     known = state.grade or ("MF" if state.form == "gaussian" else "")  # a random convolution mixes the unknown away
     after = state.after(
-        Signal(q, kernel), form="gaussian", grade=worse("MF", known), allowance=cost, relvar=0.0, normalized=True
+        pooled,
+        **_form(state, sets, parts),
+        symmetric=state.symmetric and not any(bias for _, _, bias in sets),
+        grade=worse("MF", known),
+        allowance=cost,
+        relvar=0.0,
+        groups=groups if len(groups) > 1 else (),
+        scatter=max(part.scatter for part in parts),
     )
+    weights = np.array([w for w, _, _ in sets])
+    gains = np.array([g for _, g, _ in sets])
+    kept = state.light(False)
+    noise = kept.scale_noise if stem is None else stem.inverse / stem.through
 
-    kept = state.light
+    known_scale = "MF" if kept.scale_noise < LARGEST_NOISE and setting.batch * kept.positions > 3 else ""
+
+    # it divides by v = q - common, so what q may be off counts q/v times
+    uncertain = state.allowance * max(float(part.part.q.mean()) / part.v if part.v > 0 else 1.0 for part in parts)
 
     def backward(g: Gradient) -> Gradient:
+        lost = _lost(g, after, setting.batch)
+        factors = [part.factor * max(1 - (lost if part.r else lost / 2), 0.0) for part in parts]
+        by_group = np.broadcast_to(g.energy, (len(groups), g.energy.shape[-1])).reshape(len(parts), len(sets), -1)
+        energies = [f * ((weights * gains) @ e) for f, e in zip(factors, by_group, strict=True)]
+        pooled = np.array(shares) @ np.array(energies)
+        scale = pooled.sum() / max(float(after.pooled(g.energy).sum()), 1e-300)
         return replace(
             g,
-            energy=np.multiply.outer(factors, g.energy) if kept.groups else g.energy * factors[0],
+            energy=np.array(energies) if kept.groups else energies[0],
+            gamma=None,
+            same=_centered(g.same, pooled, scale, setting.batch),
+            along=0.0,
             centered=1.0,
-            scale_noise=kept.scale_noise,
-            grade=worse(g.grade, "MF", kept.grade),  # it divides by v, which must be known
-            allowance=g.allowance + cost,
+            scale_noise=noise,
+            unseen=parts[0].unseen,
+            grade=worse(g.grade, "MF", kept.grade, known_scale),  # it divides by v, which must be known
+            allowance=math.hypot(g.allowance, cost, uncertain),
             relvar=g.relvar + (kept.scale_noise - 1) / kept.channels,
             on=None,
+            standing=None,
+            gate=g.gate,
         )
 
     return after, backward
+
+
+def _form(state: State, sets: list[tuple[float, float, float]], parts: list[_Part]) -> dict[str, Any]:
+    """Gaussian, unless what comes in is a function of a Gaussian: then so is gain (phi(z) - mean)/sqrt(v) + bias."""
+    if state.form == "gaussian" and state.kept == 1:
+        part = parts[0]
+        if len(sets) == 1 or len(parts) > 1 or not part.r:
+            return {"form": "gaussian"}
+        scaled = tuple((w, g2, _scaled(math.sqrt(g2 * part.r), b)) for w, g2, b in sets)
+        return {"form": "gaussian", "source": part.normal, "throughs": scaled}
+    if state.form == "sum":
+        return {"form": "sum"}
+    if state.form != "function" or state.stream is not None or state.throughs or not parts[0].r:
+        return {"form": "other"}
+    throughs = tuple((share, gain2, _normalized(state, gain2, bias, parts[0])) for share, gain2, bias in sets)
+    found = {"form": "function", "source": state.source, "through": throughs[0][2]}
+    return found | {"throughs": throughs if len(sets) > 1 else ()}
+
+
+def _scaled(gain: float, bias: float) -> Activation:
+    return Activation("affine", lambda z: gain * z + bias, lambda z: np.full_like(z, gain))
+
+
+def _normalized(state: State, gain2: float, bias: float, part: _Part) -> Activation:
+    scale, mean, inner = math.sqrt(gain2 * part.r / part.v), float(state.signal.mean), state.through
+    return Activation(
+        f"normalized {inner.name}",
+        lambda z: scale * (inner.value(z) - mean) + bias,
+        lambda z: scale * inner.derivative(z),
+    )
+
+
+class _Part:
+    """BatchNorm of one group of channels before gain and bias.
+
+    normal: signal of xh. factor: what the gradient's energy is multiplied by, but for gain and projections. cost: what
+    few directions of the batch add to the allowance. unseen: see `Gradient`.
+    """
+
+    def __init__(self, layer: nn.BatchNorm2d, part: Signal, state: State, batch: int, stem: Any) -> None:
+        v = part.variance_in(batch)
+        self.part, self.v, self.r, self.cost, self.scatter, self.unseen = part, v, 0.0, 0.0, 0.0, 0.0
+        if not v > 1e-12 * max(float(part.q.mean()), 1e-30):
+            self.factor = 1 / layer.eps  # a constant channel: BN puts out its bias
+            return
+        normal, self.r = maps.batchnorm(part, batch), v / (v + layer.eps)
+        spread = (state.scatter - state.isotropic) * (float(part.q.mean()) / v) ** 2
+        agreeing = spread if state.smooth == 1 else 0.0  # of white noise it is in the allowance only
+        few = min(agreeing + normal.concentration, LARGEST_CONCENTRATION)
+        fan_in = 1 - 1 / state.scale_noise  # 2 over the number of directions, for Gaussian weights
+        self.cost = 0.15 * fan_in + (0.5 * fan_in) ** 2
+        if stem is None:
+            self.factor = self.r * normal.inverse_v * state.scale_noise / (1 - 2 * few)
+            self.unseen = min(few + normal.shared + fan_in / 2, 0.9)
+            self.cost += 0.5 * max(few, spread) + 2 * few**2
+        else:
+            each = stem.each * (normal.q / np.maximum(stem.each.mean(axis=0), 1e-30))
+            normal = normal._replace(each=each)
+            self.factor, self.unseen = self.r * stem.inverse / v, stem.unseen
+        scatter = state.scatter * (float(part.q.mean()) / v) ** 2 if stem is None else stem.scatter
+        self.normal, self.scatter = normal.signal, min(scatter, LARGEST_CONCENTRATION)
+
+    def put_out(self, gain2: float, bias: float) -> Signal:
+        """gain xh + bias."""
+        if not self.r:
+            signal = self.part.scaled(0.0)._replace(mean=0.0)
+            return signal.shifted(bias) if bias else signal
+        signal = self.normal.scaled(gain2 * self.r)
+        return signal.shifted(bias) if bias else signal
+
+
+def gains_and_biases(layer: nn.BatchNorm2d) -> list[tuple[float, float, float]]:
+    """(share of the channels, mean square of their gain, mean of their bias), in a few groups."""
+    gain = to_numpy(layer.weight.value).astype(float)
+    bias = to_numpy(layer.bias.value).astype(float)
+    pairs, counts = np.unique(np.stack([bias, gain**2], axis=1), axis=0, return_counts=True)
+    if len(pairs) <= MOST_GROUPS:
+        return [(n / len(gain), float(g), float(b)) for (b, g), n in zip(pairs, counts, strict=True)]
+    order = np.lexsort((gain**2, bias))
+    chunks = np.array_split(order, MOST_GROUPS)
+    return [(len(c) / len(gain), float(np.mean(gain[c] ** 2) + np.var(bias[c])), float(bias[c].mean())) for c in chunks]
+
+
+def _lost(g: Gradient, state: State, batch: int) -> float:
+    """Share of the energy that the two projections take."""
+    least = 1 / (batch * state.positions)
+    if g.same is None:
+        return min(2 * least, 1.0)
+    energy = max(float(np.trace(g.same)) / len(g.same), 1e-300)
+    share = float(g.same.mean()) / energy / batch
+    return min(max(share, least) + max(share * g.along**2, least), 1.0)
+
+
+def _centered(same: Floats | None, energy: Floats, scale: float, batch: int) -> Floats | None:
+    """R behind the projections and the division: of one sample its mean is gone, of N a part 1/N."""
+    if same is None:
+        return None
+    row = same.mean(axis=1)
+    return with_diagonal((same - (row[:, None] + row - row.mean()) / batch) * scale, energy)
 
 
 def mean_square(value: Any) -> float:

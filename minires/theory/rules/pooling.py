@@ -1,71 +1,183 @@
-"""Pooling, dropout, and layers that only change the shape."""
+"""Pooling, dropout, and layers that only change the shape.
+
+An average over a window weighs pixels by M (P_out x P): q' is the diagonal of M S M', and going back R = M' R' M, so
+pixels that several windows read receive more than the sum of the windows' energies if those agree. A maximum sends
+what a window receives to one pixel. Where two windows i, i' share pixels and their gradients agree, both may send to
+the same pixel, with a chance of one in the number of pixels of both together:
+
+    E dx(j)^2 = sum_{i, i' that hold j} R(i, i') / |i u i'|
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
 from minires import nn
 from minires.nn.residual import Subsample
 from minires.theory.laws import pooling as windows
+from minires.theory.laws.activations import RELU, Activation, activation_moments, hermite_coefficients
 from minires.theory.laws.geometry import ConvGeometry
-from minires.theory.laws.signal import Signal
-from minires.theory.rules.state import PASSED, Backward, Floats, Gradient, NoLaw, Setting, State, kept_positions, worse
+from minires.theory.laws.signal import Signal, Span, every, useful
+from minires.theory.rules.state import Backward, Floats, Gate, Gradient, Setting, State, with_diagonal, worse
+from minires.theory.stats import normal_cdf
+
+MAX_COST = 0.02
+LARGEST_AGREEMENT = 1024
+"""Positions up to which the gradient's covariance behind a pool is followed."""
+NOT_GAUSSIAN = 0.5
+"""Allowed where the maximum is taken of what is not Gaussian."""
 
 
 def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State, Backward]:
-    """[MF] maximum of what a window's pixels share (K) plus independent Gaussians; see `laws.pooling`."""
+    """[MF] The maximum of what a window's pixels share plus independent Gaussians; see `laws.pooling`."""
     geometry = ConvGeometry.of(state.image, layer.kernel_size, layer.stride, layer.padding)
-    if state.form not in ("gaussian", "rectified"):
-        raise NoLaw("the maximum of a signal that is neither Gaussian nor the ReLU of one")
-    rectified = state.form == "rectified"
-    source = state.source if rectified else state.signal
+    function = state.form == "function" and state.stream is None and state.source.kernel is not None
+    source = state.source if function else state.signal
+    window = _Windows(geometry, source)
     counts = geometry.forward_counts.ravel()
-    reads = np.kron(geometry.height.reads, geometry.width.reads)
-    q = reads @ source.q / counts
-    common = np.clip(_within_windows(reads, source) / q, 0.0, 1.0)
-    first, second = _pooled_moments(counts, common, rectified)
-    mean = first * np.sqrt(q)
-    positive = (1 - 0.5**counts) if rectified else np.ones(len(counts))
-    taken = positive[:, None] * reads / counts[:, None]
-    kernel = np.multiply.outer(mean, mean) + taken @ source.kernel @ taken.T
+    q = np.maximum(_box(geometry, source.q) / counts - source.mean**2, 1e-300)
+    common = np.clip((window.shared - source.mean**2) / q, 0.0, 1.0)
+    first, second, positive = _pooled_moments(
+        counts, common, source.mean, np.sqrt(q), state.functions if function else ()
+    )
+    if state.form == "positive" and state.positive < 1:
+        positive = 1 - (1 - state.positive) ** counts
+    gate = _gate_of_maximum(source, float(counts.mean())) if function else None
+    each = None
+    if state.signal.each is not None:
+        each = np.stack([_box(geometry, one) for one in state.signal.each])
+        each *= second / np.maximum(each.mean(axis=0), 1e-300)
+    plain = not function or (state.rectified and not state.throughs)
+    slope = np.ones_like(first) if plain else np.full_like(first, _mean_slope(state))
+    kernel, same, span = window.kernels(first, second, positive * slope)
+    cost = MAX_COST + 0.3 * state.scatter if function or state.form in ("gaussian", "sum") else NOT_GAUSSIAN
+    dropped = 1.0 if state.kept < 1 or state.positive < 0.5 else 0.0  # the maximum passes over what a Dropout took
     after = state.after(
-        Signal(second * q, np.minimum(kernel, np.sqrt(np.multiply.outer(second * q, second * q)))),
+        Signal(second, kernel, same, float(first.mean()), each, span),
         shape=(state.channels, *geometry.outputs),
+        form=_averaged(state),
+        positive=float(positive.mean()),
         grade=worse(state.grade, "MF"),
-        allowance=state.allowance + 0.02,
+        allowance=math.hypot(state.allowance, cost, dropped),
     )
 
     def backward(g: Gradient) -> Gradient:
-        shares = (g.energy / counts).reshape(geometry.outputs)
-        energy = geometry.box_transpose(shares).ravel()
-        on = geometry.box_transpose((g.energy * (1 - 0.5**counts) / counts).reshape(geometry.outputs)).ravel()
-        on = on / np.where(energy > 0, energy, 1)
-        return replace(g, energy=energy, on=on, grade=worse(g.grade, "MF"), **PASSED)
+        received = _box_transpose(geometry, g.energy / counts)
+        on = _box_transpose(geometry, g.energy * positive / counts) / np.maximum(received, 1e-300)
+        standing = received * on if dropped else None
+        if g.same is None or state.positions > LARGEST_AGREEMENT:
+            return g.passed(
+                received,
+                same=None,
+                on=on,
+                gate=gate,
+                standing=standing,
+                centered=g.centered,
+                grade=worse(g.grade, "MF"),
+            )
+        reads = np.kron(geometry.height.reads, geometry.width.reads)
+        energy, taken = received + _both(reads, g.same), reads / counts[:, None]
+        same = with_diagonal(taken.T @ g.same @ taken, energy)
+        return g.passed(
+            energy, same=same, on=on, gate=gate, standing=standing, centered=g.centered, grade=worse(g.grade, "MF")
+        )
 
     return after, backward
 
 
-def _within_windows(reads: Floats, source: Signal) -> Floats:
-    """Mean of K over the pairs of different pixels of each window, (P_out,); 0 for a single pixel."""
-    pairs = np.einsum("ij,jk,ik->i", reads, source.kernel, reads, optimize=True) - reads @ np.diag(source.kernel)
-    count = reads.sum(axis=1)
-    return pairs / np.maximum(count * (count - 1), 1)
+def _gate_of_maximum(source: Signal, count: float) -> Gate:
+    """What is sent back arrives where z is the largest of n: with the chance n Phi(z)^(n - 1), in units of 1/n."""
+    deviation = math.sqrt(max(float(source.q.mean()) - source.mean**2, 1e-300))
+    return lambda z: count * normal_cdf((z - source.mean) / deviation) ** (count - 1)
 
 
-def _pooled_moments(counts: Floats, common: Floats, rectified: bool) -> tuple[Floats, Floats]:
-    """E max and E max^2 for unit variance, n = counts pixels, a share `common` of the variance shared by all."""
-    first, second = np.empty(len(counts)), np.empty(len(counts))
-    for key in {(int(n), round(float(c), 3)) for n, c in zip(counts, common, strict=True)}:
-        where = (counts == key[0]) & (np.round(common, 3) == key[1])
-        first[where], second[where] = windows.shared_max_moments(*key, rectified=rectified)
-    return first, second
+def _box(geometry: ConvGeometry, q: Floats) -> Floats:
+    return geometry.box(q.reshape(geometry.image)).ravel()
+
+
+def _box_transpose(geometry: ConvGeometry, g: Floats) -> Floats:
+    return geometry.box_transpose(g.reshape(geometry.outputs)).ravel()
+
+
+class _Windows:
+    """What the windows of a maximum share, on the map that the kernel is kept on.
+
+    shared: mean of S over the pairs of different pixels of each window, (P_out,); 0 for a single pixel.
+    """
+
+    def __init__(self, geometry: ConvGeometry, source: Signal) -> None:
+        small = geometry if source.span is None else geometry.resized(source.span.smaller)
+        self.source, self.reads = source, np.kron(small.height.reads, small.width.reads)
+        self.counts = small.forward_counts.ravel()
+        self.span = None if source.span is None else useful(Span(geometry.outputs, small.outputs))
+        within = source.kernel if source.same is None else source.same
+        pairs = np.einsum("ij,jk,ik->i", self.reads, within, self.reads, optimize=True)
+        pairs = (pairs - self.reads @ np.diagonal(within)) / np.maximum(self.counts * (self.counts - 1), 1)
+        full = source.span is not None and self.span is not None
+        self.shared = pairs[self.span.index] if full else pairs
+
+    def kernels(self, first: Floats, second: Floats, positive: Floats) -> tuple[Floats, Floats | None, Span | None]:
+        """K, and S where windows share pixels or pixels agree: windows that share pixels share their maximum in so many
+        cases as these are a share of both together, and are as alike as their pixels beyond that."""
+        member = slice(None) if self.span is None else self.span.member
+        first, second, positive = first[member], second[member], positive[member]
+        taken = positive[:, None] * self.reads / self.counts[:, None]
+        limit, square = np.sqrt(np.multiply.outer(second, second)), self.source.mean**2
+        base = np.multiply.outer(first, first)
+        kernel = np.minimum(base + taken @ (self.source.kernel - square) @ taken.T, limit)
+        same, overlap = None, self.reads @ self.reads.T
+        apart = np.count_nonzero(overlap) == len(overlap)
+        if self.span is None and not (apart and self.source.same is None):
+            share = overlap / (self.counts[:, None] + self.counts - overlap)
+            alike = kernel if self.source.same is None else base + taken @ (self.source.same - square) @ taken.T
+            same = with_diagonal(np.minimum(share * limit + (1 - share) * alike, limit), second)
+        return kernel, same, self.span
+
+
+def _both(reads: Floats, same: Floats) -> Floats:
+    """sum over pairs of different windows that hold j of R(i, i')/|i u i'|, (P,)."""
+    overlap = reads @ reads.T
+    sizes = np.diagonal(overlap)
+    weight = np.where(overlap > 0, same / np.maximum(sizes[:, None] + sizes - overlap, 1), 0.0)
+    np.fill_diagonal(weight, 0.0)
+    return np.einsum("ij,ik,kj->j", reads, weight, reads, optimize=True)
+
+
+def _pooled_moments(
+    counts: Floats, common: Floats, mean: float, deviation: Floats, functions: tuple[tuple[float, Activation], ...]
+) -> tuple[Floats, Floats, Floats]:
+    """E max, E max^2 and P(max > 0) of the functions of n = counts Gaussians that share a part `common` of their
+    variance, averaged over (share, function); without functions of the Gaussians themselves, and 1 for the last."""
+    found = np.zeros((3, len(counts)))
+    scaled = not functions or (len(functions) == 1 and functions[0][1].slope == 0)
+    width = np.ones_like(deviation) if scaled else np.round(deviation, 3)
+    keys = np.stack([counts, np.round(common, 3), np.round(mean / deviation, 3), width], axis=1)
+    kinds, index = np.unique(keys, axis=0, return_inverse=True)
+    for number, (n, share, shift, width) in enumerate(kinds):
+        where = index.ravel() == number
+        if scaled:
+            moments = windows.shared_max_moments(int(n), share, shift=float(shift), rectified=bool(functions))
+            found[:, where] = np.array(moments)[:, None]
+        for weight, function in () if scaled else functions:
+            moments = windows.max_of_function(int(n), share, mean, width, function.value)
+            found[:, where] += weight * np.array(moments)[:, None]
+    return (found[0] * deviation, found[1] * deviation**2, found[2]) if scaled else (found[0], found[1], found[2])
+
+
+def _mean_slope(state: State) -> float:
+    """rms over channels of E phi', which takes a small covariance of the source to one of the function."""
+    deviation = np.sqrt(np.maximum(state.source.q.mean() - state.source.mean**2, 0.0))
+    squares = 0.0
+    for share, function in state.functions:
+        derivative = function._replace(value=function.derivative, slope=None)
+        squares += share * hermite_coefficients(derivative, np.array([deviation]), 2, state.source.mean)[0, 0] ** 2
+    return math.sqrt(squares)
 
 
 def avg_pool(layer: nn.AvgPool2d, state: State, setting: Setting) -> tuple[State, Backward]:
-    """Forward [MF]: pixels share K and are independent beyond it. Backward [EX]."""
+    """The mean over windows; zeros of the padding count."""
     geometry = ConvGeometry.of(state.image, layer.kernel_size, layer.stride, layer.padding)
     return _average(state, np.kron(geometry.height.reads, geometry.width.reads) / geometry.taps, geometry.outputs)
 
@@ -77,41 +189,98 @@ def global_avg_pool(layer: nn.GlobalAvgPool2d, state: State, setting: Setting) -
 
 def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[State, Backward]:
     """mean: (P_out, P), the weight of each pixel in each output."""
-    kernel = mean @ state.signal.kernel @ mean.T
-    own = state.signal.q - np.diag(state.signal.kernel)
+    signal, alone = state.signal, state.positions == 1
+    if signal.span is None:
+        kernel = mean @ signal.kernel @ mean.T
+    else:
+        folded = np.zeros((len(mean), len(signal.kernel)))
+        np.add.at(folded.T, signal.span.index, mean.T)
+        kernel = folded @ signal.kernel @ folded.T
+    overlapping = ((mean > 0).sum(axis=0) > 1).any()
+    if signal.same is None:
+        own = (signal.q - signal.diagonal) * mean
+        same = kernel + own @ mean.T
+    else:
+        same = mean @ signal.same @ mean.T
+    q = np.diagonal(same).astype(float).copy()
+    each = None
+    if signal.each is not None:
+        profile = signal.each @ (mean / np.maximum(mean.sum(axis=1, keepdims=True), 1e-30)).T
+        each = profile * (q / np.maximum(profile.mean(axis=0), 1e-300))
     after = state.after(
-        Signal(np.diag(kernel) + mean**2 @ own, kernel),
+        Signal(
+            q,
+            kernel,
+            same if overlapping or signal.same is not None else None,
+            signal.mean * float(mean.sum(1).mean()),
+            each,
+        ),
         shape=(state.channels, *outputs),
-        form="gaussian" if state.form == "gaussian" else "other",
-        grade=worse(state.grade, "MF") if state.positions > 1 else state.grade,
+        form=state.form if alone else "gaussian" if state.form == "gaussian" else _averaged(state),
+        source=state.source if alone else None,
+        through=state.through if alone else None,
+        grade=worse(state.grade, "MF") if not alone else state.grade,
     )
 
     def backward(g: Gradient) -> Gradient:
-        alone = state.positions == 1
-        energy = (mean**2).T @ g.energy
-        return replace(g, energy=energy, on=None, spread_out=g.spread_out and alone, **PASSED)
+        if alone or state.positions > LARGEST_AGREEMENT:
+            return g.passed((mean**2).T @ g.energy, same=None, centered=g.centered, spread_out=g.spread_out and alone)
+        received = np.diag(g.energy) if g.same is None else g.same
+        same = mean.T @ received @ mean
+        return g.passed(np.diagonal(same).copy(), same=same, centered=g.centered, spread_out=False)
 
     return after, backward
 
 
+def _averaged(state: State) -> str:
+    return "positive" if state.form == "positive" or state.rectified else "other"
+
+
 def dropout(layer: nn.Dropout, state: State, setting: Setting) -> tuple[State, Backward]:
-    """[EX] in training mode: q / (1 - p), the covariance between samples unchanged."""
-    factor = windows.dropout_factor(layer.p)
-    signal = Signal(state.signal.q * factor, state.signal.kernel)
+    """[EX] in training mode: q / (1 - p), what two samples or positions share unchanged."""
     if layer.p == 0:
         return state, lambda g: g
-    return state.after(signal), lambda g: replace(g, energy=g.energy * factor, **PASSED)
+    factor, old = windows.dropout_factor(layer.p), state.signal
+    same = None if old.same is None else with_diagonal(old.same.copy(), old.q * factor)
+    each = None if old.each is None else old.each * factor
+    signal = old._replace(q=old.q * factor, same=same, each=each)
+    gaussian = state.form == "gaussian" and not state.groups
+    form = state.form if gaussian or state.form == "positive" else _averaged(state)
+    kept = state.kept / factor if gaussian else 1.0
+    after = state.after(signal, form=form, kept=kept, positive=_share_above(state) / factor)
+
+    def backward(g: Gradient) -> Gradient:
+        energy = g.energy * factor if g.standing is None else g.standing * factor**2
+        return g.passed(energy, same=None if g.same is None else with_diagonal(g.same.copy(), energy), on=g.on)
+
+    return after, backward
+
+
+def _share_above(state: State) -> float:
+    """P(h > 0) of what is not negative."""
+    if state.stream is not None:
+        return float(state.stream.stream.positive())
+    if not state.rectified:
+        return state.positive
+    source = state.source
+    if state.throughs:
+        return 0.5
+    return float(np.mean(activation_moments(RELU, source.q - source.mean**2, source.mean).slope2))
 
 
 def flatten(layer: nn.Flatten, state: State, setting: Setting) -> tuple[State, Backward]:
     """Features are told apart no longer: one position with the averages."""
-    q, own = state.signal.q.mean(), np.diag(state.signal.kernel).mean()
+    signal = state.signal
+    each = None if signal.each is None else signal.each.mean(axis=1, keepdims=True)
+    flat = Signal(np.array([signal.q.mean()]), np.array([[signal.diagonal.mean()]]), None, signal.mean, each)
     after = state.after(
-        Signal(np.array([q]), np.array([[own]])),
+        flat,
         shape=(math.prod(state.shape),),
-        form="gaussian" if state.form == "gaussian" else "other",
+        form="gaussian" if state.form == "gaussian" else _averaged(state),
+        positive=_share_above(state) if _averaged(state) == "positive" else 1.0,
+        batch=None if state.batch is None else state.batch.reshape(len(state.batch), -1),
     )
-    return after, lambda g: replace(g, energy=np.full(state.positions, float(g.energy[0])), on=None, **PASSED)
+    return after, lambda g: g.passed(np.full(state.positions, float(g.energy[0])), same=None)
 
 
 def identity(layer: nn.Identity, state: State, setting: Setting) -> tuple[State, Backward]:
@@ -121,21 +290,25 @@ def identity(layer: nn.Identity, state: State, setting: Setting) -> tuple[State,
 
 def subsample(layer: Subsample, state: State, setting: Setting) -> tuple[State, Backward]:
     """Shortcut A: every stride-th pixel; the new channels are zero, a group of their own."""
-    kept, share = kept_positions(state.image, layer.stride), layer.in_channels / layer.out_channels
+    kept, share = every(state.image, layer.stride), layer.in_channels / layer.out_channels
     size = tuple(-(-n // layer.stride) for n in state.image)
-    old = tuple((share * w, part.subsampled(kept)) for w, part in state.parts)
-    nothing = Signal(np.zeros(len(kept)), np.zeros((len(kept), len(kept))))
+    old = tuple((share * w, part.subsampled(state.image, layer.stride)) for w, part in state.parts)
+    pooled = state.signal.subsampled(state.image, layer.stride)
     after = state.after(
-        state.signal.subsampled(kept).scaled(share),
+        pooled.scaled(share)._replace(mean=share * pooled.mean),
         shape=(layer.out_channels, *size),
-        form="gaussian" if state.form == "gaussian" else "other",
-        groups=(*old, (1 - share, nothing)) if share < 1 else state.groups,
+        form="gaussian" if state.form == "gaussian" else _averaged(state),
+        groups=(*old, (1 - share, pooled.scaled(0.0)._replace(mean=0.0))) if share < 1 else old if state.groups else (),
     )
 
     def backward(g: Gradient) -> Gradient:
         received = g.energy[: len(old)] if g.energy.ndim == 2 else g.energy
         energy = np.zeros((*received.shape[:-1], state.positions))
         energy[..., kept] = received
-        return replace(g, energy=energy if state.groups else energy.reshape(-1), on=None, **PASSED)
+        same = None
+        if g.same is not None:
+            same = np.zeros((state.positions, state.positions), g.same.dtype)
+            same[np.ix_(kept, kept)] = g.same
+        return g.passed(energy if state.groups else energy.reshape(-1), same=same)
 
     return after, backward

@@ -7,12 +7,11 @@ function that takes the `Gradient` at the output to the one at the input. Forwar
     K(i, i')  the covariance between two different samples of the batch (`minires.theory.laws.signal`)
 
 the second because BatchNorm takes away what all samples share. Backward it follows the energy g(i), the mean square of
-dL/dy per entry, in units of an upstream gradient that is independent of the network. A residual sum that ends in a
-ReLU keeps more: the law of the stream h at each position, and the gradient as a function of h
-(`minires.theory.laws.stream`).
+dL/dy per entry, in units of an upstream gradient that is independent of the network; behind an average pooling also
+R(i, i'), its covariance within a sample. A residual sum that ends in a ReLU keeps more: the law of the stream h at each
+position, and the gradient as a function of h (`minires.theory.laws.stream`).
 
-What is neglected, and what it costs [MF]: channels are many (1/C) and values per channel are many (1/m); neighbouring
-pixels of one sample are correlated only by what all samples share, which is right for white-noise input.
+What is neglected, and what it costs [MF]: channels are many (1/C) and values per channel are many (1/m).
 """
 
 from __future__ import annotations
@@ -25,12 +24,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minires.theory.laws.activations import Activation
+from minires.theory.laws.patches import Patches
 from minires.theory.laws.reflected_walk import Grid
 from minires.theory.laws.rescaled_stream import Scaled
-from minires.theory.laws.signal import Signal
+from minires.theory.laws.signal import Outline, Signal
 from minires.theory.laws.stream import Gamma
 
 Floats = np.ndarray
+Gate = Callable[[Floats], Floats]
 _PAIRS = 64  # positions that stand for all where only a spread is wanted
 
 
@@ -39,19 +41,31 @@ class State:
     """The signal at one place of the network.
 
     shape: without the batch axis, (C, H, W) or (features,).  signal: (q, K).
-    form: "gaussian" (mean zero), "rectified" (the ReLU of `source`) or "other".  stream: h of residual blocks.
+    form: "gaussian"; "function": `through` of a Gaussian `source`, entry by entry; "positive": never negative, and not
+    0 at a share `positive` of the entries; "sum": of a skip path and a branch; "other".
+    throughs: (share, gain^2, through) of groups of channels, where a BatchNorm makes them differ.
+    stream: h of residual blocks.
+    symmetric: changing the signs of a filter changes the sign of its channel, so half of the entries are above 0.
     grade: "EX", "MF" or "" behind a layer without a law.  allowance: relative bias the mean field is allowed so far.
     relvar: relative variance of the mean of q between networks.
     pointwise: the last convolution had a single tap, so that 1/C and 1/m corrections do not average out.
-    groups: (share, signal) of channels that differ, since shortcut A gives some of them no past; () if all are alike.
+    groups: (share, signal) of channels that differ, as BatchNorm's gains and biases make them; () if all are alike.
     scale_noise: E[s/v] of a channel's scale v, random since it has few weights, s = E v; 1 but behind a convolution.
-    normalized: out of a BatchNorm (and an activation), so that the batch variance is not short of the law's by 1/m.
+    kept: share of the entries that a Dropout left standing, 1 but behind one.
+    scatter: variance, over pairs of samples, of their correlation: how few directions the batch spans.
+    isotropic: the part of it that is there because a convolution reads few numbers at all, not because they agree.
+    smooth: share of it that the taps of a kernel have in common, 0 for white noise, 1 for images.
+    batch: the actual batch, at the input.  patches: what a convolution of it reads, behind that convolution.
     """
 
     shape: tuple[int, ...]
     signal: Signal
     form: str = "other"
-    source: Signal | None = None
+    source: Signal | Outline | None = None
+    through: Activation | None = None
+    throughs: tuple[tuple[float, float, Activation], ...] = ()
+    positive: float = 1.0
+    symmetric: bool = False
     stream: Scaled | None = None
     grade: str = "EX"
     allowance: float = 0.0
@@ -59,12 +73,16 @@ class State:
     pointwise: bool = True
     groups: tuple[tuple[float, Signal], ...] = ()
     scale_noise: float = 1.0
-    normalized: bool = False
+    kept: float = 1.0
+    scatter: float = 0.0
+    smooth: float = 1.0
+    isotropic: float = 0.0
+    batch: Floats | None = None
+    patches: Patches | None = None
 
     def after(self, signal: Signal, **changes: Any) -> State:
         """The state behind a layer: what was special about the signal's form is over unless `changes` says so."""
-        plain = {"form": "other", "source": None, "stream": None, "groups": (), "scale_noise": 1.0, "normalized": False}
-        return replace(self, signal=signal, **{**plain, **changes})
+        return replace(self, signal=signal, **{**_PLAIN, **changes})
 
     @property
     def parts(self) -> tuple[tuple[float, Signal], ...]:
@@ -74,6 +92,17 @@ class State:
     def pooled(self, energy: Floats) -> Floats:
         """Mean over the groups of channels, (P,), of a gradient's energy that may be (groups, P)."""
         return energy if energy.ndim == 1 else np.array([share for share, _ in self.parts]) @ energy
+
+    @property
+    def functions(self) -> tuple[tuple[float, Activation], ...]:
+        """(share, function) of the Gaussian source."""
+        return tuple((share, through) for share, _, through in self.throughs) or ((1.0, self.through),)
+
+    @property
+    def rectified(self) -> bool:
+        """The ReLU of its source."""
+        throughs = [through for _, _, through in self.throughs] or [self.through]
+        return all(through is not None and through.slope == 0 for through in throughs)
 
     @property
     def image(self) -> tuple[int, int]:
@@ -87,16 +116,11 @@ class State:
     def positions(self) -> int:
         return math.prod(self.image)
 
-    def batch_variance(self, batch: int) -> float:
-        """Biased variance over (N, H, W) within a channel, N samples; same-sample pairs weigh 1/(N P)."""
-        return self.signal.variance * (1 if self.normalized else 1 - 1 / (batch * self.positions))
-
-    @cached_property
-    def light(self) -> State:
-        """Without covariances, as the way back keeps it: those of a 32x32 map weigh 4 MB a layer."""
-        source = None if self.source is None else self.source.outline()
-        groups = tuple((share, part.outline()) for share, part in self.groups)
-        kept = replace(self, signal=self.signal.outline(), source=source, groups=groups)
+    def light(self, keep: bool) -> State:
+        """As the way back keeps it: without covariances, which weigh 4 MB a layer on a 32x32 map, unless to be kept."""
+        source = self.source if self.source is None or self.source.kernel is None else self.source.outline(keep)
+        groups = tuple((share, part.outline(keep)) for share, part in self.groups)
+        kept = replace(self, signal=self.signal.outline(keep), source=source, groups=groups, batch=None)
         kept.__dict__["correlation"] = self.correlation
         return kept
 
@@ -104,9 +128,26 @@ class State:
     def correlation(self) -> Floats:
         """Correlation between samples for some positions, (p, p)."""
         picked = np.unique(np.linspace(0, self.positions - 1, min(_PAIRS, self.positions)).astype(int))
-        q = self.signal.q[picked]
+        q, span = self.signal.q[picked], self.signal.span
+        rows = picked if span is None else span.index[picked]
         norm = np.sqrt(np.multiply.outer(q, q))
-        return np.clip(self.signal.kernel[np.ix_(picked, picked)] / np.where(norm > 0, norm, 1), -1, 1)
+        return np.clip(self.signal.kernel[np.ix_(rows, rows)] / np.where(norm > 0, norm, 1), -1, 1)
+
+
+_PLAIN = {
+    "form": "other",
+    "source": None,
+    "through": None,
+    "throughs": (),
+    "positive": 1.0,
+    "symmetric": False,
+    "stream": None,
+    "groups": (),
+    "scale_noise": 1.0,
+    "kept": 1.0,
+    "batch": None,
+    "patches": None,
+}
 
 
 @dataclass(frozen=True)
@@ -114,17 +155,27 @@ class Gradient:
     """The gradient at one place of the network.
 
     energy: mean square per entry at each position, (P,), or (groups, P).  gamma: the same as a function of h.
+    same: R, covariance between positions of one sample, (P, P); None if there is none.
+    spread_out: not correlated between positions, which the exact laws need.
+    along: E[xh f]/E[f], xh the normalized value and f what the activation above multiplied the gradient with.
+    gate: what the entries' own functions above multiplied the energy with, as a function of their Gaussian source.
     on: share of the energy that sits where the activation is positive, where that is not one half.
+    standing: energy of the entries that a Dropout left, (P,), where the activation above it knows.
     centered: share of the energy that came out of a BatchNorm, whose sum over each channel is zero.
     scale_noise: that of the State behind the convolution it is about to enter, where a BatchNorm divided by v.
-    spread_out: not correlated between positions (average pooling makes it so), which the exact laws need.
+    unseen: share of a weight gradient that BatchNorm's second projection takes, see `minires.theory.laws.patches`.
     """
 
     energy: Floats
     gamma: Gamma | None = None
+    same: Floats | None = None
+    along: float = 0.0
+    gate: Gate | None = None
     on: Floats | None = None
+    standing: Floats | None = None
     centered: float = 0.0
     scale_noise: float = 1.0
+    unseen: float = 0.0
     spread_out: bool = True
     grade: str = "EX"
     allowance: float = 0.0
@@ -132,13 +183,19 @@ class Gradient:
     weight: float = math.nan
     """Mean square of dL/dweight of the layer just passed, and its relative variance between networks."""
     weight_relvar: float = math.nan
+    weight_allowance: float = 0.0
+
+    def passed(self, energy: Floats, **changes: Any) -> Gradient:
+        """Behind a layer that is neither convolution nor BatchNorm nor activation."""
+        return replace(self, energy=energy, **{**PASSED, **changes})
 
 
 class Setting(NamedTuple):
     """What the rules need besides the layer.
 
-    batch: N. weight, bias: initializers. grid: for streams, or None; rescale: keep them within it. floor: relative bias
-    that mean field is allowed in any case.
+    batch: N. weight, bias: initializers; None: the model's own. grid: for streams, or None; rescale: keep them within
+    it. floor: relative bias that mean field is allowed in any case. keep: largest map whose covariances are kept for
+    the way back.
     """
 
     batch: int
@@ -147,6 +204,7 @@ class Setting(NamedTuple):
     grid: Grid | None
     rescale: bool
     floor: float
+    keep: int
 
 
 class NoLaw(Exception):
@@ -154,7 +212,7 @@ class NoLaw(Exception):
 
 
 Backward = Callable[[Gradient], Gradient]
-PASSED = {"gamma": None, "centered": 0.0, "scale_noise": 1.0}
+PASSED = {"gamma": None, "centered": 0.0, "scale_noise": 1.0, "along": 0.0, "on": None, "standing": None, "unseen": 0.0}
 """What a gradient loses on its way through a layer that is neither convolution nor BatchNorm nor activation."""
 
 
@@ -163,15 +221,27 @@ def worse(*grades: str) -> str:
     return min(grades, key=("", "MF", "EX", "ID").index)
 
 
+def with_diagonal(covariance: Floats | None, diagonal: Floats) -> Floats | None:
+    """The covariance with this diagonal, in place."""
+    if covariance is not None:
+        np.fill_diagonal(covariance, diagonal)
+    return covariance
+
+
+def pooled_signal(groups: tuple[tuple[float, Signal], ...]) -> Signal:
+    """The mean over groups of channels; its mean is what all of them have in common."""
+    share, first = groups[0]
+    total, mean = first.scaled(share)._replace(mean=0.0), share * first.mean
+    for share, signal in groups[1:]:
+        total = total + signal.scaled(share)._replace(mean=0.0)
+        mean += share * signal.mean
+    return total._replace(mean=mean)
+
+
 def mean_field_cost(state: State, batch: int) -> float:
     """Relative bias that one mean-field layer may add: 0.6/C + 0.75/m, m values per channel.
 
     Only behind convolutions of a single tap; over the taps of a larger kernel these corrections cancel and what stays
-    is the floor of `floor`.
+    is the floor of `Setting`.
     """
     return 0.6 / state.channels + 0.75 / (batch * state.positions) if state.pointwise else 0.0
-
-
-def kept_positions(image: tuple[int, int], stride: int) -> np.ndarray:
-    """Flat indices of every stride-th pixel."""
-    return np.arange(image[0] * image[1]).reshape(image)[::stride, ::stride].ravel()

@@ -254,12 +254,14 @@ def test_quadrature_against_a_fine_riemann_sum(activation, q):
 
 
 @pytest.mark.parametrize(
-    "kind", [activations.RELU, activations.leaky_relu(0.3), activations.TANH, activations.SIGMOID], ids=str
+    "kind",
+    [activations.RELU, activations.leaky_relu(0.3), activations.TANH, activations.SIGMOID],
+    ids=lambda kind: kind.name,
 )
 def test_activation_kernel_against_two_dimensional_quadrature(kind):
     q, c = np.array([0.8, 2.0]), 0.6
     covariance = np.array([[0.8 * 0.5, c], [c, 2.0 * 0.9]])
-    found = activations.activation_kernel(kind, q, covariance, terms=60)
+    found = activations.activation_kernel(kind, np.sqrt(q), covariance, terms=60)
     z = np.linspace(-8, 8, 1601)
     weight = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi) * (z[1] - z[0])
     for i, j in ((0, 0), (0, 1), (1, 1)):

@@ -19,7 +19,7 @@ def stream(grid):
         kernel = root @ root.T
         steps.append(Signal(np.diag(kernel) + rng.uniform(0.5, 1.5, 4), kernel))
     first = Scaled.started(grid, steps[0], rescale=False)
-    return first.stepped(steps[1], np.arange(4), 1.0)
+    return first.stepped(steps[1], (2, 2), 1, 1.0)
 
 
 def test_rescaled_stream_is_the_same_signal_in_other_units():
@@ -41,8 +41,8 @@ def test_a_function_is_stretched_with_its_argument():
 def test_a_step_commutes_with_a_change_of_units():
     grid = grid_for(12.0, 0.2)
     step = Signal(np.array([0.9, 1.2, 1.0, 0.8]), 0.1 * np.eye(4))
-    plain = stream(grid).stepped(step, np.arange(4), 1.0)
-    moved = stream(grid).rescaled().stepped(step, np.arange(4), 1.0)
+    plain = stream(grid).stepped(step, (2, 2), 1, 1.0)
+    moved = stream(grid).rescaled().stepped(step, (2, 2), 1, 1.0)
     np.testing.assert_allclose(moved.signal.q, plain.signal.q, rtol=3e-3)
     np.testing.assert_allclose(moved.signal.kernel, plain.signal.kernel, rtol=5e-3)
 

@@ -1,0 +1,83 @@
+"""A convolution on an actual batch: its output, and the BatchNorm behind it, from the patches it reads.
+
+Let X (m x n) be the m = N P_out patches of the batch, n = fan_in. A filter w of Gaussian weights puts out X w, and a
+BatchNorm behind it divides by v = w'Mw, M the centered covariance of the patches. With lambda_j the eigenvalues of M,
+in units of E v so that their sum is 1, v is sum lambda_j chi2_j. In photographs one of them, brightness, has most of
+the sum, so v scatters far more from filter to filter than for white noise. In the basis of the eigenvectors
+[EX, any batch]
+
+    E[1/v]                                  what a gradient is multiplied by
+    E[|w|^2/v]/n                            what it is multiplied by on its way through the convolution as well
+    q^(p) = sum_j e_j y_pj^2 / lambda_j     E (X w)_p^2 / v at patch p with coordinates y, e_j = E[lambda_j chi2_j/v]
+    1 - E[w'M^2w/v^2] / E[1/v]              what BatchNorm's second projection leaves of the weight gradient
+
+(`signal.inverse_of_quadratic_form` has the integrals.) Deeper in the network the same effects need only how far the
+correlation of two patches varies from pair to pair: its variance is the `scatter`.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from minires.theory.laws.convolution import unfolded
+from minires.theory.laws.geometry import ConvGeometry
+from minires.theory.laws.signal import inverse_of_quadratic_form
+
+_SOME = 400  # patches that stand for all where a variance over pairs is wanted
+_LARGEST_FAN = 800
+
+
+class StemLaw(NamedTuple):
+    """inverse: E[1/v] E v.  through: E[|w|^2/v] E v / n.  each: q^ of each sample, (N, P).  unseen: see above.
+
+    scatter: sum of e_j^2, that of the normalized channels.
+    """
+
+    inverse: float
+    through: float
+    each: np.ndarray
+    unseen: float
+    scatter: float
+
+
+class Patches:
+    """The patches of a batch (N, C, H, W), or its rows (N, features)."""
+
+    def __init__(self, batch: np.ndarray, geometry: ConvGeometry) -> None:
+        self.batch = batch if batch.ndim == 4 else batch[..., None, None]
+        self.geometry = geometry
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """(N P_out, fan_in)."""
+        return unfolded(self.batch, self.geometry)
+
+    @cached_property
+    def scatter(self) -> float:
+        """Variance of the correlation of two patches of different samples, over pairs of them."""
+        samples = np.arange(len(self.rows)) // (len(self.rows) // len(self.batch))
+        picked = np.random.default_rng(0).choice(len(self.rows), min(_SOME, len(self.rows)), replace=False)
+        rows = self.rows[picked]
+        norms = np.linalg.norm(rows, axis=1)
+        rows = rows[norms > 0] / norms[norms > 0, None]
+        pairs = np.not_equal.outer(*2 * [samples[picked][norms > 0]])
+        return float(np.var((rows @ rows.T)[pairs])) if pairs.any() else 0.0
+
+    @cached_property
+    def law(self) -> StemLaw | None:
+        """Of a BatchNorm behind the convolution; None where all patches are alike, or too large."""
+        m, n = self.rows.shape
+        if n > _LARGEST_FAN:
+            return None
+        centered = self.rows - self.rows.mean(axis=0)
+        eigenvalues, basis = np.linalg.eigh(centered.T @ centered / m)
+        eigenvalues = np.clip(eigenvalues, 0.0, None)
+        if not eigenvalues[-1] > 1e-12 * max(1.0, float(np.mean(self.rows**2))):
+            return None
+        inverse, through, shares, second = inverse_of_quadratic_form(eigenvalues)
+        share = shares / np.maximum(eigenvalues, 1e-12 * eigenvalues[-1])
+        each = (np.square(centered @ basis) @ share).reshape(len(self.batch), -1)
+        return StemLaw(inverse, through, each, second / inverse, float(np.sum(shares**2)))
