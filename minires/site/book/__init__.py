@@ -45,3 +45,11 @@ def build_book(out: Path, told: Callable[[str], object]) -> None:
         if done.returncode:
             raise SiteError(f"the book is not built:\n{(done.stderr or done.stdout).strip()[-4000:]}")
     (out / ".buildinfo").unlink(missing_ok=True)
+    for page in out.glob("*.html"):
+        page.write_text(_accessible(page.read_text()))
+
+
+def _accessible(page: str) -> str:
+    """With what Sphinx's pages lack: headings have a level, and code that scrolls can be reached by the keyboard."""
+    page = page.replace('class="caption" role="heading">', 'class="caption" role="heading" aria-level="2">')
+    return page.replace("<pre>", '<pre tabindex="0">')

@@ -52,5 +52,5 @@ html_theme_options = {
         "color-announcement-text": "#e6e9ed",
     },
 }
-pygments_style = "friendly"
-pygments_dark_style = "nord"
+pygments_style = "github-light-high-contrast"
+pygments_dark_style = "github-dark-high-contrast"
