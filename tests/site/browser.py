@@ -292,7 +292,7 @@ def test_a_comparison_draws_its_curves_while_it_trains(page):
     assert "loss while it trains" in found.all("img.figure")[0].get_attribute("alt")
 
 
-@pytest.mark.parametrize("example", ["run-predict", "run-train", "run-fault"])
+@pytest.mark.parametrize("example", ["run-step", "run-predict", "run-train", "run-fault"])
 def test_the_other_experiments_run(page, example):
     found = page(example)
     found.run(180)
@@ -347,6 +347,7 @@ def test_nothing_was_asked_of_any_other_machine(page, asked):
     """The last of these tests: all that came before was watched."""
     hosts = {re.search(r"^\w+ (?:\w+://)?([^/: ]+)", line)[1] for line in asked[1] if line}
     assert hosts <= CHROMIUMS_OWN, hosts
-    page().browser.execute_script("fetch('http://elsewhere.example/').catch(() => {})")
-    page().wait(10, lambda: any("elsewhere.example" in line for line in asked[1]))
-    page().errors()  # that one was to fail
+    found = page()
+    found.browser.execute_script("fetch('http://elsewhere.example/').catch(() => {})")
+    found.wait(10, lambda: any("elsewhere.example" in line for line in asked[1]))
+    found.errors()  # that one was to fail

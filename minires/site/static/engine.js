@@ -4,13 +4,14 @@ export class Engine {
   // told(message): what the worker says of itself (loading, stage, ready, broken).
   constructor(told) {
     this.told = told;
-    this.shared = self.crossOriginIsolated ? new Uint8Array(new SharedArrayBuffer(1)) : null;
     this.job = null;
     this.start();
   }
 
   start() {
     this.ready = new Promise((resolve) => (this.isReady = resolve));
+    // A byte of its own for each worker: an interrupt that the last one did not hear must not reach this one.
+    this.shared = self.crossOriginIsolated ? new Uint8Array(new SharedArrayBuffer(1)) : null;
     this.worker = new Worker(new URL("worker.js", import.meta.url));
     this.worker.onmessage = ({ data }) => this.hear(data);
     this.worker.onerror = (error) => this.hear({ event: "broken", text: error.message || "the worker ended" });
