@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     from minires import checkpoint
     from minires.pytorch_files import is_pytorch, read_pytorch
 
+    if not args.source.is_file():
+        raise CommandError(f"{args.source}: {'a folder' if args.source.is_dir() else 'no such file'}")
     target = args.target or _beside(args.source)
     if target.exists() and args.target is None:
         raise CommandError(f"{target} exists; name the target to replace it")

@@ -103,6 +103,13 @@ def image_shape(text: str) -> tuple[int, int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """0: foretold, and measured within the laws where it was measured; 1: some layer departs from its law."""
+    try:
+        return _run(args)
+    except ValueError as error:  # an initializer that does not fit the network's shapes, say
+        raise CommandError(str(error)) from error
+
+
+def _run(args: argparse.Namespace) -> int:
     from minires.theory import compare, measure, predict, tangent_kernel
     from minires.theory.forecast import read
 

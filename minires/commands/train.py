@@ -83,7 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="resnetN or plainN (no shortcuts), N = 6n + 2 (default: resnet8; resnet20 for CIFAR-10)",
     )
-    model.add_argument("--width", type=whole_number(1), metavar="N", help="channels of the first stage (default: 16)")
+    model.add_argument(
+        "--width", type=whole_number(1, 10_000), metavar="N", help="channels of the first stage (default: 16)"
+    )
     model.add_argument(
         "--shortcut", choices=("A", "B"), help="where the shape changes: A subsamples and pads, B projects (default: A)"
     )
