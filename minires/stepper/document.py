@@ -150,15 +150,13 @@ class Document:
         return {"start": arrow.start, "end": arrow.end, "label": label, "style": arrow.style}
 
     def _panel(self, panel: Panel) -> dict:
-        axes = panel.axes()
-        array = panel.array()
         when = "before" if panel.before else "after"
         return {
             "key": panel.key or panel.name,
             "label": panel.label or panel.name,
             "plane": self._plane(panel),
-            "shape": size_of(array),
-            "ref": f"{panel.record.index}|{panel.name}|{axes}|{when}",
+            "shape": extent_of(panel),
+            "ref": f"{panel.record.index}|{panel.name}|{panel.axes()}|{when}",
             "read": self._boxes(panel, panel.read),
             "write": self._boxes(panel, panel.write),
         }
@@ -201,13 +199,21 @@ class Document:
         if not isinstance(value, np.ndarray):
             return self._once("values", {"name": name, "text": scalar_text(value)})
         panel = Panel(record, name)
-        shown_as = {"plane": self._plane(panel), "shape": size_of(value), "view": panel.axes()}
+        shown_as = {"plane": self._plane(panel), "shape": extent_of(panel), "view": panel.axes()}
         return self._once("values", {"name": name, **shown_as})
 
 
 def size_of(array: np.ndarray) -> str:
     """`(2, 1, 3, 3)` as 2×1×3×3."""
     return "×".join(map(str, array.shape))
+
+
+def extent_of(panel: Panel) -> str:
+    """The shape of a panel's array and, where it shows a part of it alone, which: `4×4×8×8, here [0, 0, :, :]`."""
+    array, parts = panel.array(), panel.axes().split(",")
+    if all(part in "rc" or size == 1 for part, size in zip(parts, array.shape, strict=False)):
+        return size_of(array)
+    return f"{size_of(array)}, here [{', '.join(':' if part in 'rc' else part for part in parts)}]"
 
 
 def to_html(page: Page) -> str:

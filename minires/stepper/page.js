@@ -77,9 +77,7 @@ function showVariables(line) {
       continue;
     }
     const box = element("details", {}), summary = element("summary", {});
-    const plane = variable.view.replaceAll(/[rc]/g, ":").replaceAll(",", ", ");
-    const whole = !/\d/.test(plane);
-    summary.append(name, element("span", { class: "note" }, ` ${variable.shape}${whole ? "" : `, here [${plane}]`}`));
+    summary.append(name, element("span", { class: "note" }, ` ${variable.shape}`));
     box.append(summary, ...table(variable));
     box.open = state.opened.get(variable.name) ?? variable.changed;
     summary.addEventListener("click", () => state.opened.set(variable.name, !box.open));

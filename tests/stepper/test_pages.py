@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minires.stepper import LESSONS, page, page_data, show
-from minires.stepper.document import formula_html, shown, to_html
+from minires.stepper.document import extent_of, formula_html, shown, to_html
 from minires.stepper.lessons import lesson
 from minires.stepper.recorder import Recorder
 from minires.stepper.show import lesson_page
@@ -96,6 +96,17 @@ def test_numbers_as_they_are_printed():
     cases = {3.0: "3", -2.0: "−2", -0.0: "0", 0.12345: "0.123", -1e-5: "−1e−05", 12345.0: "12345", 1234.5: "1.23e+03"}
     assert {value: shown(value) for value in cases} == cases
     assert (shown(np.nan), shown(-np.inf), shown(np.bool_(True))) == ("NaN", "−∞", "1")
+
+
+def test_a_part_of_an_array_says_which_part_it_is():
+    told = lesson("relu")
+    recorder = Recorder(told.MODULES)
+    recorder.run(told.run)
+    record = recorder.records[-1]
+    cases = {(2, 3): "2×3", (1, 1, 2, 3): "1×1×2×3", (4, 1, 2, 3): "4×1×2×3, here [0, 0, :, :]", (): "", (6, 1): "6×1"}
+    for shape, expected in cases.items():
+        record.after["array"] = np.zeros(shape)
+        assert extent_of(Panel(record, "array")) == expected
 
 
 def test_formulas_are_set():
