@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser("check", help="try an assignment on the reference, the stub and typical mistakes")
     check.add_argument("assignment", nargs="*", help="names or files; all of minires' own by default")
     check.add_argument("--journey", action="store_true", help="all of them in order, each on what was written before")
+    check.add_argument("--pretrained", type=Path, metavar="FILE", help="a ResNet-20's .safetensors, for --journey")
+    check.add_argument("--cifar", type=Path, metavar="DIR", help="the folder of test_batch.bin, for --journey")
     grade = actions.add_parser("grade", help="grade one submission, or a class")
     grade.add_argument(
         "submission", nargs="+", type=Path, help="a .py, .ipynb, .zip or folder; a folder of them is a class"
@@ -140,7 +142,7 @@ def _check(args: argparse.Namespace) -> int:
     if args.journey:
         from minires.course.journey import walk
 
-        return walk(console(), rung=args.isolation, trust=args.trust)
+        return walk(console(), rung=args.isolation, trust=args.trust, pretrained=args.pretrained, cifar=args.cifar)
     chosen = [load(what) for what in args.assignment] if args.assignment else journey()
     return _self_checks(chosen, args)
 

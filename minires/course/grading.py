@@ -24,9 +24,9 @@ from minires.course.submissions import Submission
 from minires.gradcheck import worker
 from minires.gradcheck.runner import MB, CallError, Limits, Stopped, Student
 
-MEMORY = 1536 * MB
+MEMORY_MB = 1536
 PROCESSES = 8
-"""A submission's limits: bytes of one process, and how many processes and threads there may be."""
+"""A submission's limits: megabytes of one process, and how many processes and threads there may be."""
 
 
 @dataclass
@@ -110,12 +110,13 @@ def grade(
     rung: str | None = None,
     trust: bool = False,
     slot: int = 0,
+    memory_mb: int = MEMORY_MB,
 ) -> SubmissionReport:
     """Grades the submission at `path`: a .py, .ipynb, .zip or a folder.
 
     id: the submission's, from which its hidden numbers come; by default the name of the file or folder. level: how much
     the feedback says, one of `LEVELS`. rung: "bubblewrap", "user" or "none"; by default the best there is.
-    slot: another number for each submission that is graded at the same time.
+    slot: another number for each submission that is graded at the same time. memory_mb: address space of its process.
 
     Raises NoIsolation where no rung can be used and `trust` is False, ValueError for an unknown assignment or level,
     FileNotFoundError where there is no submission. Whatever the submission does ends in a report.
@@ -129,17 +130,19 @@ def grade(
     chosen = isolation.choose(rung, trust)
     submission = submissions.read(path, assignment.name, tuple(assignment.needs))
     begun = time.perf_counter()
-    report = _graded(assignment, submission, id or submission.id, level, chosen, slot)
+    report = _graded(assignment, submission, id or submission.id, level, chosen, slot, memory_mb)
     report.seconds = round(time.perf_counter() - begun, 2)
     return report
 
 
-def _graded(a: Assignment, submission: Submission, id: str, level: str, rung: str, slot: int) -> SubmissionReport:
+def _graded(
+    a: Assignment, submission: Submission, id: str, level: str, rung: str, slot: int, memory_mb: int
+) -> SubmissionReport:
     report = SubmissionReport(a.name, a.title, id, rung, [], list(submission.notes), submission.problem)
     if submission.problem:
         report.parts = [failed_part(part, submission.problem) for part in a.parts]
         return report
-    with running(a, submission, rung, slot) as student:
+    with running(a, submission, rung, slot, memory_mb) as student:
         try:
             _ = student.functions
         except (CallError, Stopped) as error:
@@ -154,8 +157,16 @@ def _graded(a: Assignment, submission: Submission, id: str, level: str, rung: st
 
 
 @contextmanager
-def running(a: Assignment, submission: Submission, rung: str, slot: int) -> Iterator[Student]:
-    """The submission's file, staged, isolated, ready to be called."""
+def running(
+    a: Assignment,
+    submission: Submission,
+    rung: str,
+    slot: int = 0,
+    memory_mb: int = MEMORY_MB,
+    call_seconds: float | None = None,
+    total_seconds: float | None = None,
+) -> Iterator[Student]:
+    """The submission's file, staged, isolated, ready to be called. The seconds are the assignment's by default."""
     with isolation.staged() as stage, isolation.isolated(rung, stage, slot) as isolated:
         shutil.copytree(_package(a), stage, dirs_exist_ok=True)
         files = stage / "submission"
@@ -165,7 +176,8 @@ def running(a: Assignment, submission: Submission, rung: str, slot: int) -> Iter
         _readable(stage)
         before = [isolated.inside(files / f"{name}.py") for name in a.needs if name in submission.texts]
         busy = _busy()
-        limits = Limits(20 * busy, busy * a.call_seconds, busy * a.total_seconds, MEMORY, 16 * MB)
+        seconds = (20.0, call_seconds or a.call_seconds, total_seconds or a.total_seconds)
+        limits = Limits(*(busy * s for s in seconds), memory_mb * MB, 16 * MB)
         if rung != "none":
             limits = Limits(**{**asdict(limits), "processes": PROCESSES})
         with Student(

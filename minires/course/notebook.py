@@ -1,0 +1,68 @@
+"""Checks inside a notebook's own process, for platforms that grade that way (nbgrader, Otter).
+
+The functions run in the kernel beside the checks. What a student's code does there, the platform has to contain. A
+function that only hands on minires' own is refused. Where a choice is left, `course grade` grades the same notebook in
+isolation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+import minires
+from minires.course.callers import LocalCaller
+from minires.course.declaration import LEVELS, Assignment, load
+from minires.course.grading import CheckReport, PartReport, grade_part
+
+HOME = str(Path(minires.__file__).parent)
+
+
+def points_of(
+    what: str, part: str, names: Mapping[str, object], hidden: bool = False, level: str = "where"
+) -> float | None:
+    """For the last line of an nbgrader test cell: None for all points, the points of a part of them, an error for 0.
+
+    names: globals() of the notebook. hidden: count the hidden checks as well; without, only public ones are run and
+    any that fails is an error. AssertionError with the reasons where no point is earned.
+    """
+    report = part_report(what, part, names, level)
+    asked = [c for c in report.checks if hidden or not c.hidden]
+    lost = [c for c in asked if c.earned < c.points]
+    if not lost:
+        return None
+    told = "\n".join(reason(c) for c in lost)
+    if not hidden or not report.earned:
+        raise AssertionError(told)
+    print(told)
+    return report.earned
+
+
+def assert_check(what: str, part: str, number: int, names: Mapping[str, object], level: str = "where") -> None:
+    """For one test case of Otter: AssertionError with the reason if check `number` of a part loses points."""
+    check = part_report(what, part, names, level).checks[number]
+    assert check.earned >= check.points, reason(check)
+
+
+def reason(check: CheckReport) -> str:
+    """A lost check in one line."""
+    return f"{check.title}: {check.told} {check.example}".rstrip()
+
+
+def part_report(what: str, part: str, names: Mapping[str, object], level: str = "where") -> PartReport:
+    """The part judged on the functions of a notebook."""
+    a = _loaded(what)
+    functions = {p.name: names[p.name] for p in a.parts if _own(names.get(p.name))}
+    return grade_part(a, a.part(part), LocalCaller(functions), "notebook", LEVELS.index(level))
+
+
+@cache
+def _loaded(what: str) -> Assignment:
+    return load(what)
+
+
+def _own(function: Callable | None) -> bool:
+    """Whether a function is the notebook's own, not one of minires."""
+    code = getattr(function, "__code__", None)
+    return code is not None and not code.co_filename.startswith(HOME)
