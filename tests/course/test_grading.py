@@ -145,13 +145,7 @@ def test_a_class(tmp_path):
     folder = tmp_path / "class"
     _file(folder, GOOD, "ada.py")
     _file(folder, MEAN, "bob.py")
-    _file(
-        folder,
-        MEAN.replace("has_bias", "with_bias").replace(
-            "x, weight, with_bias = cache", "x, weight, with_bias = cache  # ours"
-        ),
-        "eve.py",
-    )
+    _file(folder, MEAN.replace("has_bias", "with_bias"), "eve.py")
     _file(folder / "Tom Stub_4711_assignsubmission_file", "def f(:", "linear_softmax.py")
     _file(folder, "", "=cmd.py")
     found, fresh = find([folder]), []
@@ -227,3 +221,18 @@ def test_without_isolation_nothing_runs_unless_trusted(tmp_path, monkeypatch):
         grade(LINEAR, path)
     report = grade(LINEAR, path, trust=True)
     assert report.earned == 12 and report.rung == "none"
+
+
+def test_the_class_that_ships_with_the_tests():
+    """The README's table of five: made-up submissions, written without the engine; graded here as plain functions."""
+    conv, folder = load("conv"), Path(__file__).parent / "class_of_five"
+    earned = {}
+    for name in ("ada", "bob", "eve"):
+        functions: dict = {}
+        exec(compile((folder / f"{name}.py").read_text(), name, "exec"), functions)
+        parts = [p for p in conv.parts if "loops" not in p.name]
+        report = local_report(dataclasses.replace(conv, parts=parts), LocalCaller(functions), name)
+        earned[name] = sum(p.earned for p in report)
+    assert earned["ada"] == 10 and earned["bob"] == earned["eve"] == 5
+    prints = {n: fingerprint((folder / f"{n}.py").read_text()) for n in ("ada", "bob", "eve")}
+    assert alike(prints["bob"], prints["eve"]) > 0.95
