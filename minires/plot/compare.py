@@ -20,6 +20,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
 
 from minires.comparison import CHANCE, NETWORKS, Cell, finite, headline
 from minires.comparison.cells import count_learned
@@ -130,6 +131,7 @@ def _loss_panel(ax: Axes, cells: Sequence[Cell], looks: Mapping[str, Look], size
         style = {"color": color, "linestyle": dash, "marker": mark, "markersize": 4 * size, "linewidth": 1.6 * size}
         ax.plot(np.minimum(cell.first.losses, 9), **style)
     ax.set_ylim(0, 3)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.set_xlabel("epoch", fontsize=12 * size, color=INK)
 
 
@@ -177,7 +179,7 @@ def _accuracies(panels: Sequence[Axes], cells: Sequence[Cell], looks: Mapping[st
     note = (
         "upper panels: marks are measured, lines foreseen.\n"
         "small: the range of three seeds.\n"
-        "frame: training foreseen, and it came otherwise;\ndashed: undecided."
+        "framed: training went otherwise than foreseen;\ndotted frame: nothing was foreseen of it."
     )
     ax.text(-3.4, len(rows) - 0.3, note, va="top", fontsize=12, color=INK)
     ax.set_ylim(max(len(rows), 8) + 0.9, -1.5)
@@ -192,7 +194,7 @@ def _accuracy(ax: Axes, x: float, y: float, cell: Cell) -> None:
     box = FancyBboxPatch((x - 0.38, y - 0.33), 0.76, 0.66, boxstyle="round,pad=0.05", **frame[cell.middle.as_foreseen])
     box.set_facecolor((*[1 - good * (1 - c) - 0.07 * (1 - good) for c in (0.0, 0.62, 0.45)],))
     ax.add_patch(box)
-    color = "white" if good > 0.5 else INK
+    color = "white" if good > 0.6 else INK
     percent = ["NaN" if math.isnan(a) else f"{100 * a:.0f}" for a in cell.accuracies]
     text = percent[len(percent) // 2] + ("" if math.isnan(value) else "%")
     several = len(percent) > 1
@@ -258,6 +260,6 @@ def _end_labels(ax: Axes, cells: Sequence[Cell], looks: Mapping[str, Look]) -> N
         value = cell.middle.accuracy
         text = f"{display(cell.case.name)}: {'diverges' if math.isnan(value) else f'{value:.0%}'}"
         color = looks[cell.case.name].color
-        ax.annotate(text, (epochs * 1.03, lowest), color=color, va="center", fontsize=15, annotation_clip=False)
-    ax.set_xlim(None, epochs * 1.75)
+        ax.annotate(text, (epochs * 1.05, lowest), color=color, va="center", fontsize=15, annotation_clip=False)
+    ax.set_xlim(None, epochs * 1.8)
     ax.set_xticks([tick for tick in ax.get_xticks() if 0 <= tick <= epochs])

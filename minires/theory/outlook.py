@@ -16,8 +16,10 @@ input of a plain network, without any use to the loss. *Without BatchNorm* the s
 deep network, and the head alone cannot tell them apart: the layers must change. Training moves if R > 0.13.
 
 **Too large.** Linear theory says that gradient descent with momentum is unstable where the largest eigenvalue of the
-loss's curvature exceeds 2(1 + m)/lr. That eigenvalue lies between c T/K and T/K, c the correlation of two samples'
-kernels, which deep networks without BatchNorm bring close to 1: so lr T/K < 3.8 for m = 0.9. As a bound it is refuted:
+loss's curvature exceeds 2(1 + m)/lr. The curvature of cross-entropy with small logits is 1/K in each output; the
+kernel's blocks, one an output, have trace N T over a batch, and so their largest eigenvalue lies between r N T and N T,
+r the mean correlation of two samples' gradients, which deep networks without BatchNorm bring close to 1. That makes
+lr T/K < 3.8 for m = 0.9. As a bound it is refuted:
 the loss is not quadratic, its gradient is bounded, and a network beyond that edge is thrown to where it is flatter
 (Lewkowycz et al. 2020, arXiv:2003.02218; Cohen et al. 2021, arXiv:2103.00065). What ends training is that the outputs,
 a product of layers, change by more than the product can bear: c > 20. *With BatchNorm* a layer that is thrown far only
