@@ -258,13 +258,8 @@ def first_nonfinite(model: Layer, x: Array) -> str | None:
 @contextmanager
 def _left_as_it_is(model: Any) -> Iterator[None]:
     """After the block the model is in its old modes, its buffers and generators are what they were."""
-    if not isinstance(model, Layer):  # a compiled model, whose forward in eval mode changes nothing but the mode
-        training = model.training
-        try:
-            yield
-        finally:
-            model.train(training)
-        return
+    if not isinstance(model, Layer):
+        model = model.model  # a compiled model computes with this one's buffers, in its mode
     modes = [(layer, layer.training) for _, layer in model.named_layers()]
     buffers = [(layer, name, getattr(layer, name).copy()) for _, layer, name in model.named_buffers()]
     states = [(generator, generator.bit_generator.state) for _, generator in _generators(model)]

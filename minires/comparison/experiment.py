@@ -230,6 +230,7 @@ def train(model: nn.Layer, data: Split, case: Case) -> tuple[list[float], float]
             schedule=schedule,
             seed=case.seed,
             device=case.device,
+            compile=True,
             report=lambda progress: losses.update({progress.epoch: progress.loss}),
         )
     except TrainingDiverged:

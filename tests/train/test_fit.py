@@ -287,3 +287,10 @@ def test_fit_works_in_a_thread(tmp_path):
 def test_settings_out_of_range(options, says):
     with pytest.raises(ValueError, match=says):
         train(small_model(), **options)
+
+
+def test_a_compiled_run_learns_what_a_plain_one_does():
+    plain, compiled = small_model(), small_model()
+    losses = [train(model, compile=model is compiled).column("train_loss") for model in (plain, compiled)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+    assert compiled.training is plain.training
