@@ -46,14 +46,29 @@ def draw_signals(signals: Mapping[str, Signal], title: str, stations: Sequence[s
             ax.set_yscale("log")
             ax.yaxis.set_minor_formatter(NullFormatter())
         caption(column[0], name)
-        column[1].set_xlabel("layer", fontsize=11, color=INK)
+        for ax, quantity, way in zip(
+            column, ("forward", "gradient_out"), ("from first to last", "towards the input"), strict=True
+        ):
+            ax.set_title(_end_to_end(report, paths, quantity, way), fontsize=10, color=LAW, loc="right")
+        column[1].set_xlabel("layer" if stations is STATIONS else "block", fontsize=11, color=INK)
         column[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0, 0].set_ylabel("rms of the activations", fontsize=11, color=INK)
     axes[1, 0].set_ylabel("rms of the gradients", fontsize=11, color=INK)
     for row in axes:
-        _at_least_a_decade(row[0])
+        _at_least(row[0])
     _legend(axes[0, -1], list(signals.values()))
     return fig
+
+
+def _end_to_end(report: SignalReport, paths: Sequence[str], quantity: str, way: str) -> str:
+    """ "x 12 towards the input": by which factor the signal grows, or the gradient on its way back."""
+    ends = [getattr(report[path], quantity).mean for path in (paths[0], paths[-1])] if paths else [0.0, 0.0]
+    if quantity != "forward":
+        ends.reverse()
+    if not (ends[0] > 0 and 0 < ends[1] < math.inf):
+        return ""
+    factor = math.sqrt(ends[1] / ends[0])
+    return f"× {factor:.2g} {way}" if factor >= 1 else f"÷ {1 / factor:.2g} {way}"
 
 
 def _rows(report: SignalReport, paths: Sequence[str]) -> list[Row]:
@@ -85,12 +100,12 @@ def _root(mean_square: Any) -> np.ndarray:
     return np.sqrt(np.where(values > 0, values, np.nan))
 
 
-def _at_least_a_decade(ax: Axes) -> None:
-    """Steady signals look steady: the axis spans a factor of 30 at least."""
+def _at_least(ax: Axes, span: float = 10.0) -> None:
+    """Steady signals look steady, and a growth of a few times still shows: the axis spans a factor of 10 at least."""
     low, high = ax.get_ylim()
     middle = math.sqrt(low * high)
-    if high < 30 * low:
-        ax.set_ylim(middle / math.sqrt(30), middle * math.sqrt(30))
+    if high < span * low:
+        ax.set_ylim(middle / math.sqrt(span), middle * math.sqrt(span))
 
 
 def _legend(ax: Axes, signals: Sequence[Signal]) -> None:
@@ -102,7 +117,7 @@ def _legend(ax: Axes, signals: Sequence[Signal]) -> None:
         words.append(("measured" if count == 1 else f"measured on {count} networks", POINT))
     for line, (word, color) in enumerate(reversed(words)):
         place = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "bottom"}
-        ax.annotate(word, (1, 1), (0, 5 + 15 * line), color=color, fontsize=11, **place)
+        ax.annotate(word, (1, 1), (0, 20 + 15 * line), color=color, fontsize=11, **place)
 
 
 def draw_weights(laws: Mapping[str, tuple[Initializer, np.ndarray]], title: str) -> Figure:

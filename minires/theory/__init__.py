@@ -9,8 +9,8 @@
     outlook(kernel, rate, total)     what training will do, from `tangent_kernel(model, predicted)`: "will move"
 
 These stand at the front desk, one file each; `report` is the table that they share, `stats` the tests behind every
-threshold. Behind it: `laws`, one family a file with its derivation on top; `rules`, which tie the laws to the layers
-of minires; `samplers`, for single weight matrices.
+threshold, `summary` the prediction in a sentence and block by block. Behind it: `laws`, one family a file with its
+derivation on top; `rules`, which tie the laws to the layers of minires; `samplers`, for single weight matrices.
 """
 
 from minires.theory.compare import ComparisonReport, compare

@@ -123,8 +123,12 @@ def _cell(quantity: Quantity) -> str:
     return f"{quantity.mean:.4g}{spread}"
 
 
+WORDS = {"ID": "identity", "EX": "exact", "MF": "approximate", "": "none"}
+"""The grades as a reader meets them."""
+
+
 def _grades(row: Row) -> str:
     if row.note:
         return row.note
-    found = {getattr(row, name).grade for name in QUANTITIES} - {""}
-    return " ".join(grade for grade in GRADES if grade in found)
+    found = {quantity.grade for name in QUANTITIES if not math.isnan((quantity := getattr(row, name)).mean)}
+    return ", ".join(WORDS[grade] for grade in GRADES if grade in found)

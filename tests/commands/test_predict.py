@@ -15,11 +15,38 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+def flat(text):
+    """Without the line breaks of a terminal."""
+    return " ".join(text.split())
+
+
 def test_a_prediction_alone(capsys):
     code, out, _ = run(capsys, "--model", "resnet8", "--input", "1x8x8")
     assert code == 0
+    assert "layer3.0" in out and "layer3.0.conv2" not in out
+    assert re.search(
+        r"he_normal, predicted: steady: the signal grows \S+ times from the stem to the last block; the gradient", out
+    )
+
+
+def test_a_row_for_every_layer(capsys):
+    code, out, _ = run(capsys, "--model", "resnet8", "--input", "1x8x8", "--layers")
+    assert code == 0
     assert "layer3.0.conv2" in out and "BatchNorm2d" in out
-    assert "he_normal, predicted: steady" in out
+    assert "approximate" in out and "exact, an expectation that holds at any width" in out
+
+
+def test_initializers_stand_side_by_side(capsys):
+    """Small weights lose the signal, block by block; BatchNorm makes the initializers alike."""
+    names = ("he_normal", "normal:0.01")
+    options = ("--model", "plain8", "--input", "1x8x8", "--init", *names)
+    _, out, _ = run(capsys, *options, "--no-batchnorm")
+    cells = next(line for line in out.splitlines() if "layer3.0" in line).replace("│", "|").split("|")
+    signals = [float(cells[2].split()[0]), float(cells[4].split()[0])]
+    assert signals[0] > 1e3 * signals[1]
+    _, out, _ = run(capsys, *options)
+    cells = next(line for line in out.splitlines() if "layer3.0" in line).replace("│", "|").split("|")
+    assert float(cells[2].split()[0]) == pytest.approx(float(cells[4].split()[0]), rel=0.01)
 
 
 def test_several_initializers_measured_and_drawn(capsys, tmp_path):
@@ -59,7 +86,7 @@ def test_a_model_that_there_is_not(capsys, arguments, sentence):
     [
         (("--input", "3x32"), "channels x height x width"),
         (("--input", "0x8x8"), "channels x height x width"),
-        (("--init", "magic"), "no initializer"),
+        (("--init", "magic"), "unknown initializer"),
         (("--measure", "0"), "at least 1"),
     ],
 )

@@ -50,6 +50,8 @@ WEIGHTS = [
     init.Normal(0.2),
     init.Orthogonal(),
 ]
+WILD = [*WEIGHTS, init.Normal(20.0), init.Zeros(), init.Constant(0.3), init.Dirac(), init.DeltaOrthogonal(), None]
+"""What --only-predict draws from as well; None: the model's own weights."""
 BIASES = [*4 * [init.Zeros()], init.Constant(0.3), init.Constant(-0.2), init.Normal(0.2)]
 ACTIVATIONS = [nn.ReLU, nn.ReLU, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid]
 
@@ -111,13 +113,14 @@ class Drawn:
         self.add(nn.Linear(self.shape[1], 10, rng=0))
 
 
-def draw(number: int, images: dict[str, np.ndarray]) -> Layout:
-    """The layout of that number."""
+def draw(number: int, images: dict[str, np.ndarray], wild: bool = False) -> Layout:
+    """The layout of that number; wild: with batches of one, maps of one pixel, and weights that nobody would draw."""
     rng = np.random.default_rng((SEED, number))
-    batch = int(rng.choice([2, 4, 8, 16, 32, 64]))
+    batch = int(rng.integers(1, 65)) if wild else int(rng.choice([2, 4, 8, 16, 32, 64]))
     kind = str(rng.choice(["noise", "noise", *images]))
     if kind == "noise":
-        image = (batch, int(rng.choice([1, 3, 8])), int(rng.choice([6, 8, 12, 16])), int(rng.choice([6, 8, 12, 16])))
+        sizes = [1, 2, 5, 16, 40] if wild else [6, 8, 12, 16]
+        image = (batch, int(rng.choice([1, 3, 8])), int(rng.choice(sizes)), int(rng.choice(sizes)))
         x: object = image
     else:
         chosen = images[kind][rng.choice(len(images[kind]), batch, replace=False)]
@@ -133,7 +136,8 @@ def draw(number: int, images: dict[str, np.ndarray]) -> Layout:
         stack.head()
     model = nn.Sequential(*stack.layers)
     _own_gains(model, rng)
-    weight, bias = WEIGHTS[rng.integers(len(WEIGHTS))], BIASES[rng.integers(len(BIASES))]
+    weights = WILD if wild else WEIGHTS
+    weight, bias = weights[rng.integers(len(weights))], BIASES[rng.integers(len(BIASES))]
     return Layout(model, x, weight, bias, kind == "photographs")
 
 
@@ -232,6 +236,20 @@ def load(folder: Path | None) -> dict[str, np.ndarray]:
     return images
 
 
+def only_predict(count: int, images: dict[str, np.ndarray]) -> None:
+    """Predictions of so many wild layouts: none may raise, and each says something of every layer."""
+    raised = []
+    for number in range(count):
+        layout = draw(number, images, wild=True)
+        try:
+            report = predict(layout.model, layout.x, weight=layout.weight, bias=layout.bias)
+            str(report)
+            assert all(q.allowance <= 2 for row in report for q in (row.forward, row.gradient_in, row.weight_gradient))
+        except Exception as error:
+            raised.append(f"layout {number}: {type(error).__name__}: {error}")
+    print(f"{count} layouts predicted, {len(raised)} raised an error.", *raised, sep="\n")
+
+
 def main() -> None:
     """Draws, predicts, measures, and prints or writes the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.theory.random_layouts", description=__doc__.split("\n")[0])
@@ -240,7 +258,10 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="CIFAR-10 in its binary version")
     parser.add_argument("--worst", type=int, default=0, help="list so many of the worst rows")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table there")
+    parser.add_argument("--only-predict", type=int, metavar="COUNT", help="predict so many wild layouts, measure none")
     args = parser.parse_args()
+    if args.only_predict:
+        return only_predict(args.only_predict, load(args.photographs))
     images, found, raised, started = load(args.photographs), [], [], time.perf_counter()
     for number in range(args.first, args.first + args.layouts):
         layout = draw(number, images)

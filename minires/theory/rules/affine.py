@@ -186,14 +186,14 @@ def _weight_relvar(g: Gradient, state: State, out: State, fan_in: int) -> float:
 def _weight_gradient(
     g: Gradient, state: State, common: Floats, batch: int, geometry: ConvGeometry
 ) -> tuple[float, float]:
-    """N sum_ii' R(i, i') S(pixels of i and i'), mean over taps, and how much of it comes from different positions; nan
-    where R is there and S was not kept."""
+    """N sum_ii' R(i, i') S(pixels of i and i'), mean over taps, and how much of it comes from different positions.
+    Where S was not kept: nan, or without R behind a BatchNorm, which takes away what neighbors have in common."""
     seen = geometry.box(state.signal.q.reshape(state.image)).ravel()
     if g.centered:
         seen = np.maximum(seen + g.centered * (float(common.mean()) - 2 * common), 0.0)
     alone = total = float(g.energy @ seen)
     apart = 0.0
-    if g.same is not None and geometry.outputs != (1, 1):
+    if g.same is not None and geometry.outputs != (1, 1) and not (g.centered and state.signal.kernel is None):
         if state.signal.kernel is None:
             return math.nan, 0.0
         shared = geometry.pair(state.signal.whole_same())
