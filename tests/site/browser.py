@@ -317,6 +317,8 @@ def test_a_link_brings_an_exercise_back(page):
     again = page(address)
     assert "dy.prod(axis=0)" in again.all(".cm-content")[0].text and "ä, 数, 🙂" in again.all(".cm-content")[0].text
     assert again.find("example").get_attribute("value") == "check-linear"
+    again.browser.execute_script("location.hash = '#run'")  # as the link for keyboards does
+    assert "dy.prod(axis=0)" in again.all(".cm-content")[0].text
     page(address[:-6])  # cut short, as by a mail program
     assert "damaged" in again.find("status").text or again.all(".cm-content")[0].text
 

@@ -23,9 +23,13 @@ export async function readLink() {
   return { example: fields.get("example"), code: code === null ? null : await unpack(code) };
 }
 
+let writes = 0;
+
 export async function writeLink(example, code) {
+  const write = ++writes;
   const fields = new URLSearchParams({ example });
   if (code !== null) fields.set("code", await pack(code));
+  if (write !== writes) return location.href; // a later one has overtaken it
   history.replaceState(null, "", `#${fields}`);
   return location.href;
 }

@@ -42,17 +42,17 @@ export class Output {
     image.alt = text;
   }
 
-  // A page of its own, in a frame that can reach neither this page nor anything else.
+  // A page of its own, on white paper like the figures, in a frame that cannot reach this page.
   show_html({ html, title }) {
     const frame = element("iframe", { title, className: "made" });
     frame.setAttribute("sandbox", "allow-scripts");
-    frame.srcdoc = `<!doctype html><html lang="en" data-theme="${document.documentElement.dataset.theme}"><meta charset="utf-8">
-      <style>:root { color-scheme: ${getComputedStyle(document.documentElement).colorScheme}; }
-      body { margin: 0; font: 16px/1.5 system-ui, sans-serif; }</style>${html}
+    frame.srcdoc = `<!doctype html><html lang="en"><meta charset="utf-8"><title>${title}</title>
+      <style>body { margin: 0; padding: .7rem; font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff }</style>
+      ${html}
       <script>new ResizeObserver(() => parent.postMessage({ height: document.documentElement.scrollHeight }, "*"))
       .observe(document.body)</script>`;
     addEventListener("message", ({ source, data }) => {
-      if (source === frame.contentWindow && data.height) frame.style.height = `${Math.min(data.height, 4000)}px`;
+      if (source === frame.contentWindow && data.height) frame.style.height = `${Math.min(data.height + 4, 4000)}px`;
     });
     this.add(frame);
   }

@@ -130,5 +130,5 @@ $("reset").onclick = () => choose(example);
 $("share").onclick = share;
 $("download").onclick = download;
 $("retry").onclick = () => engine.restart();
-addEventListener("hashchange", follow);
+addEventListener("hashchange", () => location.hash.includes("=") && follow()); // a plain name is a place on this page
 await follow();
