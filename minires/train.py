@@ -33,10 +33,10 @@ from .backend import Array, array_namespace, to_device, to_numpy
 from .checks import check_model as check_layer
 from .data.batches import Augmentation, batches, count_batches
 from .data.split import Split
-from .fast.threads import num_threads
 from .files import atomic_write_text, locked_folder
 from .nn import Layer, SoftmaxCrossEntropy
 from .optim import SGD, Constant, Schedule
+from .threads import num_threads
 from .train_checks import (
     alone_with,
     as_split,

@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0: measured; 1: with --epoch, the forecast was off by more than a tenth."""
-    from minires.fast.threads import num_threads
+    from minires.threads import num_threads
 
     for path in (args.json, args.plot):
         if path is not None:

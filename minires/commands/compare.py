@@ -156,7 +156,7 @@ def run_cases(cases: Sequence[Case], store: Store) -> tuple[list[Run], list[tupl
     One process a core: for networks as small as these, threads would only wait.
     """
     from minires.comparison import run_case
-    from minires.fast.threads import num_threads
+    from minires.threads import num_threads
     from minires.workers import Failure, each_result
 
     found = {case: run for case in cases if (run := store.get(case))}

@@ -63,7 +63,7 @@ def _blas() -> str:
 
 
 def _threads() -> str:
-    from minires.fast.threads import num_threads
+    from minires.threads import num_threads
 
     source = "MINIRES_NUM_THREADS" if "MINIRES_NUM_THREADS" in os.environ else "the cores of this process"
     try:

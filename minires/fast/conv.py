@@ -34,10 +34,9 @@ import numpy as np
 
 from minires.backend import Array
 from minires.fast.nodes import Node, check_fit
-from minires.fast.norm import Norm
 from minires.fast.piece import Refused, Way
+from minires.nn import BatchNorm2d
 
-Joined = list[tuple[int, slice, slice]]
 COLUMN_BYTES, GPU_COLUMN_BYTES = 2**20, 2**29
 """Memory for the row columns that are made at once: about half of what a core's own cache holds."""
 
@@ -46,7 +45,7 @@ class Conv(Node):
     """A convolution; at inference with the BatchNorm behind it, `norm`, folded into its weights."""
 
     fresh = True
-    norm: Norm | None = None
+    norm: BatchNorm2d | None = None
 
     def forward(self, x: Array, way: Way) -> Array:
         layer, weight = self.layer, self.layer.weight.value
@@ -58,8 +57,8 @@ class Conv(Node):
             raise Refused
         joined = [(a, *landing(ho, a * dh - ph, sh, x.shape[1])) for a in range(kh)]
         joined = sorted(((a, r, i) for a, r, i in joined if i.start < i.stop), key=lambda j: j[2].start - j[2].stop)
-        matrices = way.shared((self, "W"), (kh, kw * c, o), x.dtype)
-        row = way.shared((self, "bias"), (wo * o,), x.dtype)
+        matrices = way.scratch((self, "W"), (kh, kw * c, o), x.dtype)
+        row = way.scratch((self, "bias"), (wo * o,), x.dtype)
         if way.leads:
             way.do(self._load, matrices.reshape(kh, kw, c, o), row.reshape(wo, o))
         y = way.take((len(x), ho, wo, o), x.dtype)
@@ -76,42 +75,36 @@ class Conv(Node):
         """The W_a, one for each kernel row, and the bias: as they are now."""
         weight, bias = self.layer.weight.value, 0 if self.layer.bias is None else self.layer.bias.value
         if self.norm is not None:
-            scale, offset = self.norm.line()
-            weight, bias = weight * scale[:, None, None, None], offset + scale * bias
+            scale = self.norm.weight.value / (self.norm.running_var + self.norm.eps) ** 0.5
+            weight = weight * scale[:, None, None, None]
+            bias = self.norm.bias.value + (bias - self.norm.running_mean) * scale
         matrices[...], row[...] = weight.transpose(2, 3, 1, 0), bias
 
-    def backward(self, dy: Array, way: Way, wants_dx: bool = True) -> Array:
+    def backward(self, dy: Array, way: Way) -> Array:
         layer, weight, xp, (x, joined) = self.layer, self.layer.weight, way.xp, way.tape.pop()
         (_, _, w, c), (o, _, kh, kw) = x.shape, weight.value.shape
         (_, sw), (_, pw), (_, dw) = layer.stride, layer.padding, layer.dilation
-        matrices = way.shared((self, "V"), (kh, kw * o, c), dy.dtype)
-        dweight = way.gradient(
-            weight, (kh, c * kw * o), lambda g: g.reshape(kh, c, kw, o)[:, :, ::-1].transpose(3, 1, 0, 2)
-        )
+        matrices = way.scratch((self, "V"), (kh, kw * o, c), dy.dtype)
+        unflip = lambda g: g.reshape(kh, c, kw, o)[:, :, ::-1].transpose(3, 1, 0, 2)  # noqa: E731
+        dweight = way.gradient(weight, (kh, c * kw * o), unflip)
         if way.leads:
-            way.do(self._load_flipped, matrices.reshape(kh, kw, o, c))
+            way.do(lambda: xp.copyto(matrices.reshape(kh, kw, o, c), weight.value[:, :, :, ::-1].transpose(2, 3, 0, 1)))
         dx = way.take(x.shape, dy.dtype)
         for part in _parts(dy, way, dy.shape[1] * w * kw):
             cols = row_columns(way, dy[part], (kw - 1) * dw - pw, sw, (w, kw, 1, dw))
-            if wants_dx:
+            if way.wants_dx or self is not way.worker.program.nodes[0]:
                 add_products(way, cols, matrices, [(a, i, r) for a, r, i in joined], dx[part])
             for a, r, i in joined:
                 left, right = (side_by_side(side, r.step) for side in (x[part, r], cols[:, i]))
-                left = left.swapaxes(-1, -2)
-                shape = (*left.shape[:-1], kw * o)
-                products = way.scratch("products", shape, dy.dtype)
-                way.do(xp.matmul, left, right, out=products)
-                rows = products.reshape(-1, c * kw * o)
-                term = way.scratch("dweight", (c * kw * o,), dy.dtype)
+                products = way.scratch("products", (*left.shape[:-2], c, kw * o), dy.dtype)
+                way.do(xp.matmul, left.swapaxes(-1, -2), right, out=products)
+                rows, term = products.reshape(-1, c * kw * o), way.scratch("dweight", dweight[a].shape, dy.dtype)
                 way.do(xp.matmul, xp.ones(len(rows), dy.dtype), rows, out=term)  # faster than `sum`
                 way.do(xp.add, dweight[a], term, out=dweight[a])
         if layer.bias is not None:
-            dbias = way.gradient(layer.bias, (o,), lambda g: g)
+            dbias = way.gradient(layer.bias)
             way.do(lambda: xp.add(dbias, dy.sum(axis=(0, 1, 2)), out=dbias))
         return dx
-
-    def _load_flipped(self, matrices: Array) -> None:
-        matrices[...] = self.layer.weight.value[:, :, :, ::-1].transpose(2, 3, 0, 1)
 
 
 def landing(count: int, offset: int, spread: int, size: int) -> tuple[slice, slice]:
@@ -153,7 +146,7 @@ def side_by_side(rows: Array, step: int | None = 1) -> Array:
     return rows.reshape(len(rows), -1, rows.shape[3]) if step in (None, 1) else rows
 
 
-def add_products(way: Way, cols: Array, matrices: Array, joined: Joined, y: Array) -> None:
+def add_products(way: Way, cols: Array, matrices: Array, joined: list[tuple[int, slice, slice]], y: Array) -> None:
     """y[:, q] = the sum of cols[:, p] @ matrices[a] over the joined rows (a, p, q), zero where there are none.
 
     cols (n, rows, places, K), matrices (kh, K, O), y (n, rows of its own, places, O).

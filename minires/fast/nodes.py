@@ -6,20 +6,14 @@ node needs the other pieces, both are generators (see `piece.py`). A backward pa
 the arrays that its node has kept: by then whoever else used them has gone back through them.
 """
 
-from __future__ import annotations
-
 import copy
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from minires.backend import Array
 from minires.fast.piece import Meeting, Plan, Refused, Way, channels_first, pixels
 from minires.nn import Layer, Parameter
-
-if TYPE_CHECKING:
-    from minires.fast.program import Program
 
 
 class Node:
@@ -30,12 +24,6 @@ class Node:
 
     def __init__(self, layer: Layer, in_place: bool = False) -> None:
         self.layer, self.in_place = layer, in_place
-
-    def forward(self, x: Array, way: Way) -> Array | Plan:
-        raise NotImplementedError
-
-    def backward(self, dy: Array, way: Way) -> Array | Plan:
-        raise NotImplementedError
 
 
 def check_fit(x: Array, weight: Array, axis: int, ndim: tuple[int, ...], way: Way) -> None:
@@ -55,13 +43,13 @@ class Samplewise(Node):
         layer, images = copy.copy(self.layer), channels_first(x)
         for name, value in vars(self.layer).items():
             if isinstance(value, Parameter):
-                setattr(layer, name, _Share(value, way.gradient(value, value.value.shape, lambda g: g)))
-        shape = refusing(layer._output_shape, images.shape)
+                setattr(layer, name, _Share(value, way.gradient(value)))
+        shape = layer._output_shape(images.shape)
         y = way.take((shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape, x.dtype)
         cache: list[Any] = []
 
         def run() -> None:
-            channels_first(y)[...], *cache[:] = refusing(layer._forward, images)
+            channels_first(y)[...], *cache[:] = layer._forward(images)
 
         way.do(run)
         way.tape.append((x, layer, cache))
@@ -70,8 +58,7 @@ class Samplewise(Node):
     def backward(self, dy: Array, way: Way) -> Array:
         x, layer, cache = way.tape.pop()
         dx = way.take(x.shape, x.dtype)
-        back, front = channels_first(dx), channels_first(dy)
-        way.do(lambda: way.xp.copyto(back, layer._backward(front, *cache)))
+        way.do(lambda: way.xp.copyto(channels_first(dx), layer._backward(channels_first(dy), *cache)))
         return dx
 
 
@@ -87,14 +74,6 @@ class _Share:
 
     def add_grad(self, grad: Array) -> None:
         self.grad += grad
-
-
-def refusing(function: Callable[[Any], Any], x: Any) -> Any:
-    """function(x), of whose errors the definition will speak: this one would speak of a piece, not of the batch."""
-    try:
-        return function(x)
-    except (TypeError, ValueError, IndexError) as error:
-        raise Refused from error
 
 
 class Whole(Node):
@@ -114,11 +93,8 @@ class ReLU(Node):
     def forward(self, x: Array, way: Way) -> Array:
         xp, rows = way.xp, x.reshape(len(x), -1)
         y = x if self.in_place else way.take(x.shape, x.dtype)
-        if x.dtype.kind == "c":
-            way.do(lambda: xp.copyto(y, xp.where(x.real > 0, x, 0)))
-        else:  # with a row of zeros `maximum` is twice as fast as with the number 0
-            zeros = way.shared(("zeros", rows.shape[1]), rows.shape[1:], x.dtype)
-            way.do(xp.maximum, rows, zeros, out=y.reshape(rows.shape))
+        zeros = way.scratch("zeros", rows.shape[1:], x.dtype)  # with a row of them `maximum` is twice as fast as with 0
+        way.do(xp.maximum, rows, zeros, out=y.reshape(rows.shape))
         way.tape.append(y)
         return y
 
@@ -133,24 +109,20 @@ class ReLU(Node):
 class Block(Node):
     """A residual block up to its sum: branch(x) * scale + shortcut(x)."""
 
-    def __init__(self, layer: Layer, branch: Program, shortcut: Program | None) -> None:
+    def __init__(self, layer: Layer, branch: Any, shortcut: Any) -> None:
         super().__init__(layer)
         self.branch, self.shortcut = branch, shortcut
         self.fresh = shortcut is not None or branch.fresh
 
     def forward(self, x: Array, way: Way) -> Plan:
         y = self._scaled((yield from self.branch.forward(x, way)), way)
-        if self.shortcut is None:
-            return y
-        shortcut = yield from self.shortcut.forward(x, way)
-        if shortcut.shape != y.shape:
-            raise Refused
+        shortcut = None if self.shortcut is None else (yield from self.shortcut.forward(x, way))
         return self._add(y, shortcut, self.branch.nodes[-1:], way)
 
     def backward(self, dy: Array, way: Way) -> Plan:
         dshortcut = None if self.shortcut is None else (yield from self.shortcut.backward(dy, way))
         dx = yield from self.branch.backward(self._scaled(dy, way), way)
-        return dx if self.shortcut is None else self._add(dx, dshortcut, self.branch.nodes[:1], way)
+        return self._add(dx, dshortcut, self.branch.nodes[:1], way)
 
     def _scaled(self, x: Array, way: Way) -> Array:
         if self.layer.branch_scale == 1:
@@ -159,8 +131,12 @@ class Block(Node):
         way.do(way.xp.multiply, x, self.layer.branch_scale, out=y)
         return y
 
-    def _add(self, a: Array, b: Array, maker: list[Node], way: Way) -> Array:
+    def _add(self, a: Array, b: Array | None, maker: list[Node], way: Way) -> Array:
         """a + b, written over a if the node that made it allows that."""
+        if b is None:
+            return a
+        if b.shape != a.shape:
+            raise Refused
         y = a if maker and maker[0].fresh else way.take(a.shape, a.dtype)
         way.do(way.xp.add, a, b, out=y)
         return y

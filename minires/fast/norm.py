@@ -31,20 +31,18 @@ class Fit:
 
     def __init__(self, layer: Layer, x: Array, way: Way) -> None:
         self.layer, self.pixels, self.on_host = layer, x[0].size // x.shape[-1], way.xp is np
-        self.wide = np.result_type(x.dtype, np.float64)
         self.scale_row, self.offset_row, self.slope_row, self.back_row = way.new((4, _rows(x).shape[1]), x.dtype)
 
     def forward(self, total: Array | None, follows: bool) -> None:
         """Rows of the forward pass. follows: whether the running statistics are to follow, which is done once."""
         layer, self.count = self.layer, None
-        self.mean, var = layer.running_mean.astype(self.wide), layer.running_var.astype(self.wide)
+        self.mean, var = layer.running_mean, layer.running_var
         if total is not None:
             self.count = count = total[0] * self.pixels
             if self.on_host and count.real < 2:
                 raise Refused
             self.mean, square = total[1:].reshape(2, -1) / count
-            var = square - self.mean**2
-            var = var if var.dtype.kind == "c" else var.clip(0)
+            var = (square - self.mean**2).clip(0)
             if follows:
                 for name, new in (("running_mean", self.mean), ("running_var", var * (count / (count - 1)))):
                     old, momentum = getattr(layer, name), layer.momentum
@@ -75,12 +73,6 @@ class Norm(Node):
 
     fresh = True
 
-    def line(self) -> tuple[Array, Array]:
-        """(scale, offset): in evaluation each channel goes through the straight line y = scale * x + offset."""
-        layer = self.layer
-        scale = layer.weight.value / (layer.running_var + layer.eps) ** 0.5
-        return scale, layer.bias.value - layer.running_mean * scale
-
     def forward(self, x: Array, way: Way) -> Plan:
         check_fit(x, self.layer.weight.value, 0, (2, 4), way)
         total, y = None, way.take(x.shape, x.dtype)
@@ -89,9 +81,10 @@ class Norm(Node):
             if way.xp is np and x.dtype == np.float32:
                 way.do(_recount, sums, x)
             total = yield Meeting(sums)
-        fit = way.once((self, "fit"), lambda: Fit(self.layer, x, way))
         if way.leads:
-            way.do(fit.forward, total, way.images.start == 0)
+            way.worker.shared[self] = Fit(self.layer, x, way)
+            way.do(way.worker.shared[self].forward, total, way.images.start == 0)
+        fit = way.worker.shared[self]
         rows = _rows(y)
         way.do(way.xp.multiply, _rows(x), fit.scale_row, out=rows)
         way.do(way.xp.add, rows, fit.offset_row, out=rows)
@@ -101,7 +94,7 @@ class Norm(Node):
     def backward(self, dy: Array, way: Way) -> Plan:
         xp, layer, (x, fit, trained) = way.xp, self.layer, way.tape.pop()
         sums = sums_of_images(way, dy, x)
-        both = [way.gradient(p, p.value.shape, lambda g: g) for p in (layer.bias, layer.weight)]
+        both = way.gradient(layer.bias), way.gradient(layer.weight)
 
         def add_gradients() -> None:
             for gradient, found in zip(both, fit.gradients(sums.sum(axis=0)), strict=True):
@@ -126,9 +119,7 @@ class Norm(Node):
 
 def _rows(x: Array) -> Array:
     """x as rows of several lines of an image each: as many as it takes to be LONG, and as divide those of an image."""
-    if x.ndim == 2:
-        return x
-    n, h, w, c = x.shape
+    n, h, w, c = x.shape if x.ndim == 4 else (len(x), 1, 1, x.shape[1])
     joined = math.gcd(h, 2 ** math.ceil(math.log2(max(1, LONG / (w * c)))))
     return x.reshape(n * h // joined, joined * w * c)
 
@@ -139,10 +130,7 @@ def sums_of_images(way: Way, f: Array, g: Array) -> Array:
     lines, others = (x.reshape(n, 1 if x.ndim == 2 else x.shape[1], -1) for x in (f, g))
     columns = way.scratch("columns of sums", (n, 2, lines.shape[2]), dtype)
     way.do(xp.matmul, xp.ones((1, lines.shape[1]), dtype), lines, out=columns[:, :1])  # a product is faster than `sum`
-    if xp is np:
-        way.do(xp.einsum, "nij,nij->nj", lines, others, out=columns[:, 1])
-    else:
-        way.do(lambda: xp.copyto(columns[:, 1], (lines * others).sum(axis=1)))
+    way.do(lambda: xp.copyto(columns[:, 1], xp.einsum("nij,nij->nj", lines, others)))
     sums = way.new((n, 1 + 2 * c), np.result_type(dtype, np.float64))
     sums[:, 0] = 1
     few = way.scratch("sums", (n, 2, 1, c), dtype)

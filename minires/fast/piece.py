@@ -5,7 +5,7 @@ stay in the processor's cache from one layer to the next. Only BatchNorm in trai
 version, need the other images: there a piece tells the others what they have to know, and goes on with what comes back.
 
 **A way is planned once and then repeated.** Planned by the nodes of the program, it is a list of calls of NumPy on
-arrays that stay where they are: `piece.do(np.add, a, b, out=c)` does not add, but notes the call. In later passes the
+arrays that stay where they are: `way.do(np.add, a, b, out=c)` does not add, but notes the call. In later passes the
 calls are all that Python does, which matters: while one thread runs Python, the others cannot. The plan is a generator.
 At a place where the pieces meet it yields a `Meeting` and receives the array in which the answer will stand; until then
 the calls before it have been made.
@@ -13,27 +13,28 @@ the calls before it have been made.
 Inside, images are (n, H, W, C), their order in memory.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 
 from minires.backend import Array
-from minires.fast.memory import Memory
-from minires.fast.team import ThreadGroup
+from minires.nn import Parameter
+from minires.threads import ThreadGroup
 
-if TYPE_CHECKING:
-    from minires.fast.program import Program
-    from minires.nn import Parameter
+LINE_BYTES = 64
+"""A processor moves whole lines of memory. An array that begins in the middle of one makes every second vector
+instruction touch two: on such arrays NumPy multiplies and adds half as fast, and BLAS loses a quarter."""
+
+FIRST_BYTES, BLOCK_BYTES = 2**20, 2**25
+"""Memory that is asked for at once, at first and in the end. The system uses large pages for large blocks."""
 
 
-class Refused(Exception):
+class Refused(ValueError):
     """The input does not fit the layers. The definition says why: see `compiled.py`."""
 
 
@@ -41,13 +42,11 @@ class Meeting:
     """Where a piece needs the other ones: its rows are added to theirs, or `function` is called with all in one."""
 
     def __init__(self, rows: Array, function: Callable[[Array], Array] | None = None) -> None:
-        self.rows, self.function = rows, function
-        self.answer: Array = None
+        self.rows, self.function, self.answer = rows, function, None
 
     def put(self, answer: Array) -> None:
         """Writes the answer where the calls that follow expect it."""
-        if self.answer is None:
-            self.answer = answer.copy()
+        self.answer = answer.copy() if self.answer is None else self.answer
         self.answer[...] = answer
 
 
@@ -57,47 +56,53 @@ Plan = Generator[Meeting, Array, Array]
 class Worker:
     """What one rank has for itself: the images of its share, in pieces, memory, and the gradients."""
 
-    def __init__(self, xp: ModuleType, program: Program, images: Sequence[slice]) -> None:
-        self.memory, self.program, self.images = Memory(xp), program, images
-        self.shared: dict[Any, Any] = {}
-        self.gradients: list[tuple[Parameter, Array]] = []
-        self.ways: dict[Any, list[Way]] = {}
+    def __init__(self, xp: ModuleType, program: Any, images: Sequence[slice]) -> None:
+        self.xp, self.program, self.images = xp, program, images
+        self.shared, self.gradients = dict[Any, Any](), dict[Parameter, Array]()
+        self.ways: dict[str, list[Any]] = {}
+        self._block, self._used = np.zeros(FIRST_BYTES, np.uint8), FIRST_BYTES
 
-    def forward(self, group: ThreadGroup, x: Array) -> list[Array]:
-        """Carries the images of x through the program -> what comes out, piece by piece."""
-        return self._go("forward", self.program.forward, group, x)
+    def go(self, name: str, group: ThreadGroup, x: Array) -> list[Array]:
+        """Carries the images of x through the program ("forward") -> what comes out, piece by piece.
 
-    def backward(self, group: ThreadGroup, dy: Array, wants_dx: bool) -> list[Array]:
-        """And back: pieces of dx. The parameters' gradients are in `gradients`."""
-        for _, gradient in self.gradients:
-            gradient[...] = 0
-        return self._go(("backward", wants_dx), partial(self.program.backward, wants_dx=wants_dx), group, dy)
-
-    def _go(self, name: Any, plan: Callable[[Array, Way], Plan], group: ThreadGroup, x: Array) -> list[Array]:
-        """Takes all pieces to the next place where they meet, again and again."""
+        Or dy back: "backward", or "step", which leaves dx undone. The parameters' gradients are in `gradients`.
+        """
         if name not in self.ways:
             before = [None] * len(self.images) if name == "forward" else self.ways["forward"]
-            self.ways[name] = [Way(self, *each, x, plan) for each in zip(self.images, before, strict=True)]
-        ways, place = self.ways[name], 0
+            self.ways[name] = [Way(self, name, *each, x) for each in zip(self.images, before, strict=True)]
+        for gradient in self.gradients.values():
+            gradient[...] = 0
+        ways = self.ways[name]
         for way in ways:
             way.start[...] = pixels(x[way.images])
-        while meetings := [meeting for way in ways if (meeting := way.go_to(place)) is not None]:
+        for place in count():
+            meetings = [way.go_to(place) for way in ways]
+            if meetings[0] is None:
+                return [way.result for way in ways]
             self._meet(meetings, group)
-            place += 1
-        return [way.result for way in ways]
 
     def _meet(self, meetings: list[Meeting], group: ThreadGroup) -> None:
-        concatenate, function = self.memory.xp.concatenate, meetings[0].function
+        rows, function = [meeting.rows for meeting in meetings], meetings[0].function
         if function is None:
-            total = group.sum(concatenate([meeting.rows for meeting in meetings]))
-            for meeting in meetings:
-                meeting.put(total)
-            return
-        every = group.collect([meeting.rows for meeting in meetings])
-        y = function(concatenate([rows for share in every for rows in share])) if group.rank == 0 else None
-        y = group.collect(y)[0]
-        for meeting, part in zip(meetings, self.images, strict=True):
-            meeting.put(y[part])
+            answers = [group.sum(self.xp.concatenate(rows))] * len(meetings)
+        else:
+            every = [each for share in group.collect(rows) for each in share]
+            y = group.collect(function(self.xp.concatenate(every)) if group.rank == 0 else None)[0]
+            answers = [y[part] for part in self.images]
+        for meeting, answer in zip(meetings, answers, strict=True):
+            meeting.put(answer)
+
+    def new(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Zeros in memory of their own; the first one begins a cache line. (A GPU's arrays do anyway.)"""
+        if self.xp is not np:
+            return self.xp.zeros(shape, dtype)
+        size = -(-math.prod(shape) * np.dtype(dtype).itemsize // LINE_BYTES) * LINE_BYTES
+        if self._used + size > len(self._block):
+            length = max(size, min(BLOCK_BYTES, 2 * len(self._block)))
+            self._block = np.zeros(length + LINE_BYTES, np.uint8)
+            self._used = -self._block.ctypes.data % LINE_BYTES
+        self._used += size
+        return np.ndarray(shape, dtype, self._block, self._used - size)
 
 
 class Way:
@@ -106,19 +111,17 @@ class Way:
     images: those of the piece. before: the way forward that this one leads back from.
     """
 
-    def __init__(
-        self, worker: Worker, images: slice, before: Way | None, x: Array, plan: Callable[[Array, Way], Plan]
-    ) -> None:
-        self.worker, self.images, self.xp = worker, images, worker.memory.xp
-        self.keeps, self.new, self.scratch = worker.program.keeps, worker.memory.new, worker.memory.scratch
+    def __init__(self, worker: Worker, name: str, images: slice, before: Self | None, x: Array) -> None:
+        self.worker, self.images, self.xp, self.new = worker, images, worker.xp, worker.new
+        self.keeps, self.wants_dx = worker.program.keeps, name != "step"
         self.leads = images == worker.images[0]
         """Whether this is its worker's first piece, which is to note what is done once for all of them."""
         self.tape: list[Any] = [*before.tape] if before else []
         """What the nodes kept for the way back, in the order of the forward pass."""
         self._free = {key: [*arrays] for key, arrays in before._free.items()} if before else {}
         self.start = self.new((images.stop - images.start, *pixels(x).shape[1:]), x.dtype)
-        self.result: Array = None
-        self._plan = plan(self.start, self)
+        plan = worker.program.backward if before else worker.program.forward
+        self._plan, self.result = plan(self.start, self), None
         self._sections: list[tuple[list[Callable[[], Any]], Meeting | None]] = []
 
     def go_to(self, place: int) -> Meeting | None:
@@ -148,26 +151,18 @@ class Way:
         """Lets others write into the array: no call that is noted after this needs it."""
         self._free.setdefault((array.size, array.dtype), []).append(array)
 
-    def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """make(), called for one piece and shared by all of this worker. (The one that leads notes how to fill it.)"""
-        shared = self.worker.shared
-        if key not in shared:
-            shared[key] = make()
-        return shared[key]
+    def scratch(self, name: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array that is valid until the same name is asked for again. It holds zeros, or what was left in it."""
+        shared, key, size = self.worker.shared, (name, np.dtype(dtype)), math.prod(shape)
+        if key not in shared or shared[key].size < size:
+            shared[key] = self.new((size,), dtype)
+        return shared[key][:size].reshape(shape)
 
-    def shared(self, key: Any, shape: tuple[int, ...], dtype: Any) -> Array:
-        """An array for all pieces of this worker."""
-        return self.once(key, lambda: self.new(shape, dtype))
-
-    def gradient(self, parameter: Parameter, shape: tuple[int, ...], view: Callable[[Array], Array]) -> Array:
-        """The array to which the pieces add their gradients; `view` shows it as the parameter is laid out."""
-
-        def make() -> Array:
-            gradient = self.new(shape, parameter.value.dtype)
-            self.worker.gradients.append((parameter, view(gradient)))
-            return gradient
-
-        return self.once((parameter, shape), make)
+    def gradient(self, parameter: Parameter, shape: Any = None, view: Callable[[Array], Array] | None = None) -> Array:
+        """The array to which the pieces add their gradients; `view` shows one of this shape as the parameter's."""
+        gradient = self.scratch(parameter, shape or parameter.value.shape, parameter.value.dtype)
+        self.worker.gradients.setdefault(parameter, view(gradient) if view else gradient)
+        return gradient
 
 
 def divide(start: int, stop: int, parts: int) -> list[slice]:

@@ -32,7 +32,6 @@ import numpy as np
 from minires import init, nn
 from minires.backend import to_numpy
 from minires.checks import check_arrays, check_model, whole_shape
-from minires.fast.threads import blas_at_one_thread
 from minires.init.distributions import HeNormal, Initializer, Zeros
 from minires.nn.residual import ResidualBlock
 from minires.theory import rules
@@ -41,6 +40,7 @@ from minires.theory.laws.stream import Gamma
 from minires.theory.report import NOTHING, Quantity, Row, SignalReport
 from minires.theory.rules import blocks
 from minires.theory.rules.state import Backward, Gradient, NoLaw, Setting, State, mean_field_cost, worse
+from minires.threads import blas_at_one_thread
 
 WHITE_FLOOR = 0.03
 """Bias that mean field is allowed in any case (3x3 convolutions with BatchNorm: 0 to 2.5 % were measured)."""

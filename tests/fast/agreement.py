@@ -61,8 +61,8 @@ def random_chain(rng):
             padding = tuple(int(p) for p in rng.integers(0, 3, 2))
             stride, dilation = (tuple(int(s) for s in rng.integers(1, 3, 2)) for _ in range(2))
             layers.append(conv(stride=stride, padding=padding, dilation=dilation, rng=int(rng.integers(1000))))
+            size = layers[-1].output_shape((1, channels, size, size))[2] if stride == (1, 1) else size // 2
             channels = out
-            size = layers[-1].output_shape((1, start, size, size))[2] if stride == (1, 1) else size // 2
         elif choice == 3:
             layers.append(nn.BatchNorm2d(channels))
         elif choice == 4 and size > 4:

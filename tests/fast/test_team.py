@@ -10,7 +10,7 @@ import weakref
 import numpy as np
 import pytest
 
-from minires.fast.team import Team
+from minires.threads import Team
 
 
 def test_every_rank_works_and_results_come_in_order():

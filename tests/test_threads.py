@@ -6,7 +6,7 @@ import threading
 import numpy as np  # noqa: F401 - whose BLAS it is
 import pytest
 
-from minires.fast.threads import blas_at_one_thread, num_threads
+from minires.threads import blas_at_one_thread, num_threads
 
 
 def test_the_number_of_threads_is_the_environments_or_that_of_the_cores(monkeypatch):

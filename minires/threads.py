@@ -1,7 +1,11 @@
-"""A team: the calling thread and its helpers, each of which is one rank of a group that shares a batch.
+"""All of the threading: how many threads there are, BLAS at one thread meanwhile, and the team that shares a batch.
 
-`team.run(size, work)` has every rank call work(group) and returns what they returned, in the order of the ranks. The
-caller is rank 0. The ranks talk by `collect`, which hands each of them what all of them brought.
+NumPy releases Python's global lock inside its loops and inside BLAS, so threads that work on different images run
+side by side. BLAS must then work on one thread: its own threads would compete with ours for the same cores.
+
+A team is the calling thread and its helpers, each of which is one rank of a group. `team.run(size, work)` has every
+rank call work(group) and returns what they returned, in the order of the ranks; the caller is rank 0. The ranks talk
+by `collect`, which hands each of them what all of them brought.
 
 Whatever goes wrong, in any thread, ends the work of all: an exception, Ctrl-C in the caller. `run` raises it only
 once nobody is at work any more, so that no thread is left writing into an array that the caller has given up.
@@ -10,7 +14,8 @@ once nobody is at work any more, so that no thread is left writing into an array
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
@@ -18,6 +23,64 @@ from typing import Any, Protocol
 from weakref import finalize
 
 from minires.backend import Array, array_namespace
+
+
+def num_threads() -> int:
+    """The number of threads that share a batch: MINIRES_NUM_THREADS, or else the cores this process may use.
+
+    Raises ValueError unless MINIRES_NUM_THREADS is a whole number of at least 1.
+    """
+    wanted = os.environ.get("MINIRES_NUM_THREADS")
+    if wanted is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not (wanted.isascii() and wanted.isdigit()) or int(wanted) < 1:
+        raise ValueError(f"MINIRES_NUM_THREADS is {wanted!r}; expected a whole number of at least 1")
+    return int(wanted)
+
+
+class _Blas:
+    """The BLAS libraries of this process, and how many blocks of code hold them at one thread."""
+
+    def __init__(self) -> None:
+        """Also for a forked child: it has one thread, and a lock that another thread held would stay locked."""
+        self.lock, self.holders = threading.Lock(), 0
+        self.libraries: list[Any] | None = None
+        self.before: list[int] | None = None
+        """Their threads as they were; kept until they have them back, since some obey one thread alone."""
+
+    def set(self, threads: list[int]) -> None:
+        for library, number in zip(self.libraries, threads, strict=True):
+            library.set_num_threads(number)
+
+
+_blas = _Blas()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_blas.__init__)
+
+
+@contextmanager
+def blas_at_one_thread() -> Iterator[None]:
+    """Holds BLAS at one thread, for as long as the block (or the function it decorates) runs.
+
+    Several threads may be inside at once: the first one sets the limit, the last one lifts it.
+    """
+    with _blas.lock:
+        if _blas.libraries is None:
+            from threadpoolctl import ThreadpoolController
+
+            _blas.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        _blas.before = _blas.before or [library.num_threads for library in _blas.libraries]
+        _blas.holders += 1
+        _blas.set([1] * len(_blas.before))
+    try:
+        yield
+    finally:
+        with _blas.lock:
+            _blas.holders -= 1
+            if _blas.holders == 0:
+                _blas.set(_blas.before)
+                if [library.num_threads for library in _blas.libraries] == _blas.before:
+                    _blas.before = None
 
 
 class Group(Protocol):
@@ -85,15 +148,28 @@ class Team:
             raise RuntimeError(f"the system has no {size} threads to give")
         boxes = [[SimpleQueue() for _ in range(size)] for _ in range(size)]
         groups = [ThreadGroup(rank, boxes, self.outer) for rank in range(size)]
-        ended, outcomes, interrupted = SimpleQueue(), [None] * size, False
-        job = partial(_take_a_rank, deque(range(1, size)), groups, work, outcomes, ended)
+        ended, outcomes, interrupted, ranks = SimpleQueue(), [None] * size, False, deque(range(1, size))
+
+        def attempt(rank: int) -> None:
+            try:
+                outcomes[rank] = work(groups[rank]), None
+            except BaseException as error:
+                groups[rank].send(Ended)
+                outcomes[rank] = None, error
+
+        def take_a_rank() -> None:
+            """Does the work of a rank that no helper has drawn yet, if there is one."""
+            with suppress(IndexError):
+                attempt(rank := ranks.popleft())
+                ended.put(rank)
+
         while None in outcomes:
             try:
                 if interrupted or outcomes[0] is None:  # once more where it is not known whether it has been done
                     for _ in range(size - 1):
-                        self._jobs.put([partial(copy_context().run, job)])  # np.errstate holds on all threads
+                        self._jobs.put([partial(copy_context().run, take_a_rank)])  # np.errstate holds on all threads
                 if outcomes[0] is None:
-                    outcomes[0] = _attempt(groups[0], work)
+                    attempt(0)
                 if None in outcomes:
                     ended.get()  # in any order; what counts is `outcomes`
             except BaseException as error:
@@ -121,24 +197,6 @@ class Team:
                 break
             self._helpers += 1
         return min(size, self._helpers + 1)
-
-
-def _attempt(group: ThreadGroup, work: Callable[[ThreadGroup], Any]) -> tuple[Any, BaseException | None]:
-    try:
-        return work(group), None
-    except BaseException as error:
-        group.send(Ended)
-        return None, error
-
-
-def _take_a_rank(ranks: deque[int], groups: Any, work: Any, outcomes: list[Any], ended: SimpleQueue[int]) -> None:
-    """Does the work of a rank that no helper has drawn yet, if there is one."""
-    try:
-        rank = ranks.popleft()
-    except IndexError:
-        return
-    outcomes[rank] = _attempt(groups[rank], work)
-    ended.put(rank)
 
 
 def _help(jobs: SimpleQueue[Any]) -> None:
