@@ -109,6 +109,7 @@ class Document:
         self.page = page
         self.shelves: dict[str, list] = {name: [] for name in ("functions", "callers", "planes", "values", "lines")}
         self._numbers: dict[tuple[str, str], int] = {}
+        self._tables: dict[tuple, int] = {}
 
     def data(self) -> dict:
         """All of the page as JSON can hold it."""
@@ -167,6 +168,13 @@ class Document:
         return [(r, c, min(h, rows - r), min(w, columns - c)) for r, c, h, w in boxes if r < rows and c < columns]
 
     def _plane(self, panel: Panel) -> int:
+        """The number of a table, made once for each array of the recording (these live as long as the page)."""
+        key = id(look_up(panel.record, panel.name, panel.before)), panel.axes(), panel.known
+        if key not in self._tables:
+            self._tables[key] = self._once("planes", self._table(panel))
+        return self._tables[key]
+
+    def _table(self, panel: Panel) -> dict:
         """The texts of a table, "" where a number is not known yet."""
         whole = panel.table()
         of = whole.shape
@@ -176,7 +184,7 @@ class Document:
             tuple("" if skip else shown(value) for value, skip in zip(*pair, strict=True))
             for pair in zip(whole, hidden, strict=True)
         )
-        return self._once("planes", {"rows": rows, "of": of})
+        return {"rows": rows, "of": of}
 
     def _line(self, record: Record) -> int:
         """The line that ran: its place, who called, and what its function's variables hold."""

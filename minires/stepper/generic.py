@@ -14,13 +14,19 @@ MOST = 4
 """Arrays on each side of a picture."""
 
 
+def tells(record: Record) -> bool:
+    """Whether a line is worth a move: it made or changed an array, and is neither a check nor a layer's frame."""
+    function, reads = record.function, record.statement.reads
+    makes_room = any(name.endswith((".empty", ".empty_like")) for name in reads)
+    around = function.name.startswith("check") or function.file.endswith("nn/layer.py")
+    return bool(_written(record)) and not makes_room and not around
+
+
 def tell_line(story: Story, record: Record) -> Iterator[Move]:
-    """One move for a line that made or changed an array, none for any other; none for the checks at the door."""
-    if record.function.name.startswith("check"):
+    """One move for a line that made or changed an array, none for any other."""
+    if not tells(record):
         return
-    written = [name for name in record.changed() if _is_shown(record.after[name])][:MOST]
-    if not written or any(name.endswith((".empty", ".empty_like")) for name in record.statement.reads):
-        return
+    written = _written(record)
     read = [
         name for name in record.statement.reads if _is_shown(record.before.get(name)) and record.before[name].size > 1
     ][:MOST]
@@ -55,6 +61,10 @@ def whole(record: Record, name: str, before: bool = False) -> tuple[int, int, in
     """All cells of the table that shows an array."""
     rows, columns = Panel(record, name, before=before).table().shape
     return 0, 0, rows, columns
+
+
+def _written(record: Record) -> list[str]:
+    return [name for name in record.changed() if _is_shown(record.after[name])][:MOST]
 
 
 def _is_shown(value: object) -> bool:

@@ -12,7 +12,7 @@ from minires.backend import Array, to_numpy
 from minires.checks import check_arrays
 from minires.ops import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 from minires.stepper.document import Page, Track
-from minires.stepper.generic import inner_tracks, whole
+from minires.stepper.generic import inner_tracks, tells, whole
 from minires.stepper.recorder import LARGEST, Record, Recorder
 from minires.stepper.story import Arrow, Move, Panel, Story
 
@@ -90,7 +90,7 @@ def _layer(story: Story, record: Record, path: str, layer: nn.Layer) -> Move:
     return story.move(
         record,
         f"{'Back through layer' if back else 'Layer'} {path}: {layer!r}",
-        f"{text} Look inside to see how.",
+        f"{text} Look inside to see how." if any(map(tells, story.inside(record))) else text,
         [Panel(record, name, name, before=True, key="in", read=[whole(record, name, before=True)])],
         [Panel(record, name, result, key="out", write=[whole(record, name)])],
         part=part,

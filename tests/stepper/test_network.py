@@ -72,3 +72,22 @@ def test_what_does_not_fit_is_said():
         page(3, x, labels)
     with pytest.raises(ValueError, match="more than 65,536 numbers"):
         page(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), np.zeros((64, 3, 32, 32), np.float32), np.zeros(64, int))
+
+
+class Doubling(nn.Layer):
+    """A layer of one's own, outside of the package: nothing inside it is recorded."""
+
+    def _forward(self, x):
+        return 2 * x, None
+
+    def _backward(self, dy, cache):
+        return 2 * dy
+
+
+def test_a_layer_of_ones_own_has_no_inside_to_look_into():
+    model = nn.Sequential(Doubling(), nn.Linear(4, 3, rng=0))
+    told = page_data(model, np.ones((2, 4), np.float32), np.array([0, 2]))
+    first, second = told.tracks[0].moves[:2]
+    assert "Look inside" not in first.text and "Look inside" in second.text
+    assert first.zoom not in {track.name for track in told.tracks}
+    assert data_of(to_html(told))["tracks"][0]["steps"][0]["zoom"] == ""
