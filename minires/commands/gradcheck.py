@@ -50,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in SETTINGS:
         told = f"the {name.replace('_', ' ')} they are written for (a number, or a pair as in 2,1)"
         theirs.add_argument(f"--{name.replace('_', '-')}", type=_number_or_pair, metavar="N", help=told)
+    told = "weights (in, out), samples as columns or images (N, H, W, C); found out by default"
+    theirs.add_argument("--layout", choices=("in_out", "columns", "channels_last"), help=told)
+    told = "who has to get dy where pixels of a max-pooling window are equally large; any of them by default"
+    theirs.add_argument("--ties", choices=("first", "last", "shared", "all"), help=told)
+    told = "2: the fault is named (default), 1: where to look, 0: the verdict only"
+    theirs.add_argument("--hints", type=int, choices=(0, 1, 2), default=2, help=told)
     theirs.add_argument("--time-limit", type=positive_number, default=5.0, metavar="S", help="seconds a call (5)")
     theirs.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--html", metavar="FILE", type=writable_file, help="write the report as a page, with pictures")
@@ -110,6 +116,9 @@ def _file(args: argparse.Namespace, options: dict) -> int:
                 forward=args.forward,
                 backward=args.backward,
                 options=options,
+                layout=args.layout,
+                ties=args.ties,
+                hints=args.hints,
                 seed=args.seed,
                 limits=limits,
                 progress=lambda case: status.update(f"checking: {case}"),

@@ -14,8 +14,13 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 import minires
+from minires.backend import Array
+from minires.gradcheck import layouts
 from minires.gradcheck.check import check_op
+from minires.gradcheck.definitions import run_forward
 from minires.gradcheck.function_names import Bound, Functions, bind, find_pair, guess_op, settings_of
 from minires.gradcheck.report import SEVERITY, STYLE, GradReport, TensorReport
 from minires.gradcheck.runner import CallError, Limits, Stopped, Student
@@ -146,6 +151,9 @@ def check_file(
     forward: str | None = None,
     backward: str | None = None,
     options: dict | None = None,
+    layout: str | None = None,
+    ties: str | None = None,
+    hints: int = 2,
     seed: int = 0,
     limits: Limits | None = None,
     progress: Callable[[str], object] = lambda name: None,
@@ -154,14 +162,16 @@ def check_file(
 
     like: by default what the names of the functions say. forward, backward: their names, where they cannot be found.
     options: the settings they were written for, as in {"stride": 2}; settings that forward takes as arguments are
-    varied unless they are given here. progress(case) is called before each case.
+    varied unless they are given here. layout, ties and hints are those of `check_op`; by default the layout is the one
+    in which forward is right, if there is one. progress(case) is called before each case.
 
     Raises FileNotFoundError, and ValueError with a sentence for what cannot be checked at all: a file that does not
     load, names that are not there, settings that do not fit.
     """
     limits = limits or Limits(call=5.0, total=300.0)
     with Student(file, limits, path=[str(Path(minires.__file__).parents[1])]) as student:
-        return check_loaded(student, like, forward, backward, options, seed, lambda name, *_: progress(name))
+        how = {"layout": layout, "ties": ties, "hints": hints, "seed": seed}
+        return check_loaded(student, like, forward, backward, options, progress=lambda name, *_: progress(name), **how)
 
 
 class Loaded(Protocol):
@@ -186,6 +196,10 @@ def check_loaded(
     options: dict | None = None,
     seed: int = 0,
     progress: Callable[[str, int, int], object] = lambda name, done, of: None,
+    *,
+    layout: str | None = None,
+    ties: str | None = None,
+    hints: int = 2,
 ) -> FileReport:
     """What `check_file` does, for code that is loaded. progress(case, cases done, cases in all) comes before each."""
     try:
@@ -197,19 +211,50 @@ def check_loaded(
     bound = bind(functions[pair[0]], like, pair[0])
     cases = standard_cases(like, bound.free, options or {}, seed)
     report = FileReport(f"{code.file.name}: {pair[0]} and {pair[1]} as {like}", [], list(bound.notes))
+    if layout is None and (layout := _layout_of(code, like, pair, bound, cases[0])):
+        report.notes.append(f"checked in the layout {layout!r}: {layouts.SAY[layout]}")
+    how = {"layout": layout, "ties": ties, "hints": hints, "seed": seed, "max_entries": MAX_ENTRIES}
     for number, case in enumerate(cases):
         progress(case.name, number, len(cases))
-        report.cases.append(_check(code, like, pair, bound, case, seed))
+        report.cases.append(_check(code, like, pair, bound, case, how))
     return report
 
 
-def _check(code: Loaded, like: str, pair: tuple[str, str], bound: Bound, case: StandardCase, seed: int) -> CaseReport:
+def _layout_of(code: Loaded, like: str, pair: tuple[str, str], bound: Bound, case: StandardCase) -> str | None:
+    """The layout in which forward is exactly the op, where it is not in minires' own: weights (in, out), say."""
+    positional, keywords = bound.settings(case.options)
+    inputs = case.inputs[: bound.arrays]
+    options = {k: v for k, v in case.options.items() if k in settings_of(like)}
+    for layout in layouts.LAYOUTS:
+        if (like, layout) not in layouts.TURNS:
+            continue
+        try:
+            forward, _ = code.pair(*pair, *positional, **keywords)
+            if _is_the_op(forward(*inputs), like, inputs, options):
+                return None
+        except (CallError, Stopped, ValueError, TypeError):
+            pass
+        theirs = layouts.given_in(inputs, like, layout)
+        if layouts.propose(code.pair(*pair, *positional, **keywords)[0], theirs, like, options) == layout:
+            return layout
+    return None
+
+
+def _is_the_op(result: object, like: str, inputs: tuple[Array, ...], options: dict) -> bool:
+    y = result[0] if isinstance(result, tuple) else result
+    right, _ = run_forward(like, inputs, options)
+    return np.shape(y) == np.shape(right) and bool(np.allclose(y, right, rtol=1e-9, atol=1e-12))
+
+
+def _check(code: Loaded, like: str, pair: tuple[str, str], bound: Bound, case: StandardCase, how: dict) -> CaseReport:
     inputs, begun = case.inputs[: bound.arrays], time.perf_counter()
     positional, keywords = bound.settings(case.options)
     options = {k: v for k, v in case.options.items() if k in settings_of(like)}
+    if how["layout"] is not None:
+        inputs = layouts.given_in(inputs, like, how["layout"])
     try:
         functions = code.pair(*pair, *positional, **keywords)
-        report = check_op(*functions, inputs, like=like, options=options, max_entries=MAX_ENTRIES, seed=seed)
+        report = check_op(*functions, inputs, like=like, options=options, **how)
         error = None
     except (CallError, Stopped, ValueError, TypeError) as problem:
         report, error = None, str(problem)

@@ -76,6 +76,15 @@ def adapt(
     return turned_forward, turned_backward, turned
 
 
+def given_in(inputs: Sequence[Array | None], like: str, layout: str) -> tuple[Array | None, ...]:
+    """The inputs, as minires has them, in another layout: what `adapt` turns back."""
+    turns, _ = TURNS[like, layout]
+    column = layout == "columns"
+    shapes = [None if a is None else (a.size, 1) if column else a.shape for a in inputs]
+    pairs = zip(inputs, turns, shapes, strict=False)
+    return tuple(None if a is None else _back(a, turn, shape) for a, turn, shape in pairs)
+
+
 def propose(forward: Callable, inputs: Sequence[Array | None], like: str | None, options: dict) -> str | None:
     """The layout in which forward is exactly the op `like`, if there is one."""
     for op, layout in TURNS:

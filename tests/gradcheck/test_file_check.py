@@ -132,7 +132,7 @@ def test_a_function_that_crashes_or_hangs_fails_with_its_line(tmp_path):
     from minires.gradcheck.runner import Limits
 
     text = "def relu_forward(x):\n    while True: pass\ndef relu_backward(dy, x):\n    return dy\n"
-    report = check_file(_file(tmp_path, text), limits=Limits(call=0.3, total=0.8))
+    report = check_file(_file(tmp_path, text), limits=Limits(call=0.3, total=8.0))
     assert report.verdict == "fail" and "more than 0.3 s" in report.diagnosis
 
 
@@ -158,3 +158,26 @@ def test_arguments_are_bound():
     assert bind(parameters("x", "w", "b?", "s?"), "conv2d", "f")[:3] == (3, (), {"s": "stride"})
     assert bind(parameters("z", "truth"), "softmax_cross_entropy", "f").positional == ("labels",)
     assert bind(parameters("x", "k", "s"), "max_pool2d", "f").free == ("kernel_size", "stride")
+
+
+AFFINE = """
+def affine_forward(x, w, b):
+    return x.reshape(len(x), -1) @ w + b, (x, w)
+
+def affine_backward(dout, cache):
+    x, w = cache
+    return (dout @ w.T).reshape(x.shape), x.reshape(len(x), -1).T @ dout, dout.sum(axis=0)
+"""
+
+
+def test_another_layout_is_found(tmp_path):
+    report = check_file(_file(tmp_path, AFFINE))
+    assert report.verdict == "pass" and any("in_out" in note for note in report.notes), str(report)
+    wrong = _file(tmp_path, AFFINE.replace("dout.sum(axis=0)", "dout.mean(axis=0)"))
+    assert "mean of dy" in check_file(wrong).diagnosis
+    assert "mean of dy" not in check_file(wrong, hints=1).diagnosis
+    columns = "def linear_forward(x, w, b):\n    return w @ x + b, (x, w)\n\n\ndef linear_backward(dy, cache):\n" + (
+        "    x, w = cache\n    return w.T @ dy, dy @ x.T, dy.sum(axis=1, keepdims=True)\n"
+    )
+    assert check_file(_file(tmp_path, columns)).verdict == "pass"
+    assert check_file(_file(tmp_path, AFFINE), layout="in_out").verdict == "pass"
