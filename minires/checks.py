@@ -10,8 +10,9 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from inspect import signature
 from operator import attrgetter, index
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -350,7 +351,13 @@ def choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
 
 def factory(name: str, value: Any, example: str) -> Any:
     """TypeError unless `value` makes something when it is called: a class or a function, not a layer itself."""
-    if not callable(value) or (hasattr(value, "named_layers") and not isinstance(value, type)):
+    right = callable(value) and (isinstance(value, type) or not hasattr(value, "named_layers"))
+    if right and isinstance(value, FunctionType):
+        try:
+            signature(value).bind()
+        except TypeError:
+            right = name != "activation"  # a block gets arguments, an activation none
+    if not right:
         raise TypeError(f"{name} is {_in_short(value)}; expected what makes one, such as the class {example}")
     return value
 
@@ -421,7 +428,7 @@ def blocks_of(depth: int, per_stage: int, block: type) -> tuple[int, int, int]:
 def cache_of(cache: Any, kind: type | None = None, size: int | None = None) -> Any:
     """The cache of a forward pass, of this kind (None: an array); TypeError for anything else, such as (y, cache)."""
     right = hasattr(cache, "shape") and not isinstance(cache, type) if kind is None else type(cache) is kind
-    if not right or (size is not None and len(cache) != size):
+    if not right or (size is not None and (len(cache) != size or not hasattr(cache[0], "shape"))):
         raise TypeError(
             f"cache is {_in_short(cache)}; expected what the forward pass returned beside y: y, cache = ..."
         )

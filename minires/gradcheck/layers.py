@@ -11,6 +11,7 @@ import numpy as np
 
 from minires import nn
 from minires.backend import Array, to_numpy
+from minires.checks import check_whole
 from minires.gradcheck import identities
 from minires.gradcheck.call import Call
 from minires.gradcheck.check import all_vacuous, check_hints, check_method, few_values, run
@@ -47,6 +48,7 @@ def check_layer(
     """
     check_method(method)
     check_hints(hints)
+    check_whole("seed", seed, 0)
     if isinstance(layer, WrappedLayer):
         return _check_wrapped(layer, x, dy, (like, dict(options or {})), (method, max_entries, seed)).limited(hints)
     pair = LayerPair(layer, x)
@@ -91,6 +93,7 @@ def check_model(
     """
     check_method(method)
     check_hints(hints)
+    check_whole("seed", seed, 0)
     pair = LayerPair(model, x, loss or nn.SoftmaxCrossEntropy(), labels)
     (x, *_), notes = prepare_inputs((x,))
     title = f"gradient check: {type(model).__name__} with {type(pair.loss).__name__}"

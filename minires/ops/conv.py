@@ -34,7 +34,7 @@ Source: Chellapilla, Puri, Simard 2006, "High Performance Convolutional Neural N
 from typing import NamedTuple
 
 from minires.backend import Array
-from minires.checks import cache_of, check_arrays, check_axes, check_channels, check_shape, check_upstream
+from minires.checks import cache_of, check_arrays, check_axes, check_channels, check_shape, check_upstream, whole_shape
 from minires.ops.window import Pair, Window, channels_last, pad, place_window, unpad
 
 
@@ -70,7 +70,7 @@ def col2im(
     Raises TypeError or ValueError where these do not fit together.
     """
     xp = check_arrays(cols=cols)
-    if len(x_shape) != 4:
+    if len(whole_shape(x_shape)) != 4:
         raise ValueError(f"x_shape is {tuple(x_shape)}; expected (N, C, H, W)")
     window = place_window(x_shape[2:], kernel_size, stride, padding, dilation)
     (n, c, h, w), (ph, pw), (ho, wo), taps = x_shape, window.padding, window.out, len(window.taps)
