@@ -1,21 +1,21 @@
 """Predict a network's signal before running it: a walk over the layers that carries laws instead of arrays.
 
 Forward, each layer's rule (`minires.theory.rules`) turns the law of its input into that of its output; on the way back
-the rules run in reverse with the law of the gradient. The default assumptions, chosen so that the laws are sharpest:
+the rules run in reverse with the law of the gradient. What is assumed:
 
-    input      white noise, independent N(0, 1), or the mean squares and covariances of an actual batch x
+    input      white noise, independent N(0, 1), or an actual batch x, by its second moments and covariances
     upstream   the gradient at the model's output is independent of the network, mean 0, mean square 1, independent
-               between samples and entries (a softmax loss is not quite that; see `minires.theory.laws.given_forward`)
+               between samples and entries (a softmax loss is not quite that)
     weights    every weight of two or more axes from one initializer, biases from another (zeros), BatchNorm's gains
                and biases as they are in the model; training mode
 
-Residual blocks. Second moments of the skip path and of a zero-mean branch add, and so do the gradients' energies that
-come back through both. Where a ReLU follows the sum (BasicBlock, Bottleneck), the stream h' = relu(h + g) is a random
-walk reflected at zero, followed with its whole law at every position, and the gradient as a function of h (`position`).
+Second moments of the skip path and of a zero-mean branch add, and so do the gradients' energies that come back through
+both. Where a ReLU follows the sum (BasicBlock, Bottleneck), the stream h' = relu(h + g) is a random walk reflected at
+zero, followed with its whole law at every position, and the gradient as a function of h (`laws.stream`).
 
-Behind an average pooling all pixels of a sample receive the same gradient. Signals and gradients keep their laws, the
-latter with a wider allowance; a weight gradient sums over pixels, so it keeps its law only where a BatchNorm takes away
-what their inputs have in common, and has none elsewhere.
+Grades and allowances. Exact laws need no allowance. A mean-field law gets one: a floor, and what each approximation on
+the way adds, as the root of the sum of squares. BatchNorm divides by a variance, so it passes on what that may be off.
+A number that may be off by a factor of 3 gets no grade.
 
 A layer without a law gets a row that says so; the walk goes on as if it left mean squares unchanged, and the rows
 behind it carry no grade until a BatchNorm makes the signal known again.

@@ -9,7 +9,9 @@ from threadpoolctl import threadpool_limits
 
 from minires import init, nn
 from minires.theory import Block, ConvGeometry, predict
-from minires.theory.laws import activations, batchnorm_networks, convolution, padded_networks, plain_networks
+from minires.theory.laws import activations
+from tests.theory.reference import batchnorm_networks, convolution, padded_networks
+from tests.theory.reference import plain_networks as reference_plain_networks
 
 
 def growth(report, image, width=16):
@@ -79,9 +81,11 @@ def test_walk_agrees_with_the_exact_maps_of_relu_networks(law):
     for conv, slope in zip(convs, (0.0, 0.2, 0.0), strict=True):
         geometry = ConvGeometry.of(image, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
         variance = law.variance(conv.weight.value.shape)
-        layers.append(plain_networks.ReluLayer(conv.in_channels, conv.out_channels, variance, geometry, slope))
+        layers.append(
+            reference_plain_networks.ReluLayer(conv.in_channels, conv.out_channels, variance, geometry, slope)
+        )
         image = geometry.outputs
-    exact = plain_networks.relu_law(layers, x)
+    exact = reference_plain_networks.relu_law(layers, x)
     for i, (pre, post, gradient, weight) in enumerate(
         zip(exact.pre, exact.post[1:], exact.gradient[:-1], exact.weight, strict=True)
     ):
@@ -109,7 +113,7 @@ def test_first_layer_sees_the_actual_input():
 def test_tanh_network_follows_the_mean_field_map():
     layers = [m for _ in range(6) for m in (nn.Linear(100, 100), nn.Tanh())]
     report = predict(nn.Sequential(*layers), (16, 100), weight=init.XavierNormal())
-    field = plain_networks.mean_field(activations.TANH, 1.0, 6)
+    field = reference_plain_networks.mean_field(activations.TANH, 1.0, 6)
     q = [report[str(i)].forward.mean for i in range(0, 12, 2)]
     np.testing.assert_allclose(q, field.q, rtol=1e-12)
     gradient = np.array([report[str(i)].gradient_out.mean for i in range(0, 12, 2)])

@@ -1,20 +1,16 @@
 """The laws, one family a file, its derivation on top.
 
-One layer, exact at finite width:
+    geometry         which tap of a kernel touches which pixel
+    activations      what an activation does to a Gaussian
+    pooling          the maximum and the mean of a window, and dropout
+    signal           convolution, BatchNorm and ReLU on a signal that varies over the image
+    patches          a convolution on an actual batch, and the BatchNorm behind it
+    reflected_walk   h' = max(0, h + g) on a grid
+    stream           that walk at every position of an image, and the gradient as a function of h
+    rescaled_stream  a stream that outgrows its grid
+    plain_networks   depth without normalization: fixed points, and how far one network may be off
+    tangent_kernel   how far a step of gradient descent carries a network's outputs
+    blocks           layouts of residual networks
 
-    geometry      which tap of a kernel touches which pixel      convolution   convolutions and linear layers
-    activations   ReLU, tanh, sigmoid on a Gaussian              batchnorm     BatchNorm's identities and its backward
-    pooling       pooling and dropout                            loss          softmax cross-entropy at the start
-
-A signal over an image, and a residual stream:
-
-    signal        convolution, BatchNorm and ReLU, position by position
-    reflected_walk, stream, rescaled_stream      h' = max(0, h + g): on a grid, at every position, in units of its rms
-
-Whole networks:
-
-    plain_networks       without normalization: exact for ReLU, mean field for others; how far one network may be off
-    residual_networks    residual networks without normalization
-    batchnorm_networks   with BatchNorm, without edges           padded_networks   with BatchNorm and zero padding
-    given_forward        the backward pass given the forward pass, for any input     blocks   layouts of the above
+The tests hold them against the same laws written a second time (`tests/theory/reference`) and against real networks.
 """

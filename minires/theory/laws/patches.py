@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minires.theory.laws.convolution import unfolded
+from minires.ops import im2col
 from minires.theory.laws.geometry import ConvGeometry
 from minires.theory.laws.signal import inverse_of_quadratic_form
 
@@ -41,6 +41,19 @@ class StemLaw(NamedTuple):
     each: np.ndarray
     unseen: float
     scatter: float
+
+
+def unfolded(x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """(N, C, H, W) -> (N Ho Wo, C kh kw), the order of an OIHW weight's flattened filter."""
+    vertical, horizontal = geometry.height, geometry.width
+    cols = im2col(
+        np.asarray(x, dtype=float),
+        (vertical.kernel, horizontal.kernel),
+        stride=(vertical.stride, horizontal.stride),
+        padding=(vertical.padding, horizontal.padding),
+        dilation=(vertical.dilation, horizontal.dilation),
+    )
+    return cols.transpose(0, 2, 1).reshape(-1, x.shape[1] * geometry.taps)
 
 
 class Patches:

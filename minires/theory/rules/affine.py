@@ -1,4 +1,4 @@
-"""Convolution and linear layers: exact over the weights [EX] (`minires.theory.laws.convolution`).
+"""Convolution and linear layers: exact over the weights [EX] (`tests.theory.reference.convolution`).
 
 The weight gradient sums over samples and positions. Gradients of different samples do not correlate, so with R the
 covariance of the gradient within a sample and S that of the input
@@ -34,7 +34,7 @@ LARGEST_CENTERED = 256
 
 
 def conv(layer: nn.Conv2d, state: State, setting: Setting) -> tuple[State, Backward]:
-    """A convolution; see `minires.theory.laws.convolution`."""
+    """A convolution; see `tests.theory.reference.convolution`."""
     options = layer.kernel_size, layer.stride, layer.padding, layer.dilation
     geometry = ConvGeometry.of(state.image, *options)
     variance, used = _weight_law(layer, setting.weight, geometry)

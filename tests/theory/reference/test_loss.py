@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from minires import init, nn, ops
-from minires.theory.laws import loss
 from minires.theory.stats import mean_z, z_threshold
+from tests.theory.reference import loss
 
 
 def test_published_values():

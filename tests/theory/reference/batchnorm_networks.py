@@ -3,7 +3,7 @@
 Mean field [MF]: wide layers, large batch, gains 1 and shifts 0; what one unit adds is Gaussian and independent
 of what it holds. BatchNorm makes every branch's output have variance one per channel, whatever the weights'
 scale, so none of the laws below depends on the initializer as long as its mean is zero. "Without edges" means
-circular padding or 1x1 kernels: zero padding changes the gradients a lot, and `minires.theory.laws.padded_networks`
+circular padding or 1x1 kernels: zero padding changes the gradients a lot, and `tests.theory.reference.padded_networks`
 has the law for that.
 
 *Plain.*  After BN a unit is z ~ N(0,1), so E relu(z)^2 = 1/2 and the variance is 1/2 - 1/(2 pi) = (pi-1)/(2

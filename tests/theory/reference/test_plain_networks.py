@@ -11,6 +11,7 @@ from minires.theory.laws import plain_networks
 from minires.theory.laws.activations import RELU, SIGMOID, TANH, activation_moments
 from minires.theory.laws.geometry import ConvGeometry
 from minires.theory.stats import mean_z, t_threshold, z_threshold
+from tests.theory.reference import plain_networks as reference_plain_networks
 
 # channels in, out, kernel, stride, padding of a network on 9x9 inputs
 CONVS = [(3, 6, 3, 1, 1), (6, 5, 1, 1, 0), (5, 7, 3, 2, 1), (7, 4, 3, 1, 1), (4, 5, 3, 2, 1)]
@@ -20,7 +21,9 @@ def relu_layers(weight, slope):
     layers, size = [], (9, 9)
     for c_in, c_out, k, stride, padding in CONVS:
         geometry = ConvGeometry.of(size, k, stride, padding)
-        layers.append(plain_networks.ReluLayer(c_in, c_out, weight.variance((c_out, c_in, k, k)), geometry, slope))
+        layers.append(
+            reference_plain_networks.ReluLayer(c_in, c_out, weight.variance((c_out, c_in, k, k)), geometry, slope)
+        )
         size = geometry.outputs
     return layers
 
@@ -51,7 +54,7 @@ def test_exact_maps_of_relu_networks(weight, slope):
     networks, samples = 300, 2
     rng = np.random.default_rng(11)
     x = rng.standard_normal((samples, 3, 9, 9)) * np.linspace(0.5, 2, 9)
-    law = plain_networks.relu_law(relu_layers(weight, slope), x)
+    law = reference_plain_networks.relu_law(relu_layers(weight, slope), x)
     found = []
     for _ in range(networks):
         layers = []
@@ -73,14 +76,14 @@ def test_exact_maps_of_relu_networks(weight, slope):
 
 def test_forgetting_the_edges_is_seen():
     """He without edges predicts 1 per layer; three 3x3 layers on 9x9 lose a third."""
-    law = plain_networks.relu_law(relu_layers(init.HeNormal(), 0.0), np.ones((9, 9)))
+    law = reference_plain_networks.relu_law(relu_layers(init.HeNormal(), 0.0), np.ones((9, 9)))
     assert law.pre[-1].mean() < 0.67 * 2
 
 
 def test_dense_layers_conserve_with_he_and_halve_with_lecun():
-    he = plain_networks.relu_law([plain_networks.dense(50, 50, 2 / 50)] * 10, np.ones((1, 1)))
+    he = reference_plain_networks.relu_law([reference_plain_networks.dense(50, 50, 2 / 50)] * 10, np.ones((1, 1)))
     assert he.pre[-1].item() == pytest.approx(2) and he.gradient[0].item() == pytest.approx(1)
-    lecun = plain_networks.relu_law([plain_networks.dense(50, 50, 1 / 50)] * 10, np.ones((1, 1)))
+    lecun = reference_plain_networks.relu_law([reference_plain_networks.dense(50, 50, 1 / 50)] * 10, np.ones((1, 1)))
     assert lecun.pre[-1].item() == pytest.approx(2.0**-9)
 
 
@@ -106,12 +109,12 @@ def test_one_network_is_one_sample():
     """E r^2 = prod (1 + 5/n) going up and prod (1 + 3/(n+2))(1 + 2/n) going down; 10,000 networks."""
     widths = [12, 20, 30, 25, 15, 40]
     up, down = relu_ratios(widths, 10_000, np.random.default_rng(5))
-    assert plain_networks.relu_second_moment(widths[1:]) == pytest.approx(2.6250)
-    assert plain_networks.relu_backward_second_moment(widths) == pytest.approx(2.9167, rel=1e-4)
+    assert reference_plain_networks.relu_second_moment(widths[1:]) == pytest.approx(2.6250)
+    assert reference_plain_networks.relu_backward_second_moment(widths) == pytest.approx(2.9167, rel=1e-4)
     limit = z_threshold(checks=4)
     assert abs(mean_z(up, 1.0)) < limit and abs(mean_z(down, 1.0)) < limit
     assert abs(mean_z(up**2, 2.6250)) < limit
-    assert abs(mean_z(down**2, plain_networks.relu_backward_second_moment(widths))) < limit
+    assert abs(mean_z(down**2, reference_plain_networks.relu_backward_second_moment(widths))) < limit
 
 
 def test_the_typical_network_shrinks():
@@ -128,17 +131,17 @@ def test_non_gaussian_weights_fluctuate_less():
     concentration = np.sum(a**4) / np.sum(a**2) ** 2
     z = rng.uniform(-1, 1, (400_000, 3)) @ a
     square = np.maximum(z, 0) ** 2
-    expected = plain_networks.layer_relative_variance(1, 1.8, concentration)
+    expected = reference_plain_networks.layer_relative_variance(1, 1.8, concentration)
     found = (square / square.mean() - 1) ** 2
     assert abs(mean_z(found, expected)) < z_threshold(checks=1)
-    assert expected < 0.7 * plain_networks.layer_relative_variance(1)
+    assert expected < 0.7 * reference_plain_networks.layer_relative_variance(1)
 
 
 def test_samples_of_one_network_share_its_weights():
     """The batch kernel law on 30 correlated vectors, one filter, 200,000 draws."""
     rng = np.random.default_rng(4)
     vectors = rng.standard_normal((30, 8)) + 1.0
-    expected = plain_networks.batch_relative_variance(vectors, width=1)
+    expected = reference_plain_networks.batch_relative_variance(vectors, width=1)
     w = rng.standard_normal((200_000, 8))
     statistic = np.mean(np.maximum(w @ vectors.T, 0) ** 2, axis=1)
     found = (statistic / statistic.mean() - 1) ** 2
@@ -159,7 +162,7 @@ def test_samples_of_one_network_share_its_weights():
         (SIGMOID, 1, 0.26469, 0.055721),
         (SIGMOID, 2, None, 0.1010),
         (SIGMOID, 16, 5.855, 0.3989),
-        (plain_networks.SELU, 1, 1, 1.071623),
+        (reference_plain_networks.SELU, 1, 1, 1.071623),
     ],
 )
 def test_fixed_points(activation, gain, q, chi):
@@ -177,26 +180,30 @@ def test_fixed_points_of_relu():
 
 
 def test_selu_normalizes_itself():
-    moments = activation_moments(plain_networks.SELU, 1.0)
+    moments = activation_moments(reference_plain_networks.SELU, 1.0)
     found = moments.mean, moments.second, moments.slope2, moments.fourth - 1
     np.testing.assert_allclose(found, [0, 1, 1.071623, 1.5031], atol=2e-4)
 
 
 def test_gradients_through_tanh_and_sigmoid():
     """Ten layers; tanh at gain 1 loses gradients as a power of the depth, sigmoid in every case exponentially."""
-    assert plain_networks.mean_field(TANH, 1, 11).gradient[0] == pytest.approx(0.0714, rel=1e-3)
-    assert plain_networks.mean_field(TANH, 25 / 9, 11).gradient[0] == pytest.approx(3.78, rel=2e-3)
-    assert plain_networks.mean_field(SIGMOID, 1, 11).gradient[0] == pytest.approx(2.295e-13, rel=1e-3)
+    assert reference_plain_networks.mean_field(TANH, 1, 11).gradient[0] == pytest.approx(0.0714, rel=1e-3)
+    assert reference_plain_networks.mean_field(TANH, 25 / 9, 11).gradient[0] == pytest.approx(3.78, rel=2e-3)
+    assert reference_plain_networks.mean_field(SIGMOID, 1, 11).gradient[0] == pytest.approx(2.295e-13, rel=1e-3)
 
 
 def test_spread_of_one_network():
     """Relative variance times width at layer 10, n = 128: 7.52 (tanh), 2.22 (sigmoid)."""
-    assert plain_networks.mean_field(TANH, 1, 10, width=128).spread[-1] ** 2 * 128 == pytest.approx(7.52, rel=1e-3)
-    assert plain_networks.mean_field(SIGMOID, 1, 10, width=128).spread[-1] ** 2 * 128 == pytest.approx(2.22, rel=3e-3)
+    assert reference_plain_networks.mean_field(TANH, 1, 10, width=128).spread[-1] ** 2 * 128 == pytest.approx(
+        7.52, rel=1e-3
+    )
+    assert reference_plain_networks.mean_field(SIGMOID, 1, 10, width=128).spread[-1] ** 2 * 128 == pytest.approx(
+        2.22, rel=3e-3
+    )
 
 
 def test_correlations_creep_to_one():
-    found = 1 - plain_networks.relu_correlation(21)[[2, 5, 10, 20]]
+    found = 1 - reference_plain_networks.relu_correlation(21)[[2, 5, 10, 20]]
     np.testing.assert_allclose(found, [0.506, 0.264, 0.128, 0.0516], atol=5e-4)  # three published digits
 
 
@@ -227,7 +234,7 @@ def test_mean_field_on_real_networks(name, gain):
                 break
         q.append(moments)
         g.append(np.mean(d**2))
-    law = plain_networks.mean_field(phi, gain, depth, width=width)
+    law = reference_plain_networks.mean_field(phi, gain, depth, width=width)
     t = t_threshold(networks, false_alarm=1e-4)
     se = np.std(q, axis=0, ddof=1) / math.sqrt(networks)
     assert np.all(abs(np.mean(q, axis=0) - law.q) <= 0.01 * law.q + t * se)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minires import nn
-from minires.theory.laws import given_forward
+from tests.theory.reference import given_forward
 
 WIDTH = 32
 # laws2.md, section 16: one network; its standard deviation is about 0.65/C

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from minires import ops
-from minires.theory.laws import pooling
 from minires.theory.laws.geometry import ConvGeometry
-from minires.theory.laws.pooling import dropout_variance_ratio, max_moment, max_pool_backward_map, rectified_max_moment
 from minires.theory.stats import mean_z, z_threshold
+from tests.theory.reference import pooling as reference_pooling
+from tests.theory.reference.pooling import (
+    dropout_variance_ratio,
+    max_moment,
+    max_pool_backward_map,
+    rectified_max_moment,
+)
 
 DRAWS, CHANNELS = 40, 500
 
@@ -43,7 +48,7 @@ def test_max_pooling_per_position(kernel, stride, padding, rectified):
     y, cache = ops.max_pool2d_forward(x, kernel, stride=stride, padding=padding)
     dy = rng.standard_normal(y.shape)
     dx = ops.max_pool2d_backward(dy, cache)
-    squares = [(y**2, pooling.max_pool_map(geometry, rectified=rectified))]
+    squares = [(y**2, reference_pooling.max_pool_map(geometry, rectified=rectified))]
     if not rectified:  # among several zeros the first is taken, so pixels are not exchangeable
         squares.append((dx**2, max_pool_backward_map(geometry)))
     limit = z_threshold(checks=sum(law.size for _, law in squares))
@@ -57,7 +62,7 @@ def test_max_pooling_per_position(kernel, stride, padding, rectified):
 
 def test_padding_counted_as_zeros_would_be_seen():
     """The law of a 3x3 window everywhere is off by a quarter and more at the edge."""
-    edges = pooling.max_pool_map(ConvGeometry.of((8, 8), 3, 2, 1))
+    edges = reference_pooling.max_pool_map(ConvGeometry.of((8, 8), 3, 2, 1))
     assert edges[0, 0] == pytest.approx(max_moment(4, 2)) and edges[1, 1] == pytest.approx(max_moment(9, 2))
     assert edges[0, 0] < 0.75 * edges[1, 1]
 
@@ -65,21 +70,21 @@ def test_padding_counted_as_zeros_would_be_seen():
 @pytest.mark.parametrize(("kernel", "padding", "share"), [(2, 0, 0.9375), (3, 1, 0.9891)])
 def test_share_that_passes_pooling_and_the_relu_below(kernel, padding, share):
     geometry = ConvGeometry.of((8, 8), kernel, 2, padding)
-    assert pooling.max_pool_gate(geometry) == pytest.approx(share, abs=5e-5)
+    assert reference_pooling.max_pool_gate(geometry) == pytest.approx(share, abs=5e-5)
     rng = np.random.default_rng(15)
     z = rng.standard_normal((DRAWS * CHANNELS, 1, 8, 8))
     a, gate = ops.relu_forward(z)
     y, cache = ops.max_pool2d_forward(a, kernel, stride=2, padding=padding)
     dz = ops.relu_backward(ops.max_pool2d_backward(rng.standard_normal(y.shape), cache), gate)
     per_map = np.sum(dz**2, axis=(1, 2, 3)) / y[0].size
-    assert abs(mean_z(per_map, pooling.max_pool_gate(geometry))) < z_threshold(checks=1)
+    assert abs(mean_z(per_map, reference_pooling.max_pool_gate(geometry))) < z_threshold(checks=1)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1)])
 def test_average_pooling_per_position(kernel, stride, padding):
     rng = np.random.default_rng(16)
     geometry = ConvGeometry.of((8, 8), kernel, stride, padding)
-    law = pooling.avg_pool_map(geometry, mean=0.4, variance=1.0)
+    law = reference_pooling.avg_pool_map(geometry, mean=0.4, variance=1.0)
     x = rng.standard_normal((DRAWS, CHANNELS, 8, 8)) + 0.4
     y, cache = ops.avg_pool2d_forward(x, kernel, stride=stride, padding=padding)
     for i, j in np.ndindex(law.shape):
@@ -109,7 +114,7 @@ def test_dropout(p):
         squares.append(np.mean(y**2))
         gradients.append(np.mean(ops.dropout_backward(dy, cache) ** 2))
         products.append(np.mean(y[0] * y[1]))
-    q, kernel = pooling.dropout_kernel(np.mean(x**2), np.mean(x[0] * x[1]), p)
+    q, kernel = reference_pooling.dropout_kernel(np.mean(x**2), np.mean(x[0] * x[1]), p)
     limit = z_threshold(checks=6)
     assert abs(mean_z(np.array(squares), q)) < limit
     assert abs(mean_z(np.array(gradients), np.mean(dy**2) / (1 - p))) < limit

@@ -190,7 +190,8 @@ def _through_shortcut(
 
 def _scattered(values: np.ndarray, shortcut: Subsample, shape: tuple[int, ...]) -> np.ndarray:
     result = np.zeros(shape)
-    kept = slice(shortcut.first, shortcut.first + shortcut.in_channels)
+    first = (shortcut.out_channels - shortcut.in_channels) // 2
+    kept = slice(first, first + shortcut.in_channels)
     result[:, :, :: shortcut.stride, :: shortcut.stride] = values[:, kept]
     return result
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from minires import nn
-from minires.theory.laws import batchnorm_networks, padded_networks
 from minires.theory.laws.blocks import Block, resnet_layout, stages
 from minires.theory.laws.reflected_walk import Grid, Observable
 from minires.theory.stats import mean_z, t_threshold, z_threshold
+from tests.theory.reference import batchnorm_networks, padded_networks
 
 GRID = 1e-3  # what the default grid may change, see walk.grid_for
 

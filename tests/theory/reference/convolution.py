@@ -30,8 +30,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minires.ops import im2col
 from minires.theory.laws.geometry import ConvGeometry
+from minires.theory.laws.patches import unfolded
 
 
 class Moment(NamedTuple):
@@ -60,19 +60,6 @@ def conv_weight_map(x: np.ndarray, upstream: float, geometry: ConvGeometry) -> n
     ones = np.ones(geometry.outputs)
     squares = np.square(x, dtype=float).sum(axis=0)
     return upstream * np.stack([geometry.per_tap(channel, ones) for channel in squares])
-
-
-def unfolded(x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """(N, C, H, W) -> (N Ho Wo, C kh kw), the order of an OIHW weight's flattened filter."""
-    vertical, horizontal = geometry.height, geometry.width
-    cols = im2col(
-        np.asarray(x, dtype=float),
-        (vertical.kernel, horizontal.kernel),
-        stride=(vertical.stride, horizontal.stride),
-        padding=(vertical.padding, horizontal.padding),
-        dilation=(vertical.dilation, horizontal.dilation),
-    )
-    return cols.transpose(0, 2, 1).reshape(-1, x.shape[1] * geometry.taps)
 
 
 def unfolded_upstream(dy: np.ndarray, geometry: ConvGeometry) -> np.ndarray:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minires.theory.laws.convolution import Moment
+from tests.theory.reference.convolution import Moment
 
 
 def batchnorm_backward(v: float, m: int, *, eps: float = 1e-5, weight: float = 1.0, upstream: float = 1.0) -> Moment:

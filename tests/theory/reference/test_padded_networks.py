@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from minires import init, nn
-from minires.theory.laws import batchnorm_networks, padded_networks
 from minires.theory.laws import signal as signals
 from minires.theory.laws.blocks import Block, resnet_layout, stages
 from minires.theory.laws.geometry import ConvGeometry
@@ -14,6 +13,7 @@ from minires.theory.laws.reflected_walk import Grid
 from minires.theory.laws.signal import Signal
 from minires.theory.stats import t_threshold
 from tests.theory.evidence.__main__ import blocks_of, stream_gradients
+from tests.theory.reference import batchnorm_networks, padded_networks
 
 # laws2.md, sections 12 and 13: computed by an independent implementation
 RESNET20_B = [141.65, 40.44, 17.98, 10.445, 11.206, 5.189, 3.042, 3.173, 1.565, 1.0]

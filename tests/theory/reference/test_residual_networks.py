@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from minires import init, nn
-from minires.theory.laws import residual_networks
 from minires.theory.laws.geometry import ConvGeometry
 from minires.theory.stats import mean_z, t_threshold
+from tests.theory.reference import residual_networks
 
 # laws2.md, section 19: blocks, alpha^2, growth going up and going down, by an independent implementation
 GATED = [
