@@ -18,7 +18,7 @@ ABOUT = (
 MODULES = ("minires.ops",)
 
 STRIDE, PADDING, KERNEL, PLACES = 2, 1, 3, 4
-PIXELS = ((4, 4), (4, 3), (5, 3))
+PIXELS = ((4, 2), (4, 3), (5, 3))
 """Pixels of the digit that lie in one window, in two and in four."""
 FORWARD, BACKWARD = "conv2d_forward", "conv2d_backward"
 
@@ -182,8 +182,9 @@ def columns_again(story: Story, r: Record) -> Iterator[Move]:
     yield story.move(
         r,
         "The columns again",
-        "`cols` is nine times as large as the image, so the forward pass kept x alone. The way back makes the columns "
-        "once more.",
+        f"`cols` has {r.after['cols'].size} numbers, x has {r.after['x'].size} (with stride 1 it would be nine "
+        f"times as many). So "
+        "the forward pass kept x alone, and the way back makes the columns once more.",
         [Panel(r, "x", "x", read=[(0, 0, 8, 8)])],
         [Panel(r, "cols", "cols", write=[(0, 0, 9, 16)])],
         formula="cols = im2col(x)",

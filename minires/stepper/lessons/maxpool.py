@@ -149,8 +149,9 @@ def result(story: Story, r: Record) -> Iterator[Move]:
     yield story.move(
         r,
         "dx",
-        f"Of 64 pixels, {counts} won a window and have a gradient. The others could be changed a little and nothing "
-        "would happen. The edge is cut off.",
+        f"Of 64 pixels, {counts} won a window and have a gradient. All others get 0: no window took its maximum "
+        f"from them. "
+        "The edge is cut off.",
         [Panel(r, "dxpad", read=[(1, 1, 8, 8)])],
         [Panel(r, name, "dx", write=[(0, 0, 8, 8)])],
         formula="dx = dxpad without its edge",

@@ -63,13 +63,13 @@ def remembered(story: Story, r: Record) -> Iterator[Move]:
 def back(story: Story, r: Record) -> Iterator[Move]:
     for k in range(ROWS * COLUMNS):
         i, j = divmod(k, COLUMNS)
-        is_open = r.after["cache"][i, j] != 0
-        what = (
-            f"The gate was open (y is {number(r, 'cache', i, j)}), so the slope is 1 and the gradient passes:"
-            if is_open
-            else f"The gate was closed (y is {number(r, 'cache', i, j)}): however this x moves a little, y stays. "
-            "Whatever comes from above, the gradient is"
-        )
+        y, before = number(r, "cache", i, j), float(story.last("relu_forward", "x").after["x"][i, j])
+        if r.after["cache"][i, j] != 0:
+            what = f"The gate was open (y is {y}), so the slope is 1 and the gradient passes:"
+        elif before < 0:
+            what = f"The gate was closed (y is {y}): when x moves a little, y stays. So the gradient is"
+        else:
+            what = f"x stood at the kink (y is {y}), where the slope is 0 on one side and 1 on the other. We take 0:"
         yield story.move(
             r,
             f"The gradient of number {k + 1}",

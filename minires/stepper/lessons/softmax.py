@@ -114,7 +114,7 @@ def loss(story: Story, r: Record) -> Iterator[Move]:
         r,
         "The loss",
         f"The mean over the samples, with a minus sign: −({terms})/{N} = {number(r, LOSS)}. The sample whose label had "
-        "the smaller probability makes nearly all of it.",
+        "the smaller probability makes most of it.",
         [Panel(r, "log_p", view="r", read=[(0, 0, N, 1)])],
         [Panel(r, LOSS, "loss", write=[(0, 0, 1, 1)])],
         formula="loss = −(1/N) Σ_n log p_{n,label}",
