@@ -288,6 +288,7 @@ CASES = {
     "multiple_of_dy": [
         (compare(IMAGE - DY, partners={"dy": DY}), "shortcut is forgotten"),
         (compare(IMAGE + DY, partners={"dy": DY}), "counted twice"),
+        (compare(IMAGE - DY * (X > 0), partners={"dy": DY}), "entries (those that a gate lets through?), as if the"),
     ],
     "missing_constant": [
         (compare(IMAGE + per_channel(GAIN)), "same number along sample, row and column"),

@@ -57,9 +57,15 @@ def multiple_of_dy(c: Comparison) -> str | None:
     dy = c.partners.get("dy")
     if dy is None or dy.shape != c.expected.shape:
         return None
-    factor, _ = fitted_factor(c.yours - c.expected, np.where(c.known, dy, np.nan), c.bound)
-    if factor is None or not c.fits(c.expected + factor * dy):
+    wrong = c.wrong()
+    factor, _ = fitted_factor(c.yours - c.expected, np.where(c.known & wrong, dy, np.nan), c.bound)
+    if factor is None or wrong.sum() < 3 or not c.fits(c.expected + factor * dy * wrong):
         return None
+    if abs(factor + 1) < 1e-6 and not wrong[c.known].all():
+        return (
+            f"{c.name} lacks dy itself at {int(wrong.sum())} of {wrong.size} entries (those that a gate lets through?), "
+            "as if the gradient of the shortcut is forgotten"
+        )
     if abs(factor + 1) < 1e-6:
         return f"{c.name} lacks dy itself, as if the gradient of the shortcut is forgotten"
     if abs(factor - 1) < 1e-6:

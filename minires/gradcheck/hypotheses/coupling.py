@@ -62,14 +62,20 @@ def coupled(c: Comparison) -> str | None:
     lacking = [names[a] for a in should if a not in does]
     if extra and lacking:
         return (
-            f"{c.name} depends on dy along {listed(extra)}, where it should depend on it along {listed(lacking)}: "
-            "a sum runs over the wrong axis"
+            f"an entry of {c.name} depends on dy at {_others(extra)}, where it should depend on it at "
+            f"{_others(lacking)}: a sum runs over the wrong axis"
         )
     if extra:
-        return f"{c.name} depends on dy along {listed(extra)}, where it should not: is a sum taken over too many axes?"
+        return f"an entry of {c.name} depends on dy at {_others(extra)}: is a sum taken over too many axes?"
     if lacking:
-        return f"{c.name} does not depend on dy along {listed(lacking)}, but it should: a sum over it is missing"
+        return f"an entry of {c.name} does not depend on dy at {_others(lacking)}, but it should: a sum is missing"
     return None
+
+
+def _others(nouns: list[str]) -> str:
+    """The plural of some axes' names: "other samples and other indices along axis 1"."""
+    plural = [f"indices along {n.removesuffix(' index').replace('-', ' ')}" if "index" in n else f"{n}s" for n in nouns]
+    return listed([f"other {noun}" for noun in plural])
 
 
 def _spread(matrix: Array, shape: tuple[int, ...], nothing: float) -> tuple[int, ...]:

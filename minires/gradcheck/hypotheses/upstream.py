@@ -147,6 +147,8 @@ def dy_scaled(c: Comparison) -> str | None:
             divided, multiplied = dy / aligned, dy * aligned
         if np.all(np.isfinite(divided)) and c.near(c.evidence.gradient(c.index, divided)):
             return f"{c.name} is right for dy / {name}: {name} is forgotten, dy has to be multiplied by it first"
+        if np.all(np.isfinite(divided)) and c.near(c.evidence.gradient(c.index, divided / aligned)):
+            return f"{c.name} is right for dy / {name}^2: dy is divided by {name}, it has to be multiplied by it"
         if c.near(c.evidence.gradient(c.index, multiplied)):
             return f"{c.name} is right for dy * {name}: {name} is multiplied in once too often"
         if shape != dy.shape or not np.all(np.isfinite(divided)):
