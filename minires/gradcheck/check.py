@@ -281,7 +281,7 @@ def _wrong_output_shape(call: Call, y: Array) -> GradReport:
     report = GradReport(call.title, [row], notes=call.notes)
     case = Case(call.names, call.arrays, call.dy, y, [], [], [], [], call.like, call.options, y_failing=True)
     _explain(report, case)
-    if report.fault is None:
+    if report.fault is None and "options=" not in (report.diagnosis or ""):
         report.diagnosis = f"forward: {row.reason}"
     return report
 

@@ -17,7 +17,7 @@ from itertools import permutations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck import catalogue_match, definitions, forgotten_options, hypotheses
+from minires.gradcheck import catalogue_match, definitions, forgotten_options, hypotheses, wrong_forward
 from minires.gradcheck.catalogue_match import right_outputs, told
 from minires.gradcheck.faults import Fault, faults_of
 from minires.gradcheck.findings import Case, Finding
@@ -108,12 +108,13 @@ def _by_hypotheses(case: Case) -> Finding:
         finding = Finding(told(known[0]), known[0].name, [f.name for f in known[1:]], known[0].hint)
         sentences.append(finding.sentence)
     elif case.y_failing:
-        expected = right_outputs(case)[0]
-        bound = np.full(expected.shape, case.y_bound)
-        comparison = Comparison("y", case.y, expected, bound, sizes(case))
-        sentences.append(f"forward: {hypotheses.explain(comparison) or hypotheses.facts(comparison)}")
+        sentences.append(f"forward: {wrong_forward.explain(case, right_outputs(case)[0], sizes(case))}")
+    of_op = _right_for_the_op(case)
+    if of_op:
+        told_names = listed([f"d{case.names[i]}" for i in of_op])
+        sentences.append(f"{told_names} {'is that' if len(of_op) == 1 else 'are those'} of {case.like} already")
     for i, failing in enumerate(case.failing):
-        if failing:
+        if failing and i not in of_op:
             sentence, explained = _gradient_sentence(case, i)
             sentences.append(sentence)
             complete = complete and explained
@@ -131,6 +132,18 @@ def _tells_more(rule: str, case: Case, complete: bool) -> bool:
     """Whether a rule on linearity adds anything: not where all is explained, or where an array changed in place."""
     in_place = any("changed" in name for name in case.broken)
     return rule in _EXPLAINED_BY_GRADIENT and (rule == "dy ignored" or not (complete or in_place))
+
+
+def _right_for_the_op(case: Case) -> list[int]:
+    """Gradients that disagree with a wrong forward, but are what the op's backward gives."""
+    if not case.y_failing or not case.gradients:
+        return []
+    pairs = zip(case.gradients, right_outputs(case)[1:], case.bounds, strict=False)
+    same = [
+        g is not None and g.shape == right.shape and np.all(np.abs(g - right) <= np.max(bound) + 1e-9 * np.abs(right))
+        for g, right, bound in pairs
+    ]
+    return [i for i, failing in enumerate(case.failing) if failing and i < len(same) and same[i]]
 
 
 def _between(case: Case) -> list[str]:

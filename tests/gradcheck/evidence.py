@@ -1,4 +1,4 @@
-"""The figures behind the gradient checks, measured: `python -m tests.gradcheck.evidence [SECTION ...]`.
+"""The figures behind the gradient checks, measured: `python -m tests.gradcheck.evidence [--jobs N] [SECTION ...]`.
 
 Sections: faults (every fault of the catalogue on 20 random configurations), right (5,000 right functions, see
 `right_cases`), pairs (300 compositions of two faults: is the first sentence true?), entry (an error of 1e-3 in one
@@ -14,6 +14,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -36,54 +37,98 @@ from tests.gradcheck.right_cases import KINDS
 from tests.gradcheck.sentences import Facts, check, first_sentence
 
 SEED = 2026
+JOBS = 1
+"""Processes; `--jobs N` says how many."""
+
+
+def mapped(work: Callable, items: list) -> list:
+    """work(item) for every item, in JOBS processes."""
+    if JOBS == 1:
+        return list(map(work, items))
+    with ProcessPoolExecutor(JOBS) as pool:
+        return list(pool.map(work, items, chunksize=max(1, len(items) // (20 * JOBS))))
+
+
+def one_fault(item: tuple[str, int]) -> tuple[bool, str | None]:
+    """Whether a planted fault is detected, and which name it is given."""
+    name, i = item
+    fault = CATALOGUE[name]
+    inputs, options = draw(fault.op, np.random.default_rng([SEED, i, zlib.crc32(name.encode())]), **fault.needs)
+    report = check_op(
+        lambda *a: fault.forward(*a, **options), fault.backward, inputs, like=fault.op, options=options, seed=i
+    )
+    return report.verdict == "fail", report.fault
 
 
 def faults(configurations: int = 20) -> list[str]:
     """How many planted faults are detected, and named at first place."""
-    detected, named, misses = 0, 0, []
-    for name, fault in CATALOGUE.items():
-        for i in range(configurations):
-            inputs, options = draw(fault.op, np.random.default_rng([SEED, i, zlib.crc32(name.encode())]), **fault.needs)
-            report = check_op(
-                lambda *a, fault=fault, options=options: fault.forward(*a, **options),
-                fault.backward,
-                inputs,
-                like=fault.op,
-                options=options,
-                seed=i,
-            )
-            detected += report.verdict == "fail"
-            named += report.fault == name
-            if report.verdict != "fail" or report.fault != name:
-                misses.append(f"{name} -> {report.verdict}, {report.fault}")
-    total = len(CATALOGUE) * configurations
-    lines = [f"{len(CATALOGUE)} faults x {configurations} configurations: {detected} of {total} detected (`fail`)"]
-    lines.append(f"named at first place: {named} of {total}")
-    return lines + [f"missed: {miss} ({n}x)" for miss, n in Counter(misses).items()]
+    items = [(name, i) for name in CATALOGUE for i in range(configurations)]
+    found = mapped(one_fault, items)
+    detected = sum(seen for seen, _ in found)
+    named = sum(said == name for (name, _), (_, said) in zip(items, found, strict=True))
+    misses = Counter(
+        f"{name} -> {'detected' if seen else 'missed'}, {said}"
+        for (name, _), (seen, said) in zip(items, found, strict=True)
+        if said != name or not seen
+    )
+    return [
+        f"{len(CATALOGUE)} faults x {configurations} configurations: {detected} of {len(items)} detected (`fail`)",
+        f"named at first place: {named} of {len(items)}",
+        *(f"otherwise: {miss} ({n}x)" for miss, n in misses.items()),
+    ]
+
+
+def one_right(i: int) -> tuple[str, str, int, list[float], str | None]:
+    """Kind, verdict, entries, error / bound of the tensors that pass, and the diagnosis of a right function."""
+    rng = np.random.default_rng([SEED, 1, i])
+    shares = np.array([share for _, share in KINDS.values()])
+    kind = str(rng.choice(list(KINDS), p=shares / shares.sum()))
+    report = KINDS[kind][0](rng)
+    entries = sum(math.prod(row.shape) for row in report.tensors if row.name != "y")
+    ratios = [row.error / row.bound for row in report.tensors if row.bound and row.verdict == "pass"]
+    return kind, report.verdict, entries, ratios, report.diagnosis
 
 
 def right(configurations: int = 5000) -> list[str]:
     """Right functions of every kind of `right_cases`: what they are called, and how close they come to the bound."""
-    verdicts, ratios, entries, failed = Counter(), [], 0, []
-    names = list(KINDS)
-    shares = np.array([share for _, share in KINDS.values()])
-    for i in range(configurations):
-        rng = np.random.default_rng([SEED, 1, i])
-        kind = str(rng.choice(names, p=shares / shares.sum()))
-        report = KINDS[kind][0](rng)
-        verdicts[kind, report.verdict] += 1
-        entries += sum(math.prod(row.shape) for row in report.tensors if row.name != "y")
-        ratios += [row.error / row.bound for row in report.tensors if row.bound and row.verdict == "pass"]
-        failed += [f"{kind} {i}: {report.diagnosis}"] if report.verdict == "fail" else []
+    found = mapped(one_right, list(range(configurations)))
+    verdicts = Counter((kind, verdict) for kind, verdict, *_ in found)
+    ratios = [ratio for *_, some, _ in found for ratio in some]
     fails = sum(n for (_, verdict), n in verdicts.items() if verdict == "fail")
+    entries = sum(n for _, _, n, _, _ in found)
     lines = [f"{configurations} right configurations, {entries} entries: {fails} called `fail`"]
-    for kind in names:
+    for kind in KINDS:
         counts = ", ".join(f"{n} {verdict}" for (k, verdict), n in verdicts.most_common() if k == kind)
         lines.append(f"{kind} ({KINDS[kind][0].__doc__.splitlines()[0].rstrip('.')}): {counts}")
     lines.append(
         f"error / bound of {len(ratios)} tensors that pass: median {np.median(ratios):.2f}, max {max(ratios):.2f}"
     )
-    return lines + [f"called wrong: {line}" for line in failed]
+    wrong = [f"{kind} {i}: {said}" for i, (kind, verdict, _, _, said) in enumerate(found) if verdict == "fail"]
+    return lines + [f"called wrong: {line}" for line in wrong]
+
+
+WAYS = ("with like", "without like")
+
+
+def one_pair(i: int) -> list[tuple[str, str, bool, bool | None, str]]:
+    """A composition of two faults: way, verdict, whether it was named, whether the first sentence is true, both."""
+    rng = np.random.default_rng([SEED, 4, i])
+    by_op = {op: [f for f in faults_of(op) if f.rule is None] for op in DEFINITIONS}
+    composed = None
+    while composed is None:
+        op = str(rng.choice([op for op, known in by_op.items() if len(known) > 1]))
+        pair = [by_op[op][k] for k in rng.choice(len(by_op[op]), 2, replace=False)]
+        inputs, options = draw(op, rng, **(pair[0].needs | pair[1].needs))
+        composed = compose(pair, inputs, options)
+    *functions, facts = composed
+    told = []
+    for way, known in zip(WAYS, ({"like": op, "options": options}, {}), strict=True):
+        report = check_op(*functions, inputs, **known)
+        seen = facts if known else facts.renamed([row.name for row in report.tensors])
+        truth = check(report.diagnosis or "", seen)
+        both = f"{pair[0].name} + {pair[1].name}: {first_sentence(report.diagnosis or '')}"
+        told.append((way, report.verdict, bool(report.fault), truth, both))
+    return told
 
 
 def pairs(compositions: int = 300) -> list[str]:
@@ -91,31 +136,17 @@ def pairs(compositions: int = 300) -> list[str]:
 
     Each with `like`, where the catalogue can name both, and without, where the hypotheses are on their own.
     """
-    rng = np.random.default_rng([SEED, 4])
-    by_op = {op: [f for f in faults_of(op) if f.rule is None] for op in DEFINITIONS}
-    done, tallies, false = 0, {"with like": Counter(), "without": Counter()}, []
-    while done < compositions:
-        op = str(rng.choice([op for op, known in by_op.items() if len(known) > 1]))
-        pair = [by_op[op][k] for k in rng.choice(len(by_op[op]), 2, replace=False)]
-        inputs, options = draw(op, rng, **(pair[0].needs | pair[1].needs))
-        composed = compose(pair, inputs, options)
-        if composed is None:
-            continue
-        done += 1
-        *functions, facts = composed
-        for way, known in (("with like", {"like": op, "options": options}), ("without", {})):
-            report = check_op(*functions, inputs, **known)
-            seen = facts if known else facts.renamed([row.name for row in report.tensors])
-            truth = check(report.diagnosis or "", seen)
-            tallies[way].update(["all", report.verdict, f"truth {truth}", *(["named"] if report.fault else [])])
-            if truth is False:
-                false.append(f"{way}, {pair[0].name} + {pair[1].name}: {first_sentence(report.diagnosis)}")
-    lines = [
-        f"{t['all']} compositions of two faults {way}: {t['fail']} detected, {t['named']} named from the catalogue; "
-        f"first sentences checked by a rule: {t['truth True'] + t['truth False']}, of them false: {t['truth False']}"
-        for way, t in tallies.items()
-    ]
-    return lines + [f"false: {line}" for line in false]
+    found = [told for both in mapped(one_pair, list(range(compositions))) for told in both]
+    lines = []
+    for way in WAYS:
+        mine = [told for told in found if told[0] == way]
+        detected, named = sum(t[1] == "fail" for t in mine), sum(t[2] for t in mine)
+        checked, false = sum(t[3] is not None for t in mine), sum(t[3] is False for t in mine)
+        lines.append(
+            f"{compositions} compositions of two faults {way}: {detected} detected, {named} named from the catalogue; "
+            f"first sentences checked by a rule: {checked}, of them false: {false}"
+        )
+    return lines + [f"false, {way}: {both}" for way, _, _, truth, both in found if truth is False]
 
 
 def compose(pair: list[Fault], inputs: tuple, options: dict) -> tuple | None:
@@ -264,12 +295,16 @@ def write(results: dict[str, list[str]]) -> None:
     for name, lines in results.items():
         body = "\n".join(f"- {line}" for line in lines)
         kept[name] = f"## {name}, seed {SEED}, {date.today().isoformat()}\n\n{body}\n"
-    head = "# Measured evidence of the gradient checks\n\n`python -m tests.gradcheck.evidence [SECTION ...]`\n\n"
+    command = "`python -m tests.gradcheck.evidence [--jobs N] [SECTION ...]`"
+    head = f"# Measured evidence of the gradient checks\n\n{command}\n\n"
     path.write_text(head + "\n".join(kept[name] for name in SECTIONS if name in kept), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or list(SECTIONS):
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["--jobs"]:
+        JOBS, arguments = int(arguments[1]), arguments[2:]
+    for chosen in arguments or list(SECTIONS):
         begun = time.perf_counter()
         measured = SECTIONS[chosen]()
         print(*measured, f"({time.perf_counter() - begun:.0f} s)", sep="\n", flush=True)

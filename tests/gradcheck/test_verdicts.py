@@ -227,6 +227,49 @@ def test_a_wrong_gradient_is_never_excused_by_a_constant_upstream():
     assert report.verdict == "fail"
 
 
+# --- a wrong forward -----------------------------------------------------------------------------------------------
+
+
+def test_a_forward_normalized_with_other_statistics():
+    x, gain, offset = batchnorm_inputs(6, 3, 2, 2)
+
+    def forward(x, gain, offset):
+        return ops.batchnorm_forward(x, gain, offset, mean=np.zeros(3), var=np.full(3, 4.0))
+
+    report = check_op(forward, ops.batchnorm_backward, (x, gain, offset), like="batchnorm")
+    assert report.verdict == "fail"
+    assert "normalized with another mean and variance than the batch's" in report.diagnosis
+    assert "y is what mean" in report.diagnosis and "and variance 4 give" in report.diagnosis
+
+
+def test_a_forward_that_is_wrong_beside_a_backward_that_is_right():
+    """The gradients fail against this forward; they are told to be those of the op."""
+
+    def forward(x, w, b):
+        y, cache = ops.linear_forward(x, w, b)
+        return 2 * (y - b) + b, cache
+
+    report = check_op(forward, ops.linear_backward, (normal(4, 5), normal(3, 5, seed=1), normal(3)), like="linear")
+    assert "forward: y without its bias is 2 times what it should be" in report.diagnosis
+    assert "dx and dweight are those of linear already" in report.diagnosis
+
+
+@pytest.mark.parametrize(
+    ("like", "options"),
+    [("batchnorm", {"eps": 1e-3}), ("conv2d", {"stride": 2, "padding": 1}), ("leaky_relu", {"slope": 0.2})],
+)
+def test_forgotten_options_are_found(like, options):
+    inputs = draw(like, np.random.default_rng(3), stride=1)[0]
+    report = check_op(
+        lambda *arrays: run_forward(like, arrays, options),
+        lambda dy, cache: run_backward(like, dy, cache),
+        inputs,
+        like=like,
+    )
+    assert report.verdict == "fail"
+    assert all(f'"{name}": {value:g}' in report.diagnosis for name, value in options.items()), report.diagnosis
+
+
 # --- the report ----------------------------------------------------------------------------------------------------
 
 

@@ -63,7 +63,7 @@ def multiple_of_dy(c: Comparison) -> str | None:
         return None
     if abs(factor + 1) < 1e-6 and not wrong[c.known].all():
         return (
-            f"{c.name} lacks dy itself at {int(wrong.sum())} of {wrong.size} entries (those that a gate lets through?), "
+            f"{c.name} lacks dy itself at {wrong.sum()} of {wrong.size} entries (those that a gate lets through?), "
             "as if the gradient of the shortcut is forgotten"
         )
     if abs(factor + 1) < 1e-6:
