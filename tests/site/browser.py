@@ -292,7 +292,7 @@ def test_a_comparison_draws_its_curves_while_it_trains(page):
     assert "loss while it trains" in found.all("img.figure")[0].get_attribute("alt")
 
 
-@pytest.mark.parametrize("example", ["run-step", "run-predict", "run-train", "run-fault"])
+@pytest.mark.parametrize("example", ["run-step-network", "run-predict", "run-train", "run-fault"])
 def test_the_other_experiments_run(page, example):
     found = page(example)
     found.run(180)

@@ -122,6 +122,18 @@ def test_every_example_of_a_check_is_judged_and_every_mistake_named(example):
         assert verdict["verdict"] == "fail" and verdict["sentence"].startswith(f"{example['op']}:")
 
 
+QUICK = {"run-step", "run-step-network", "run-fault"}
+
+
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_the_quick_experiments_run(name):
+    """The others take longer; `browser.py` runs them."""
+    (example,) = (e for e in examples() if e["name"] == name)
+    messages = heard(example["source"])
+    assert {m["event"] for m in messages} <= {"html", "text", "done"} and len(messages) > 1
+    assert not [m for m in messages if m.get("to") == "stderr"]
+
+
 FIGURES = """
 import json, sys
 from minires.site.playground import Session

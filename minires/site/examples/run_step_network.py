@@ -8,7 +8,7 @@ import numpy as np
 
 from minires import nn, stepper
 
-x = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
+x = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]], np.float32)
 labels = np.array([0, 1])
 model = nn.Sequential(nn.Linear(3, 4, rng=0), nn.ReLU(), nn.Linear(4, 2, rng=1))
 
