@@ -99,7 +99,8 @@ def _shifted_moments(b: float, q: np.ndarray, mean: float) -> ActivationMoments:
     s = np.sqrt(q)
     u = mean / np.maximum(s, 1e-30)
     above, density = normal_cdf(np.clip(u, -40, 40)), np.exp(-0.5 * np.minimum(u * u, 700)) / math.sqrt(2 * math.pi)
-    one, two = mean * above + s * density, (mean**2 + q) * above + mean * s * density
+    one = np.maximum(mean * above + s * density, 0.0)
+    two = np.maximum((mean**2 + q) * above + mean * s * density, 0.0)
     four = (mean**4 + 6 * mean**2 * q + 3 * q**2) * above + (mean**3 * s + 5 * mean * s**3) * density
     all_two, all_four = mean**2 + q, mean**4 + 6 * mean**2 * q + 3 * q**2
     first = (1 - b) * one + b * mean
@@ -125,6 +126,8 @@ def activation_kernel(
     cosine = _cosine(deviation, covariance)
     size = np.max(np.abs(coefficients), axis=0) ** 2 * float(np.abs(cosine).max()) ** np.arange(terms)
     needed = np.flatnonzero(size > 1e-7 * size.sum())
+    if not len(needed):  # nothing gets through, or what comes in is not finite
+        return total
     power = cosine.copy()
     for k in range(1, needed[-1] + 1):
         if size[k] > 1e-7 * size.sum():

@@ -39,6 +39,8 @@ from minires.theory.rules.state import (
 
 NOT_GAUSSIAN = 0.5
 SUM = 0.08
+FEW_ON = 50
+"""Expected number of entries that a ReLU lets through, below which a mean square is decided by rare ones."""
 """Allowed where a signal is taken for Gaussian that is not."""
 
 
@@ -57,6 +59,8 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         if exact
         else mean_field_cost(state, setting.batch) + (0.0 if gaussian else SUM if state.form == "sum" else NOT_GAUSSIAN)
     )
+    on = float(np.mean(slopes)) * state.channels * setting.batch * state.positions
+    known = "" if kind.slope == 0 and 0 < on < FEW_ON else "EX"
     if not kind.homogeneous:
         cost += state.scatter  # a channel of few directions is not Gaussian over the batch
     alone = gaussian and not state.groups and state.kept == 1
@@ -67,7 +71,7 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         source=state.signal if alone else state.source if sets else None,
         through=kind if alone else None,
         throughs=sets,
-        grade="EX" if exact else worse("MF", state.grade),
+        grade="EX" if exact else worse("MF", state.grade, known),
         allowance=math.hypot(state.allowance, cost),
         relvar=state.relvar * _slope2(kind, float(q.mean())) + _odd_relvar(kind, state, setting.batch),
         scatter=_scatter(state, slopes, out),
@@ -97,7 +101,7 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
             same=_agreement(kind, kept, g.same, plain),
             along=_along(kind, kept),
             **{**GATED, "standing": None if standing is None else g.energy * standing},
-            grade=worse(g.grade, "EX" if still else "MF", "EX" if kind.homogeneous else kept.grade),
+            grade=worse(g.grade, "EX" if still else "MF", "EX" if kind.homogeneous else kept.grade, known),
             allowance=math.hypot(g.allowance, 0.0 if still and exact else cost),
             relvar=g.relvar + _gate_relvar(kind, kept, setting.batch),
         )

@@ -143,6 +143,9 @@ def _check_independent(draws: list[Draw], law: Any, name: str, stride: int) -> I
     if all(c.ok for c in checks):
         return InitializerReport(True, f"obeys {name}", tuple(checks), name)
     verdict = diagnose(draws, law, checks, stride, threshold)
+    unnamed = "fan ignored" in verdict or "no known mistake" in verdict
+    if unnamed and all(c.ok for c in checks if c.shape == draws[0].shape):
+        verdict += f"; right for {'x'.join(map(str, draws[0].shape))} itself"
     return InitializerReport(False, verdict, tuple(checks), name)
 
 
@@ -210,11 +213,25 @@ def _check_orthogonal(
             Check(n, s, measured, expected, z_score, abs(z_score) <= threshold)
             for n, (s, measured, expected, z_score) in zip(labels, z, strict=True)
         ]
-        if not checks[-2].ok:
+        if _one_signed(draws[0].w):
+            sentence = (
+                "orthogonal, but not uniform over rotations (Haar): a row or column has one sign, as if the matrix "
+                "before QR had been drawn with a mean that is not 0; draw normal numbers"
+            )
+        elif not checks[-2].ok:
             sentence = "Q's sign not fixed: not uniform over rotations, multiply Q by the sign of R's diagonal"
         elif not checks[-1].ok:
             sentence = "orthogonal, but not uniform over rotations (Haar)"
     return InitializerReport(sentence is None, sentence or f"obeys {name}", tuple(checks), name)
+
+
+def _one_signed(draws: np.ndarray) -> bool:
+    """Whether the first row or column has one sign in every draw: QR keeps the direction of a mean."""
+    flat = draws.reshape(len(draws), draws.shape[1], -1)
+    for line in (flat[:, :, 0], flat[:, 0, :]):
+        if line.shape[1] >= 8 and (np.abs(np.sign(line).sum(axis=1)) == line.shape[1]).all():
+            return True
+    return False
 
 
 def _orthogonal_gain2(law: Any, shape: Shape) -> float:
@@ -255,6 +272,11 @@ def _not_orthogonal(w: np.ndarray, gain2: float, delta: bool) -> str:
 def _other_flattenings(w: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     if w.ndim == 4:
         yield "each kernel tap orthogonal on its own, not the whole filter", w[..., 0, 0]
+        yield "orthogonal over the wrong axes, (C_out C_in, kh kw)", w.reshape(w.shape[0] * w.shape[1], -1)
+        yield (
+            "orthogonal over the wrong axes, (C_out kh, C_in kw)",
+            w.swapaxes(1, 2).reshape(w.shape[0] * w.shape[2], -1),
+        )
         yield (
             "orthogonal with the axes in another order, (C_in, C_out kh kw)",
             w.swapaxes(0, 1).reshape(w.shape[1], -1),

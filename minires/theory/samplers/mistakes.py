@@ -42,8 +42,16 @@ class Check(NamedTuple):
 
 
 def probes(shape: Shape) -> tuple[Shape, Shape]:
-    """Two shapes with other channel counts (10 and 24, 42 and 7), the second with another kernel too."""
+    """Two shapes with other channel counts (10 and 24, 42 and 7), the second with another kernel too; depthwise ones
+    for a depthwise convolution, whose filters see one channel."""
+    if is_depthwise(shape):
+        return (10, 1, *shape[2:]), (42, 1, *(5, 2, 3)[: len(shape) - 2])
     return (10, 24, *shape[2:]), (42, 7, *(5, 2, 3)[: len(shape) - 2])
+
+
+def is_depthwise(shape: Shape) -> bool:
+    """(C, 1, kh, kw): the weight of a convolution in as many groups as channels."""
+    return len(shape) > 2 and shape[1] == 1 and shape[0] > 1
 
 
 class Mistake(NamedTuple):
@@ -79,6 +87,8 @@ def _mistakes(law: Any, shapes: Sequence[Shape], stride: int, uniform: bool) -> 
         yield Mistake("uniform bound sqrt(3) times too large", lambda s: 3 * v(s))
     if stride > 1 and mode == "fan_out":
         yield Mistake("stride ignored", v)
+    if mode != "none" and all(is_depthwise(shape) for shape in shapes):
+        yield from _depthwise_mistakes(mode, v(shapes[0]) * _FANS[mode](shapes[0]))
     if mode != "none":
         yield from _fan_mistakes(mode, v(shapes[0]) * _FANS[mode](shapes[0]))
     for n in (2, 3, 4):
@@ -89,8 +99,29 @@ def _mistakes(law: Any, shapes: Sequence[Shape], stride: int, uniform: bool) -> 
         extra = "" if a == 2 else f" (cut at {a:g} standard deviations)"
         yield Mistake("truncation not corrected" + extra, lambda s, r=lost: r * v(s))
         yield Mistake("corrected for a truncation that is not there" + extra, lambda s, r=lost: v(s) / r)
+    for n in (2, 4, 8, 16, 32, 64):
+        yield Mistake(
+            f"fan multiplied by a number of groups, {n}: a filter sees its group alone", lambda s, n=n: v(s) / n
+        )
+        yield Mistake(f"fan divided by a number of groups, {n}: the shape has it already", lambda s, n=n: v(s) * n)
     yield Mistake("square root missing, the variance was used as the standard deviation", lambda s: v(s) ** 2)
     yield Mistake("square root taken twice", lambda s: math.sqrt(v(s)))
+
+
+def _depthwise_mistakes(mode: str, gain2: float) -> Iterator[Mistake]:
+    """fan_in is the kernel's area, fan_out that times all channels (as PyTorch and Keras count)."""
+
+    def area(s: Shape) -> int:
+        return math.prod(s[2:])
+
+    if mode == "fan_in":
+        sentence = "fan_in of a depthwise convolution counts all channels, where a filter sees one"
+        yield Mistake(sentence, lambda s: gain2 / (s[0] * area(s)))
+    if mode == "fan_out":
+        sentence = "fan_out of a depthwise convolution counts one channel, where the law counts all"
+        yield Mistake(sentence, lambda s: gain2 / area(s))
+    if mode == "fan_avg":
+        yield Mistake("both fans of a depthwise convolution count one channel", lambda s: gain2 / area(s))
 
 
 def _fan_mistakes(mode: str, gain2: float) -> Iterator[Mistake]:
@@ -107,7 +138,14 @@ def _fan_mistakes(mode: str, gain2: float) -> Iterator[Mistake]:
             sentence = f"{_FAN_NAMES[name]} where {_FAN_NAMES[mode]} was meant"
             yield Mistake(sentence, lambda s, f=_FANS[name]: gain2 / f(s))
     if mode == "fan_avg":
+        half = 2 * gain2  # over the sum of the fans
+        yield Mistake("kernel area forgotten in fan_out", lambda s: half / (fans(s)[0] + s[0]))
+        yield Mistake("kernel area forgotten in fan_in", lambda s: half / (s[1] + fans(s)[1]))
+        yield Mistake("bracket misplaced, sqrt(2/fan_in + fan_out)", lambda s: half / fans(s)[0] + fans(s)[1])
+        yield Mistake("bracket misplaced, sqrt(2/fan_out + fan_in)", lambda s: half / fans(s)[1] + fans(s)[0])
         yield Mistake("sum of the fans where their mean was meant", lambda s: gain2 / (2 * fan(s)))
+    root = "the root of the gain over the fan instead of the root of both"
+    yield Mistake(f"bracket misplaced, {root}", lambda s: gain2 / fan(s) ** 2)
     if gain2 != 1:
         yield Mistake("gain used once instead of squared", lambda s: math.sqrt(gain2) / fan(s))
         yield Mistake(f"gain forgotten, 1/fan instead of {gain2:.4g}/fan", lambda s: 1 / fan(s))

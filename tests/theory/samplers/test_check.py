@@ -263,3 +263,75 @@ def test_z_scores_of_correct_samplers_are_distributed_as_z_scores():
             z += [score for (name, _), score in found.items() if name in ("mean", "mean square")]
     assert ks_test(z).p > 1e-6
     assert ks_test(2 * np.array(z)).p < 1e-6
+
+
+def normal(variance):
+    return lambda shape, rng: rng.normal(0, math.sqrt(variance(shape)), shape)
+
+
+def area(shape):
+    return math.prod(shape[2:])
+
+
+CONV = (64, 32, 3, 3)
+
+SLIPS = {
+    "kernel area forgotten in fan_out": (init.XavierNormal(), lambda s: 2 / (s[1] * area(s) + s[0]), CONV),
+    "kernel area forgotten in fan_in": (init.XavierNormal(), lambda s: 2 / (s[1] + s[0] * area(s)), CONV),
+    "bracket misplaced, the root of the gain": (init.HeNormal(), lambda s: 2 / (s[1] * area(s)) ** 2, CONV),
+    "bracket misplaced, sqrt(2/fan_in + fan_out)": (init.XavierNormal(), lambda s: 2 / s[1] + s[0], (64, 32)),
+    "fan_in of a depthwise convolution counts all channels": (
+        init.HeNormal(),
+        lambda s: 2 / (s[0] * area(s)),
+        (32, 1, 3, 3),
+    ),
+    "fan multiplied by a number of groups, 8": (init.HeNormal(), lambda s: 2 / (8 * s[1] * area(s)), CONV),
+}
+
+
+@pytest.mark.parametrize("sentence", SLIPS)
+def test_slips_in_one_fan_in_a_bracket_or_with_groups_are_named(sentence):
+    law, variance, shape = SLIPS[sentence]
+    report = check_initializer(normal(variance), shape, law)
+    assert not report.ok
+    assert report.verdict.startswith(sentence), report.verdict
+    right = check_initializer(normal(law.variance), shape, law)
+    assert right.ok, right.verdict
+
+
+def from_qr(shape, rng, draw, fixed):
+    rows, columns = shape[0], math.prod(shape[1:])
+    q, r = np.linalg.qr(draw(rng, (max(rows, columns), min(rows, columns))))
+    q = q * np.sign(np.diag(r)) if fixed else q
+    return (q if rows >= columns else q.T).reshape(shape)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("shape", [(64, 32), (32, 64)])
+def test_qr_of_uniform_numbers_is_not_called_a_missing_sign(shape, fixed):
+    def sampler(shape, rng):
+        return from_qr(shape, rng, lambda rng, size: rng.random(size), fixed)
+
+    verdict = check_initializer(sampler, shape, init.Orthogonal()).verdict
+    assert "mean that is not 0" in verdict and "sign not fixed" not in verdict
+
+
+def test_qr_of_normal_numbers_needs_its_sign():
+    def sampler(shape, rng):
+        return from_qr(shape, rng, lambda rng, size: rng.standard_normal(size), False)
+
+    assert "sign not fixed" in check_initializer(sampler, (64, 32), init.Orthogonal()).verdict
+
+
+def test_orthogonal_over_the_wrong_axes():
+    def sampler(shape, rng):
+        flat = (shape[0] * shape[1], area(shape))
+        return from_qr(flat, rng, lambda rng, size: rng.standard_normal(size), True).reshape(shape)
+
+    assert "orthogonal over the wrong axes" in check_initializer(sampler, (8, 4, 3, 3), init.Orthogonal()).verdict
+
+
+def test_a_sampler_for_one_shape_is_said_to_be_right_for_it():
+    sd = math.sqrt(init.HeNormal().variance(CONV))
+    verdict = check_initializer(lambda shape, rng: rng.normal(0, sd, shape), CONV, init.HeNormal()).verdict
+    assert verdict.startswith("fan ignored") and verdict.endswith(f"right for {'x'.join(map(str, CONV))} itself")
