@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grade.add_argument(
         "--feedback", choices=("verdict", "where", "fault"), default="where", help="how much is told (where)"
     )
+    told = "hidden numbers come from it and the submission's id: choose your own, and keep it"
+    grade.add_argument("--secret", metavar="TEXT", help=told)
     release = actions.add_parser("release", help="write the solution, for after the deadline")
     release.add_argument("assignment", help="a name of `list`, or your file")
     release.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="the folder to write into (here)")
@@ -193,6 +196,7 @@ def _grade(args: argparse.Namespace) -> int:
         if not path.exists() and not path.is_symlink():
             raise CommandError(f"there is no submission {path}")
     a = _assignment_of(args)
+    a = a if args.secret is None else replace(a, secret=args.secret)
     found = find(args.submission)
     out = args.out or Path("grades")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

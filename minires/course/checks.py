@@ -126,7 +126,7 @@ class OpCheck:
             return Outcome(1.0)
         if self.shift and np.all(np.isfinite(right)) and not _finite(y):
             return self._overflow(found[0])
-        words = diagnose_forward(self.op, caller, self.functions[0], case)
+        words = diagnose_forward(self.op, caller, self.functions[0], case, self.hidden)
         return _wrong(self, found, words)
 
     def _overflow(self, said: str) -> Outcome:
@@ -151,7 +151,7 @@ class OpCheck:
         wrong = [f for f in found if f is not None]
         if not wrong:
             return Outcome(1.0)
-        words = diagnose_backward(self.op, caller, self.functions, case)
+        words = diagnose_backward(self.op, caller, self.functions, case, self.hidden)
         told = "; ".join(said for said, _ in wrong)
         outcome = _wrong(self, (told, wrong[0][1]), words)
         outcome.fraction = 1 - len(wrong) / len(right)

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
 import minires
@@ -28,6 +29,7 @@ from minires.course.grading import SubmissionReport, failed_part, grade
 from minires.course.pages import class_page, points, student_page
 from minires.course.similarity import fingerprint, near_copies
 from minires.files import atomic_write_text
+from minires.gradcheck.runner import printable
 
 ENGINE = "(the engine's own code)"
 """How class.html calls the reference among near-identical files."""
@@ -120,14 +122,16 @@ def _graded(
     what = a.file or a.name
     if jobs <= 1 or len(waiting) <= 1:
         for id, (path, _) in waiting.items():
-            yield _one(what, str(path), id, level, rung)
+            yield _one(what, str(path), id, level, rung, a.secret)
         return
     context = multiprocessing.get_context("spawn")
     slots = context.Queue()
     for slot in range(jobs):
         slots.put(slot)
     with ProcessPoolExecutor(jobs, context, _take_slot, (slots,)) as pool:
-        running = {pool.submit(_one, what, str(path), id, level, rung): id for id, (path, _) in waiting.items()}
+        running = {
+            pool.submit(_one, what, str(path), id, level, rung, a.secret): id for id, (path, _) in waiting.items()
+        }
         for future in as_completed(running):
             try:
                 yield future.result()
@@ -147,8 +151,9 @@ def _take_slot(slots: multiprocessing.Queue) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-def _one(what: str, path: str, id: str, level: str, rung: str) -> SubmissionReport:
-    return grade(load(what), Path(path), id=id, level=level, rung=rung, trust=rung == "none", slot=_slot)
+def _one(what: str, path: str, id: str, level: str, rung: str, secret: str) -> SubmissionReport:
+    a = replace(load(what), secret=secret)
+    return grade(a, Path(path), id=id, level=level, rung=rung, trust=rung == "none", slot=_slot)
 
 
 # --- what has been graded already ----------------------------------------------------------------------------------
@@ -195,6 +200,7 @@ def grades_csv(reports: list[SubmissionReport], found: dict[str, Path]) -> str:
 
 def _plain(text: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
+    text = printable(text)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
 
 

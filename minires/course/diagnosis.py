@@ -34,7 +34,9 @@ class GradientWords(NamedTuple):
     """Faults that would look the same here."""
 
 
-def diagnose_backward(op: str, caller: Caller, functions: tuple[str, str], case: StandardCase) -> GradientWords:
+def diagnose_backward(
+    op: str, caller: Caller, functions: tuple[str, str], case: StandardCase, hidden: bool = False
+) -> GradientWords:
     """The report on backward alone."""
 
     def forward(*inputs: Array) -> tuple[Array, object]:
@@ -48,10 +50,10 @@ def diagnose_backward(op: str, caller: Caller, functions: tuple[str, str], case:
         return caller.call(functions[1], dy, cache)
 
     forward(*(a.copy() for a in case.inputs))  # what it raises is no fault of the backward's
-    return _once(caller, functions[1], lambda: _words(forward, backward, op, case))
+    return _once(caller, functions[1], hidden, lambda: _words(forward, backward, op, case))
 
 
-def diagnose_forward(op: str, caller: Caller, name: str, case: StandardCase) -> GradientWords:
+def diagnose_forward(op: str, caller: Caller, name: str, case: StandardCase, hidden: bool = False) -> GradientWords:
     """The report on forward alone: its output, and the reference's gradients."""
 
     def forward(*inputs: Array) -> tuple[Array, object]:
@@ -62,17 +64,21 @@ def diagnose_forward(op: str, caller: Caller, name: str, case: StandardCase) -> 
     def backward(dy: Array, cache: object) -> object:
         return run_backward(op, dy, cache)[: len(case.inputs)]
 
-    return _once(caller, name, lambda: _words(forward, backward, op, case))
+    return _once(caller, name, hidden, lambda: _words(forward, backward, op, case))
 
 
-def _once(caller: Caller, function: str, diagnose: Callable[[], GradientWords]) -> GradientWords:
-    """One diagnosis is enough where it names a fault, and two where none does: the checks of a part fail together."""
-    known = caller.words.setdefault(function, [])
+def _once(caller: Caller, function: str, hidden: bool, diagnose: Callable[[], GradientWords]) -> GradientWords:
+    """One diagnosis is enough where it names a fault, and two where none does: the checks of a part fail together.
+
+    A public check never hears what was said about hidden numbers.
+    """
+    own = caller.words.setdefault(f"{function} hidden" if hidden else function, [])
+    known = [*caller.words.get(function, []), *own] if hidden else own
     named = [words for words in known if words.fault]
     if named or len([w for w in known if w.verdict == "fail"]) >= 2:
         return (named or known)[-1]
-    known.append(diagnose())
-    return known[-1]
+    own.append(diagnose())
+    return own[-1]
 
 
 def _is_step(inputs: tuple[Array, ...], first: tuple[Array, ...]) -> bool:

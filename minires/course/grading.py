@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from minires.gradcheck import worker
 from minires.gradcheck.runner import MB, CallError, Limits, Stopped, Student
 
 MEMORY_MB = 1536
-PROCESSES = 8
+PROCESSES = 4
 """A submission's limits: megabytes of one process, and how many processes and threads there may be."""
 
 
@@ -73,7 +73,7 @@ class SubmissionReport:
     """Why nothing could be graded."""
     seconds: float = 0.0
     printed: str = ""
-    """The beginning of what the submission printed."""
+    """The beginning of what the submission printed. Hidden inputs may stand in it: it is for the instructor alone."""
 
     @property
     def points(self) -> int:
@@ -179,7 +179,9 @@ def running(
         seconds = (20.0, call_seconds or a.call_seconds, total_seconds or a.total_seconds)
         limits = Limits(*(busy * s for s in seconds), memory_mb * MB, 16 * MB)
         if rung != "none":
-            limits = Limits(**{**asdict(limits), "processes": PROCESSES})
+            limits = replace(limits, processes=PROCESSES)
+        if rung == "user":
+            limits = replace(limits, files=1)  # nothing there bounds the bytes of many files
         with Student(
             files / f"{a.name}.py",
             limits,

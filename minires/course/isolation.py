@@ -105,32 +105,23 @@ class Bubblewrap:
 
 @dataclass
 class OtherUser:
-    """Another user id, without namespaces, for containers that forbid them."""
+    """Another user id, without namespaces, for containers that forbid them. It can write no file at all."""
 
     stage: Path
     slot: int = 0
     name = "user"
 
-    def __post_init__(self) -> None:
-        self.scratch = Path(tempfile.mkdtemp(prefix="minires-scratch-"))
-        os.chown(self.scratch, self.uid, self.uid)
-        self.scratch.chmod(0o700)
-
-    @property
-    def uid(self) -> int:
-        return uid_of(self.slot)
-
     def wrap(self, command: list[str]) -> list[str]:
         read = [p for p in (*SYSTEM, *_interpreter(), *CPU_LISTS, "/dev/urandom", str(self.stage)) if Path(p).exists()]
         locked = confine.landlock_version() > 0
         plan = {
-            "uid": self.uid,
+            "uid": uid_of(self.slot),
             "read": read,
-            "write": [str(self.scratch), "/dev/null"],
+            "write": ["/dev/null"],
             "landlock": locked,
             "seccomp": confine.has_seccomp(),
             "read_anything": locked and not _readable_by_all(self.stage),
-            "folder": str(self.scratch),
+            "folder": "/",
         }
         return [sys.executable, "-I", confine.__file__, json.dumps(plan), *command]
 
@@ -138,9 +129,8 @@ class OtherUser:
         return str(path)
 
     def clean_up(self) -> None:
-        """Kills every process of the user, however it detached itself, and empties its folder."""
-        kill_all_of(self.uid)
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        """Kills every process of the user, however it detached itself."""
+        kill_all_of(uid_of(self.slot))
 
 
 def kill_all_of(uid: int) -> None:

@@ -51,8 +51,6 @@ def student_page(report: SubmissionReport) -> str:
         body.append(f'<p class="say">{escape(report.problem)}</p>')
     body += [f'<p class="quiet">Note: {escape(note)}</p>' for note in report.notes]
     body += [_part(part) for part in report.parts]
-    if report.printed:
-        body.append(f"<h2>What your code printed</h2><pre>{escape(report.printed)}</pre>")
     body.append(f'<p class="quiet">{escape(report.id)}; run {RUNGS.get(report.rung, report.rung)}.</p>')
     return page(report.title, body)
 

@@ -14,6 +14,8 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from minires.gradcheck.runner import printable
+
 LARGEST = 2 << 20
 """Bytes of one file; a longer one is not read."""
 
@@ -40,7 +42,7 @@ class Submission:
 
 def read(path: Path, assignment: str, earlier: tuple[str, ...] = ()) -> Submission:
     """The submission at `path`: never raises for what a student may hand in; `problem` says what is wrong."""
-    found = Submission(path.stem if path.is_file() else path.name, path)
+    found = Submission(printable(path.stem if path.is_file() else path.name), path)
     try:
         files = _files(path)
         found.texts[assignment] = _text(files, assignment, found.notes)
@@ -56,7 +58,8 @@ def read(path: Path, assignment: str, earlier: tuple[str, ...] = ()) -> Submissi
         RuntimeError,
         NotImplementedError,
     ) as error:
-        found.problem = str(error) or type(error).__name__
+        found.problem = printable(str(error) or type(error).__name__)
+    found.notes = [printable(note) for note in found.notes]
     return found
 
 

@@ -291,12 +291,17 @@ def _write_back(changed: dict, received: list[np.ndarray], arrays: list[np.ndarr
             target[...] = new
 
 
+def printable(text: object) -> str:
+    """Somebody's text without control characters, terminal escapes and halves of characters."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in str(text))
+
+
 def call_error(told: object) -> Exception:
     """A CallError whose class bears the name of what the student's code raised."""
     if not isinstance(told, dict):
         return Stopped("the process sent something that is no result")
-    kind, text, line = str(told.get("kind", ""))[:60], str(told.get("text", ""))[:600], told.get("line")
-    source = str(told.get("source") or "")[:200]
+    kind, text, line = str(told.get("kind", ""))[:60], printable(told.get("text", ""))[:600], told.get("line")
+    source = printable(told.get("source") or "")[:200]
     where = f" (line {line}: {source})" if isinstance(line, int) and source else ""
     error = type(kind if kind.isidentifier() else "Exception", (CallError,), {})(f"{text}{where}")
     error.line, error.source = line if isinstance(line, int) else None, source
@@ -381,7 +386,7 @@ class _Process:
 
     def printed(self) -> str:
         """The beginning of what the file printed."""
-        return self._kept.decode("utf-8", "replace")
+        return printable(self._kept.decode("utf-8", "replace"))
 
     def end(self) -> None:
         """Kills the process and its group."""

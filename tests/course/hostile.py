@@ -79,6 +79,7 @@ IN_A_CALL = {
     "complex numbers": "return (x @ weight.T) * (1 + 1j), 0",
     "an evil exception": "class E(Exception):\n        def __str__(self): raise E()\n    raise E()",
     "an exception of a megabyte": "raise ValueError('x' * 10**7)",
+    "half a character and a terminal's escapes": "raise ValueError('\\ud800 \\x1b[2J')",
     "a base exception": "class E(BaseException): pass\n    raise E()",
     "reads secrets": "return np.frombuffer(open('/etc/shadow', 'rb').read(64), np.uint8) * 1.0, 0",
     "the network": "import socket; socket.create_connection(('127.0.0.1', 22), 1); return x, 0",

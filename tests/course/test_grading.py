@@ -236,3 +236,23 @@ def test_the_class_that_ships_with_the_tests():
     assert earned["ada"] == 10 and earned["bob"] == earned["eve"] == 5
     prints = {n: fingerprint((folder / f"{n}.py").read_text()) for n in ("ada", "bob", "eve")}
     assert alike(prints["bob"], prints["eve"]) > 0.95
+
+
+def test_a_report_is_written_whatever_an_exception_says(tmp_path):
+    text = f"{GOOD}\n\ndef linear_forward(x, weight, bias=None):\n    raise ValueError('\\ud800 \\x1b[2J <b>')\n"
+    found = find([_file(tmp_path, text)])
+    (report,) = grade_class(LINEAR, found, tmp_path / "out", **TRUST)
+    page = (tmp_path / "out" / "reports" / "linear_softmax.html").read_text()
+    assert report.earned == 6 and "\x1b" not in page and "&lt;b&gt;" in page
+
+
+def test_what_a_hidden_check_finds_is_told_without_its_numbers(tmp_path):
+    """An exception that quotes its inputs is quoted for public inputs only, and nothing that was printed is shown."""
+    leaking = GOOD + "\n\ndef linear_forward(x, weight, bias=None):\n    print(x)\n    raise ValueError(repr(x))\n"
+    found = find([_file(tmp_path, leaking)])
+    (report,) = grade_class(LINEAR, found, tmp_path / "out", level="fault", **TRUST)
+    page = (tmp_path / "out" / "reports" / "linear_softmax.html").read_text()
+    hidden = [c for p in report.parts for c in p.checks if c.hidden and c.told]
+    assert hidden and not any("array(" in c.told for c in hidden)
+    assert any("array(" in c.told for p in report.parts for c in p.checks if not c.hidden)
+    assert "printed" not in page
