@@ -18,7 +18,6 @@ from minires import nn
 from minires.backend import Array, array_namespace, to_numpy
 from minires.fast.program import Program, known_kind
 
-IMAGES = 5
 CHANNELS = ("in_channels", "num_features", "in_features")
 """What layers call the number of channels that they take."""
 
@@ -31,7 +30,7 @@ class Checked:
 
     def __init__(self) -> None:
         self._found: set[Any] = set()
-        self._functions: list[FunctionType] = []
+        self._functions: list[Any] = []
 
     def check(self, program: Program, compiled: Callable[..., Any]) -> None:
         """Compares what has not been compared yet; all of it, if a function of the definition has been replaced.
@@ -41,8 +40,10 @@ class Checked:
         Raises ValueError naming the layer, the pass and the difference where the two ways disagree, and whatever the
         definition itself raises.
         """
-        modules = [module for name, module in sorted(sys.modules.items()) if name.startswith("minires.ops")]
-        functions = [f for module in modules for f in vars(module).values() if isinstance(f, FunctionType)]
+        modules = [module for name, module in [*sys.modules.items()] if name.startswith(("minires.ops", "minires.nn"))]
+        scopes = modules + [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
+        functions = [f for scope in scopes for f in vars(scope).values() if isinstance(f, FunctionType)]
+        functions += [f.__code__ for f in functions]
         if functions != self._functions:
             self._found.clear()
         for path, layer, configuration in program.layers:
@@ -52,14 +53,14 @@ class Checked:
         self._functions = functions
 
 
-def _passes(way: Any, layer: nn.Layer, x: Array) -> dict[str, Array]:
-    """What the passes give and leave behind."""
-    found = {"y, forward": way.forward(x)}
-    dy = np.random.default_rng(1).standard_normal(found["y, forward"].shape)
-    found["dx, backward"] = way.backward(array_namespace(x).asarray(dy))
-    found |= {f"the gradient of {p.name}, backward": p.grad for p in layer.parameters()}
-    found |= {f"{name}, forward": getattr(owner, attribute) for name, owner, attribute in layer.named_buffers()}
-    return found | {"y, at inference": way.infer(x)}
+def _passes(way: Any, layer: nn.Layer, x: Array) -> dict[tuple[str, str], Array]:
+    """What the passes give and leave behind, by pass and name."""
+    y = way.forward(x)
+    dx = way.backward(array_namespace(x).asarray(np.random.default_rng(1).standard_normal(y.shape)))
+    found = {("forward", "y"): y, ("backward", "dx"): dx}
+    found |= {("backward", f"gradient of {p.name}"): p.grad for p in layer.parameters()}
+    found |= {("forward", name): getattr(owner, attribute) for name, owner, attribute in layer.named_buffers()}
+    return found | {("inference", "y"): way.infer(x)}
 
 
 def _compare(path: str, layer: nn.Layer, compiled: Callable[..., Any]) -> None:
@@ -67,17 +68,17 @@ def _compare(path: str, layer: nn.Layer, compiled: Callable[..., Any]) -> None:
     rng = np.random.default_rng(0)
     probe = _probe(layer, rng)
     x = _input(probe, rng)
+    definition, fast = probe, copy.deepcopy(probe)
     for mode in ("training", "evaluation"):
-        probe.train(mode == "training")
-        definition, fast = copy.deepcopy(probe), copy.deepcopy(probe)
-        expected, found = _passes(definition, definition, x), _passes(compiled(fast, threads=1), fast, x)
-        for what, array in expected.items():
-            difference = _difference(to_numpy(array), to_numpy(found[what]))
+        way = compiled(fast.train(mode == "training"), threads=1)
+        expected, found = _passes(definition.train(mode == "training"), definition, x), _passes(way, fast, x)
+        for (direction, name), array in expected.items():
+            difference = _difference(to_numpy(array), to_numpy(found[direction, name]))
             if not difference <= TOLERANCE:
                 raise ValueError(
-                    f"{path or 'the model'} ({type(layer).__name__}): in {mode}, {what}, compiled, differs from the "
-                    f"definition's by {difference:.2g} of its largest value. Has minires.ops or minires.nn been "
-                    "changed? The model's own passes run it as it stands"
+                    f"{path or 'the model'} ({type(layer).__name__}), {direction} in {mode}: the compiled layer's "
+                    f"{name} differs from the definition's by {difference:.2g} of its largest value. Has minires.ops "
+                    "or minires.nn been changed? The model's own passes run it as it stands"
                 )
 
 
@@ -109,7 +110,7 @@ def _probe(layer: nn.Layer, rng: np.random.Generator) -> nn.Layer:
 def _input(probe: nn.Layer, rng: np.random.Generator) -> Array:
     """Random images, or rows of features, that the layer takes: odd sizes, values to 10."""
     layers = [layer for _, layer in probe.named_layers()]
-    shape = [IMAGES, next((getattr(x, name) for x in layers for name in CHANNELS if hasattr(x, name)), 3)]
+    shape = [5, next((getattr(x, name) for x in layers for name in CHANNELS if hasattr(x, name)), 3)]
     if not isinstance(layers[0], nn.Linear):
         windows = [x for x in layers if hasattr(x, "kernel_size")]
         for axis, least in enumerate((5, 3)):

@@ -30,7 +30,7 @@ LINE_BYTES = 64
 """A processor moves whole lines of memory. An array that begins in the middle of one makes every second vector
 instruction touch two: on such arrays NumPy multiplies and adds half as fast, and BLAS loses a quarter."""
 
-FIRST_BYTES, BLOCK_BYTES = 2**20, 2**25
+FIRST_BYTES, BLOCK_BYTES = 2**16, 2**25
 """Memory that is asked for at once, at first and in the end. The system uses large pages for large blocks."""
 
 
