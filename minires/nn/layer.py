@@ -125,11 +125,7 @@ class Layer:
     def children(self) -> Iterator[tuple[str, Layer]]:
         """(name, layer) of the layers that this one is made of, in the order in which they were set."""
         for name, value in vars(self).items():
-            if isinstance(value, Layer):
-                yield name, value
-            elif isinstance(value, list | tuple | dict):
-                entries = value.items() if isinstance(value, dict) else enumerate(value)
-                yield from ((f"{name}.{key}", entry) for key, entry in entries if isinstance(entry, Layer))
+            yield from _found_in(name, value, Layer)
 
     def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """(dotted path, layer) of the whole tree, this layer first, as ""."""
@@ -140,9 +136,9 @@ class Layer:
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(dotted path, parameter) of the whole tree. A parameter that is shared comes once for each of its paths."""
         for path, layer in self.named_layers():
-            for name, value in vars(layer).items():
-                if isinstance(value, Parameter):
-                    yield (f"{path}.{name}" if path else name), value
+            for attribute, value in vars(layer).items():
+                for name, parameter in _found_in(attribute, value, Parameter):
+                    yield (f"{path}.{name}" if path else name), parameter
 
     def parameters(self) -> list[Parameter]:
         """All parameters of the tree, each once, their `.name` set to the path as seen from here."""
@@ -236,3 +232,12 @@ class Layer:
     def __str__(self) -> str:
         """A table of layers, output shapes and numbers of parameters (shapes as of the last forward pass)."""
         return layer_table(self) if any(True for _ in self.children()) else repr(self)
+
+
+def _found_in(name: str, value: Any, kind: type) -> Iterator[tuple[str, Any]]:
+    """(path, object) of every layer or parameter in an attribute: itself, or in lists and dicts, however deep."""
+    if isinstance(value, kind):
+        yield name, value
+    elif isinstance(value, list | tuple | dict):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _found_in(f"{name}.{key}", entry, kind)

@@ -285,3 +285,16 @@ def test_infer_gives_what_forward_gives_and_keeps_nothing():
         model.backward(y)
     model.forward(x)
     model.backward(y)  # and the next forward remembers again
+
+
+def test_layers_and_parameters_are_found_however_deep_they_lie():
+    class Net(nn.Layer):
+        def __init__(self):
+            self.stages = [[nn.Linear(2, 2), nn.Linear(2, 2)], {"a": (nn.Linear(2, 2),)}]
+            self.scales = [nn.Parameter(np.ones(1, np.float32)), {"b": nn.Parameter(np.ones(1, np.float32))}]
+
+    net = Net()
+    assert [path for path, _ in net.named_layers()] == ["", "stages.0.0", "stages.0.1", "stages.1.a.0"]
+    assert len(net.parameters()) == 8 and "scales.1.b" in net.state_dict()
+    net.load_state_dict({name: array + 1 for name, array in net.state_dict().items()})
+    assert net.scales[0].value == 2
