@@ -153,7 +153,7 @@ def fit(
     optimizer's. frozen: names of layers ("conv1", "layer1", ...) that stay as they are: their parameters are not
     updated (in the default optimizer) and they run in eval mode.
     log_every: steps between two looks at the loss; 1 looks at each, more of them let a GPU run ahead.
-    folder: where checkpoints and history.json go, one after each epoch and one on SIGINT or SIGTERM; None: nowhere.
+    folder: where checkpoints and history.json go, one after each epoch and one on SIGINT, SIGTERM, SIGHUP; None: nowhere.
     resume: go on from the newest readable checkpoint in `folder`. config: settings kept in the checkpoint beside fit's
     own; all of them must be equal when the run is resumed.
     compile: run the steps by `minires.compile(model)`, which computes the same numbers to rounding, faster. If it
@@ -632,9 +632,14 @@ def _quiet_overflow() -> Iterator[None]:
         yield
 
 
+HANGUP = getattr(signal, "SIGHUP", None)
+CAUGHT = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number is not None)
+"""Ctrl-C, a polite end, and a terminal that was closed, which Windows does not have."""
+
+
 @contextmanager
 def _caught_signals(active: bool) -> Iterator[list[int]]:
-    """While active, SIGINT and SIGTERM are put into the list that is given; a second one acts as it always does.
+    """While active, the signals of `CAUGHT` are put into the list that is given; a second one acts as it always does.
 
     Only the main thread can do this; elsewhere, signals act as they always do.
     """
@@ -642,7 +647,9 @@ def _caught_signals(active: bool) -> Iterator[list[int]]:
     if not active or threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in CAUGHT}
+    if before.get(HANGUP) == signal.SIG_IGN:  # started by nohup: it is to outlive its terminal
+        del before[HANGUP]
 
     def catch(number: int, frame: object) -> None:
         caught.append(number)

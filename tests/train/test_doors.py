@@ -1,6 +1,7 @@
 """What training refuses, what it leaves as it was, and what it does not lose."""
 
 import json
+import signal
 import threading
 import warnings
 
@@ -11,9 +12,9 @@ from minires import nn, optim
 from minires.checkpoint import CheckpointError, checkpoints, read, save_checkpoint
 from minires.data import Augmentation, Split
 from minires.files import FolderInUse, locked_folder
-from minires.train import SettingsDiffer, TrainingDiverged, evaluate, first_nonfinite, fit
+from minires.train import SettingsDiffer, TrainingDiverged, TrainingInterrupted, evaluate, first_nonfinite, fit
 
-from .test_fit import bits, small_data, small_model, train, without_times
+from .test_fit import bits, interrupt_at, small_data, small_model, train, without_times
 
 
 @pytest.mark.parametrize(
@@ -255,3 +256,16 @@ def test_data_may_be_a_plain_tuple():
     data = small_data(64, 20)
     assert len(fit(small_model(), (data.x_train, data.y_train), epochs=1).epochs) == 1
     assert isinstance(data, Split)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_closed_terminal_saves_unless_the_run_was_to_outlive_it(tmp_path):
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with pytest.raises(TrainingInterrupted, match="SIGHUP after step 5"):
+            train(small_model(), tmp_path, report=interrupt_at(5, signal.SIGHUP))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        assert len(train(small_model(), tmp_path / "nohup", report=interrupt_at(5, signal.SIGHUP)).epochs) == 3
+    finally:
+        signal.signal(signal.SIGHUP, before)
