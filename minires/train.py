@@ -153,7 +153,7 @@ def fit(
     optimizer's. frozen: names of layers ("conv1", "layer1", ...) that stay as they are: their parameters are not
     updated (in the default optimizer) and they run in eval mode.
     log_every: steps between two looks at the loss; 1 looks at each, more of them let a GPU run ahead.
-    folder: where checkpoints and history.json go, one after each epoch and one on SIGINT, SIGTERM, SIGHUP; None: nowhere.
+    folder: where checkpoints and history.json go: one after each epoch, one on SIGINT, SIGTERM, SIGHUP. None: nowhere.
     resume: go on from the newest readable checkpoint in `folder`. config: settings kept in the checkpoint beside fit's
     own; all of them must be equal when the run is resumed.
     compile: run the steps by `minires.compile(model)`, which computes the same numbers to rounding, faster. If it
