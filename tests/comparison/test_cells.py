@@ -14,7 +14,7 @@ from minires.comparison import Case, Run, Signal, Store, cells_of, edge_cases, h
 from minires.comparison import store as store_module
 from minires.comparison.report import accuracy, foreseen_against_happened, table, to_csv
 from minires.theory.forecast import Forecast
-from minires.theory.outlook import MOVES, TOO_SMALL, UNKNOWN, Outlook
+from minires.theory.outlook import MOVES, TOO_SMALL, UNDECIDED, UNKNOWN, Outlook
 
 
 def run(accuracy=0.97, network="plain", name="he", seed=0, word=None, last=0.1):
@@ -32,6 +32,13 @@ def test_only_cells_near_an_edge_are_run_again():
         *(("middle", 1), ("middle", 2), ("nearly", 1), ("nearly", 2))
     ]
     assert edge_cases(clear) == []
+
+
+def test_where_the_law_was_undecided_another_seed_may_decide():
+    even = replace(run(0.09, name="even"), outlook=Outlook(UNDECIDED, 0.55, 0.45, 0.0, 0.1, 1.0))
+    clear = [run(0.97, name=f"i{i}", word=MOVES) for i in range(12)]
+    unknown = [run(0.97, name="pretrained")]  # no law is no doubt
+    assert [case.name for case in edge_cases([*clear, even, *unknown])] == ["even", "even"]
 
 
 def test_a_surprise_comes_first_and_the_time_is_bounded():
