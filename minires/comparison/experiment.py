@@ -176,6 +176,8 @@ def foretell(model: nn.Layer, case: Case, data: Split) -> tuple[Forecast, Outloo
     rates = [schedule(step) for step in range(steps)]
     with np.errstate(all="ignore"):
         predicted = predict(model, (MEASURED_IMAGES, *data.x_train.shape[1:]), weight=law)
+        if isinstance(case.initializer, init.Dirac):  # nothing in it is random
+            return read(predicted), UNKNOWN
         return read(predicted), foresee(model, predicted, max(rates), sum(rates))
 
 

@@ -1,6 +1,6 @@
 """What training will do, foreseen, against what it did: a grid of runs, declared here before any of them was run.
 
-    python -m tests.theory.outcome_grid run runs.csv       train all that are not in the file yet (about 8 minutes)
+    python -m tests.theory.outcome_grid run runs.csv       train all that are not in the file yet
     python -m tests.theory.outcome_grid judge runs.csv     foresee each of them, and count
 
 240 runs on one half of the digits: network, depth, width, initializer, learning rate (from 1e-5 to 1, its logarithm
