@@ -85,6 +85,12 @@ def _shown(value: object) -> str:
     return f"{value!r:.60}" if plain else _in_short(value)
 
 
+def check_same_padding(stride: tuple[int, int]) -> None:
+    """ValueError for padding "same" with a stride: y could not be as large as x."""
+    if stride != (1, 1):
+        raise ValueError(f'padding is "same" and stride is {stride}; expected stride 1, or padding in pixels')
+
+
 def check_number(name: str, value: float, minimum: float, below: float = math.inf) -> float:
     """`value` as a plain number; TypeError unless it is a real one, ValueError unless minimum <= value < below.
 
@@ -179,10 +185,36 @@ def raise_with_path(error: Exception, layer: Any) -> NoReturn:
     raise error
 
 
-def check_channels(x_shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> None:
-    """ValueError unless weight (out, in, kh, kw) has as many input channels as x (N, C, H, W)."""
-    channels, expected = x_shape[1], weight_shape[1]
-    if channels != expected:
+def check_groups(groups: int, in_channels: int, out_channels: int, name: str = "groups") -> int:
+    """The number of groups; ValueError unless it divides both numbers of channels."""
+    if in_channels % whole(name, groups) or out_channels % groups:
+        channels = f"{in_channels} input channels and the {out_channels} output channels"
+        channels = f"{in_channels} channels" if in_channels == out_channels else channels
+        raise ValueError(f"{name} is {groups}; expected a number that divides the {channels}")
+    return int(groups)
+
+
+def check_normalized_shape(x: Array, weight: Array, bias: Array) -> None:
+    """ValueError unless weight and bias have the shape of the last axes of x, which then hold more than one value."""
+    if not 0 < weight.ndim < x.ndim or weight.shape != x.shape[-weight.ndim :] or 0 in x.shape:
+        raise ValueError(
+            f"weight has shape {weight.shape} and x has shape {x.shape}; expected the shape of x's last axes, "
+            f"(features,) = {x.shape[-1:]} or all but the first, {x.shape[1:]}, none of them empty"
+        )
+    check_shape("bias", bias, weight.shape, "the shape of weight")
+
+
+def check_channels(x_shape: tuple[int, ...], weight_shape: tuple[int, ...], groups: int = 1) -> None:
+    """ValueError unless weight (out, in / groups, kh, kw) and x (N, in, H, W) fit."""
+    channels, expected = x_shape[1], weight_shape[1] * whole("groups", groups)
+    if channels == expected:
+        check_groups(groups, channels, weight_shape[0])
+    elif groups != 1:
+        raise ValueError(
+            f"x has shape {x_shape} and weight has shape {weight_shape}, groups is {groups}; expected weight "
+            f"(out, {channels} / {groups}, kh, kw), since x has {channels} channels"
+        )
+    else:
         turned = x_shape[3] == expected  # (N, H, W, C), as matplotlib and TensorFlow have it
         hint = "; its last axis looks like the channels: x.transpose(0, 3, 1, 2) puts them in place" if turned else ""
         raise ValueError(

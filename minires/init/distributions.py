@@ -26,6 +26,7 @@ Sources: LeCun et al. 1998, Efficient BackProp, 4.6; Glorot, Bengio 2010; He et 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,15 +35,19 @@ from minires.checks import Rng, check_dtype, check_number, check_scale, choice, 
 Shape = Sequence[int]
 
 
-def fans(shape: Shape) -> tuple[int, int]:
-    """(fan_in, fan_out) of a weight: (in, out) times the number of taps. ValueError for fewer than two axes."""
+def fans(shape: Shape, groups: int = 1) -> tuple[int, int]:
+    """(fan_in, fan_out) of a weight: (in, out) times the number of taps. ValueError for fewer than two axes.
+
+    A grouped convolution (out, in / groups, kh, kw) has fan_in = in / groups * taps: the products in one output; and
+    fan_out = out / groups * taps: the outputs that one input takes part in. (The shape alone does not tell the second.)
+    """
     shape = whole_shape(shape)
     if len(shape) < 2 or min(shape) < 1:
         raise ValueError(
             f"shape is {tuple(shape)}; expected (out, in) or (out, in, kernel_h, kernel_w), none of them 0"
         )
     taps = math.prod(shape[2:])
-    return shape[1] * taps, shape[0] * taps
+    return shape[1] * taps, shape[0] // groups * taps
 
 
 class Initializer:
@@ -62,6 +67,13 @@ class Initializer:
     def kurtosis(self, shape: Shape) -> float:
         """Fourth central moment of one weight over its squared variance."""
         raise NotImplementedError
+
+
+def sample_groups(law: Initializer, shape: Shape, rng: Rng, dtype: Any = np.float32, groups: int = 1) -> np.ndarray:
+    """A weight of `groups` convolutions side by side. Each is drawn by itself, and so has its own fans, not those of
+    the whole."""
+    rng, block = generator(rng), (shape[0] // groups, *shape[1:])
+    return np.concatenate([law.sample(block, rng, dtype) for _ in range(groups)])
 
 
 class Fixed(Initializer):

@@ -8,7 +8,7 @@ from typing import Any
 from minires.backend import Array, array_namespace
 from minires.checks import Rng, check_arrays, check_model, check_number, generator, named, whole
 from minires.init import distributions, matrices
-from minires.init.distributions import HeNormal, Initializer, Zeros
+from minires.init.distributions import HeNormal, Initializer, Zeros, sample_groups
 
 
 def by_name(name: Initializer | str) -> Initializer:
@@ -33,10 +33,10 @@ def initialize(model: Any, weight: Initializer | str = HeNormal(), bias: Initial
     rng, weight, bias = generator(rng), by_name(weight), by_name(bias)
     for parameter in check_model(model).parameters():
         value = parameter.value
-        if value.ndim >= 2:
-            new = weight.sample(value.shape, rng, value.dtype)
-        elif parameter.name.rpartition(".")[2] == "weight":
+        if parameter.gain:
             new = Zeros().sample(value.shape, rng, value.dtype) + 1
+        elif value.ndim >= 2 and parameter.name.rpartition(".")[2] == "weight":
+            new = sample_groups(weight, value.shape, rng, value.dtype, parameter.groups)
         else:
             new = bias.sample(value.shape, rng, value.dtype)
         parameter.value = array_namespace(value).asarray(new)

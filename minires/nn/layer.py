@@ -31,12 +31,16 @@ Observer = Callable[["Layer", str, str, Array, Array], None]
 
 
 class Parameter:
-    """An array that is learned, and the gradient of the loss with respect to it."""
+    """An array that is learned, and the gradient of the loss with respect to it.
 
-    def __init__(self, value: Array) -> None:
+    groups: of how many convolutions side by side it is the weight. gain: whether it multiplies normalized values, so
+    that it begins with 1.
+    """
+
+    def __init__(self, value: Array, groups: int = 1, gain: bool = False) -> None:
         self.name = ""
         """Dotted path, seen from the layer whose `parameters()` was last asked for."""
-        self.value = value
+        self.value, self.groups, self.gain = value, groups, gain
         self.grad = array_namespace(value).zeros_like(value)
 
     def add_grad(self, grad: Array) -> None:

@@ -10,13 +10,38 @@ import numpy as np
 
 from minires import ops
 from minires.backend import Array, array_namespace
-from minires.checks import Rng, check_arrays, check_number, check_shape, flag, generator, image_size, pair, whole
+from minires.checks import (
+    Rng,
+    check_arrays,
+    check_groups,
+    check_number,
+    check_shape,
+    flag,
+    generator,
+    image_size,
+    pair,
+    whole,
+)
 from minires.init import HeNormal, Initializer, by_name
+from minires.init.distributions import sample_groups
 from minires.nn.layer import Layer, Parameter
 from minires.ops.window import Pair, place_window
 
 
-class Conv2d(Layer):
+class _WeightAndBias(Layer):
+    """What layers with a weight, and perhaps a bias, share on the way back."""
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def _add_grads(self, dx: Array, dweight: Array, dbias: Array | None) -> Array:
+        self.weight.add_grad(dweight)
+        if self.bias is not None:
+            self.bias.add_grad(dbias)
+        return dx
+
+
+class Conv2d(_WeightAndBias):
     """Convolution of (N, in_channels, H, W); see `ops/conv.py`. weight (out, in, kh, kw), bias (out,) or None."""
 
     def __init__(
@@ -25,8 +50,9 @@ class Conv2d(Layer):
         out_channels: int,
         kernel_size: Pair,
         stride: Pair = 1,
-        padding: Pair = 0,
+        padding: Pair | str = 0,
         dilation: Pair = 1,
+        groups: int = 1,
         bias: bool = True,
         *,
         weight_init: Initializer = HeNormal(),
@@ -34,29 +60,26 @@ class Conv2d(Layer):
     ) -> None:
         self.in_channels, self.out_channels = whole("in_channels", in_channels), whole("out_channels", out_channels)
         self.kernel_size, self.stride = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
-        self.padding, self.dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
-        shape = (out_channels, in_channels, *self.kernel_size)
-        self.weight = Parameter(by_name(weight_init).sample(shape, generator(rng)))
+        self.dilation, self.groups = pair("dilation", dilation, 1), check_groups(groups, in_channels, out_channels)
+        self.padding = padding if isinstance(padding, str) and padding == "same" else pair("padding", padding, 0)
+        shape = (out_channels, in_channels // groups, *self.kernel_size)
+        self.weight = Parameter(sample_groups(by_name(weight_init), shape, generator(rng), groups=groups), groups)
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if flag("bias", bias) else None
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
         bias = None if self.bias is None else self.bias.value
-        options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
         return ops.conv2d_forward(x, self.weight.value, bias, **options)
 
     def _backward(self, dy: Array, cache: tuple) -> Array:
-        dx, dweight, dbias = ops.conv2d_backward(dy, cache)
-        self.weight.add_grad(dweight)
-        if self.bias is not None:
-            self.bias.add_grad(dbias)
-        return dx
+        return self._add_grads(*ops.conv2d_backward(dy, cache))
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         window = place_window(shape[2:], self.kernel_size, self.stride, self.padding, self.dilation)
         return shape[0], self.out_channels, *window.out
 
 
-class Linear(Layer):
+class Linear(_WeightAndBias):
     """y = x @ weight.T + bias of (N, in_features); weight (out, in), bias (out,) or None."""
 
     def __init__(
@@ -76,17 +99,13 @@ class Linear(Layer):
         return ops.linear_forward(x, self.weight.value, None if self.bias is None else self.bias.value)
 
     def _backward(self, dy: Array, cache: tuple) -> Array:
-        dx, dweight, dbias = ops.linear_backward(dy, cache)
-        self.weight.add_grad(dweight)
-        if self.bias is not None:
-            self.bias.add_grad(dbias)
-        return dx
+        return self._add_grads(*ops.linear_backward(dy, cache))
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape[0], self.out_features
 
 
-class BatchNorm2d(Layer):
+class BatchNorm2d(_WeightAndBias):
     """Batch normalization of (N, C, H, W) or (N, C); see `ops/batchnorm.py`. weight (gain) and bias (offset) (C,).
 
     In training the batch's own mean and variance are used, and the running ones follow:
@@ -99,7 +118,7 @@ class BatchNorm2d(Layer):
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         self.num_features, self.eps = whole("num_features", num_features), check_number("eps", eps, 0)
         self.momentum = check_number("momentum", momentum, 0)
-        self.weight = Parameter(np.ones(num_features, np.float32))
+        self.weight = Parameter(np.ones(num_features, np.float32), gain=True)
         self.bias = Parameter(np.zeros(num_features, np.float32))
         self.reset_buffers()
 
@@ -118,10 +137,50 @@ class BatchNorm2d(Layer):
         return y, cache
 
     def _backward(self, dy: Array, cache: tuple) -> Array:
-        dx, dweight, dbias = ops.batchnorm_backward(dy, cache)
-        self.weight.add_grad(dweight)
-        self.bias.add_grad(dbias)
-        return dx
+        return self._add_grads(*ops.batchnorm_backward(dy, cache))
+
+
+class LayerNorm(_WeightAndBias):
+    """Layer normalization over the last axes, of size `normalized_shape`; see `ops/layernorm.py`."""
+
+    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5) -> None:
+        shape = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+        self.normalized_shape = tuple(whole("normalized_shape", size) for size in shape)
+        self.eps = check_number("eps", eps, 0)
+        self.weight = Parameter(np.ones(self.normalized_shape, np.float32), gain=True)
+        self.bias = Parameter(np.zeros(self.normalized_shape, np.float32))
+
+    def _forward(self, x: Array) -> tuple[Array, tuple]:
+        return ops.layernorm_forward(x, self.weight.value, self.bias.value, eps=self.eps)
+
+    def _backward(self, dy: Array, cache: tuple) -> Array:
+        return self._add_grads(*ops.layernorm_backward(dy, cache))
+
+
+class GroupNorm(_WeightAndBias):
+    """Group normalization of (N, num_channels, H, W) in `num_groups` groups of channels; see `ops/groupnorm.py`."""
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5) -> None:
+        self.num_channels, self.eps = whole("num_channels", num_channels), check_number("eps", eps, 0)
+        self.num_groups = check_groups(num_groups, num_channels, num_channels, "num_groups")
+        self.weight = Parameter(np.ones(num_channels, np.float32), gain=True)
+        self.bias = Parameter(np.zeros(num_channels, np.float32))
+
+    def _forward(self, x: Array) -> tuple[Array, tuple]:
+        return ops.groupnorm_forward(x, self.weight.value, self.bias.value, num_groups=self.num_groups, eps=self.eps)
+
+    def _backward(self, dy: Array, cache: tuple) -> Array:
+        return self._add_grads(*ops.groupnorm_backward(dy, cache))
+
+
+class Softmax(Layer):
+    """(N, K) numbers -> probabilities. A network that is trained with SoftmaxCrossEntropy ends without it."""
+
+    def _forward(self, x: Array) -> tuple[Array, Array]:
+        return ops.softmax_forward(x)
+
+    def _backward(self, dy: Array, cache: Array) -> Array:
+        return ops.softmax_backward(dy, cache)
 
 
 class ReLU(Layer):
@@ -168,30 +227,46 @@ class Sigmoid(Layer):
 
 
 class _Pool(Layer):
-    def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> None:
+    def __init__(
+        self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, ceil_mode: bool = False
+    ) -> None:
         self.kernel_size = pair("kernel_size", kernel_size, 1)
         self.stride = self.kernel_size if stride is None else pair("stride", stride, 1)
-        self.padding = pair("padding", padding, 0)
+        self.padding, self.ceil_mode = pair("padding", padding, 0), ceil_mode
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return *shape[:2], *place_window(shape[2:], self.kernel_size, self.stride, self.padding).out
+        window = place_window(shape[2:], self.kernel_size, self.stride, self.padding, ceil=self.ceil_mode)
+        return *shape[:2], *window.out
 
 
 class MaxPool2d(_Pool):
-    """The largest value of each window."""
+    """The largest value of each window. ceil_mode: see `ops/pooling.py`."""
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
-        return ops.max_pool2d_forward(x, self.kernel_size, stride=self.stride, padding=self.padding)
+        options = {"stride": self.stride, "padding": self.padding, "ceil_mode": self.ceil_mode}
+        return ops.max_pool2d_forward(x, self.kernel_size, **options)
 
     def _backward(self, dy: Array, cache: tuple) -> Array:
         return ops.max_pool2d_backward(dy, cache)
 
 
 class AvgPool2d(_Pool):
-    """The mean of each window, zeros of the padding included."""
+    """The mean of each window. count_include_pad: whether the zeros of the padding count."""
+
+    def __init__(
+        self,
+        kernel_size: Pair,
+        stride: Pair | None = None,
+        padding: Pair = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, ceil_mode)
+        self.count_include_pad = count_include_pad
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
-        return ops.avg_pool2d_forward(x, self.kernel_size, stride=self.stride, padding=self.padding)
+        options = {"stride": self.stride, "padding": self.padding, "ceil_mode": self.ceil_mode}
+        return ops.avg_pool2d_forward(x, self.kernel_size, **options, count_include_pad=self.count_include_pad)
 
     def _backward(self, dy: Array, cache: tuple) -> Array:
         return ops.avg_pool2d_backward(dy, cache)

@@ -24,6 +24,10 @@ windows over it. **col2im** is the adjoint, the way back of gradients: a pixel r
 received, and <im2col(x), v> = <x, col2im(v)> for every x and v. So dx = col2im(dcols). It runs over the taps: for one
 tap, the pixels under all windows are a slice in which no pixel occurs twice, and `+=` is safe.
 
+Groups. With G groups, channels and filters fall into G blocks that have nothing to do with each other: the first C/G
+channels meet the first O/G filters, and so on (G = C: "depthwise"). It is G convolutions side by side, and everything
+above holds for each of them, K = C/G*kh*kw. The code carries G as one more axis; read it with G = 1 first.
+
 The code has the transpose of each y[n] and dy[n], (P, O): that is channels-last memory. So it computes cols[n].T @ W.T
 for y[n].T, and cols[n] @ dy[n].T for the transpose of dW. cols is kh*kw times as large as x: the cache holds x, and
 backward makes the columns again.
@@ -35,7 +39,7 @@ from typing import NamedTuple
 
 from minires.backend import Array
 from minires.checks import cache_of, check_arrays, check_axes, check_channels, check_shape, check_upstream, whole_shape
-from minires.ops.window import Pair, Window, channels_last, pad, place_window, unpad
+from minires.ops.window import Pair, Window, channels_last, channels_last_memory, inside, pad, padded, place_window
 
 
 def im2col(x: Array, kernel_size: Pair | Window, *, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1) -> Array:
@@ -47,7 +51,7 @@ def im2col(x: Array, kernel_size: Pair | Window, *, stride: Pair = 1, padding: P
     xp = check_arrays(x=x)
     check_axes("x", x, "N, C, H, W")
     window = place_window(x.shape[2:], kernel_size, stride, padding, dilation)
-    xpad = pad(xp, x, window.padding)
+    xpad = pad(xp, x, window)
     (sh, sw), (dh, dw), (n, c, _, _) = window.stride, window.dilation, x.shape
     image, channel, row, pixel = xpad.strides
     strides = image, channel, dh * row, dw * pixel, sh * row, sw * pixel
@@ -73,13 +77,13 @@ def col2im(
     if len(whole_shape(x_shape)) != 4:
         raise ValueError(f"x_shape is {tuple(x_shape)}; expected (N, C, H, W)")
     window = place_window(x_shape[2:], kernel_size, stride, padding, dilation)
-    (n, c, h, w), (ph, pw), (ho, wo), taps = x_shape, window.padding, window.out, len(window.taps)
+    (n, c, _, _), (ho, wo), taps = x_shape, window.out, len(window.taps)
     check_shape("cols", cols, (n, c * taps, ho * wo), "(N, C*kh*kw, H_out*W_out) for this x_shape and window")
     cols = cols.reshape(n, c, taps, ho, wo)
-    dxpad = xp.zeros((n, c, h + 2 * ph, w + 2 * pw), cols.dtype)
+    dxpad = padded(xp, x_shape, window, cols.dtype)
     for tap, (rows, columns) in enumerate(window.taps):
         dxpad[:, :, rows, columns] += cols[:, :, tap]
-    return unpad(xp, dxpad, window.padding)
+    return channels_last_memory(xp, inside(dxpad, x_shape, window))
 
 
 class ConvCache(NamedTuple):
@@ -87,40 +91,53 @@ class ConvCache(NamedTuple):
     weight: Array
     has_bias: bool
     window: Window
+    groups: int
 
 
 def conv2d_forward(
-    x: Array, weight: Array, bias: Array | None = None, *, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
 ) -> tuple[Array, ConvCache]:
     """Two-dimensional convolution with zero padding.
 
-    x (N, C, H, W), weight (O, C, kh, kw), bias (O,) or None -> y (N, O, H_out, W_out), cache,
-    H_out = floor((H + 2*padding - dilation*(kh - 1) - 1) / stride) + 1.
+    x (N, C, H, W), weight (O, C/groups, kh, kw), bias (O,) or None -> y (N, O, H_out, W_out), cache,
+    H_out = floor((H + 2*padding - dilation*(kh - 1) - 1) / stride) + 1. padding "same" (stride 1): y as large as x.
 
     Raises TypeError for dtypes that differ or cannot be computed in, ValueError for shapes that do not fit.
     """
     check_arrays({"bias": bias}, x=x, weight=weight)
     check_axes("x", x, "N, C, H, W")
     check_axes("weight", weight, "out_channels, in_channels, kernel_h, kernel_w")
-    check_channels(x.shape, weight.shape)
+    check_channels(x.shape, weight.shape, groups)
     window = place_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    cols = im2col(x, window)
-    y = cols.transpose(0, 2, 1) @ weight.reshape(len(weight), -1).T
+    cols, w = split(im2col(x, window), groups), weight.reshape(groups, len(weight) // groups, -1)
+    y = cols.transpose(0, 1, 3, 2) @ w.transpose(0, 2, 1)  # (N, G, P, O/G)
+    y = y.transpose(0, 2, 1, 3).reshape(len(x), *window.out, len(weight))
     if bias is not None:
         check_shape("bias", bias, weight.shape[:1], f"since weight has {len(weight)} output channels")
         y += bias
-    y = y.reshape(len(x), *window.out, len(weight)).transpose(0, 3, 1, 2)
-    return y, ConvCache(x, weight, bias is not None, window)
+    return y.transpose(0, 3, 1, 2), ConvCache(x, weight, bias is not None, window, groups)
 
 
 def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | None]:
-    """dy (N, O, H_out, W_out) -> dx (N, C, H, W), dweight (O, C, kh, kw), dbias (O,) or None."""
-    x, weight, has_bias, window = cache_of(cache, ConvCache)
+    """dy (N, O, H_out, W_out) -> dx (N, C, H, W), dweight (O, C/groups, kh, kw), dbias (O,) or None."""
+    x, weight, has_bias, window, groups = cache_of(cache, ConvCache)
     xp = check_upstream(dy, (len(x), len(weight), *window.out), x)
-    cols = im2col(x, window)
-    dy = channels_last(xp, dy).reshape(len(x), -1, len(weight))  # (N, P, O)
-    dweight = (cols @ dy).sum(axis=0).T.reshape(weight.shape)
-    dcols = weight.reshape(len(weight), -1).T @ dy.transpose(0, 2, 1)
+    cols, w = split(im2col(x, window), groups), weight.reshape(groups, len(weight) // groups, -1)
+    dy = split(channels_last(xp, dy).reshape(len(x), -1, len(weight)).transpose(0, 2, 1), groups)  # (N, G, O/G, P)
+    dweight = (cols @ dy.transpose(0, 1, 3, 2)).sum(axis=0).transpose(0, 2, 1).reshape(weight.shape)
+    dcols = (w.transpose(0, 2, 1) @ dy).reshape(len(x), -1, cols.shape[3])
     dx = col2im(dcols, x.shape, window)
-    dbias = dy.sum(axis=(0, 1)) if has_bias else None
+    dbias = dy.sum(axis=(0, 3)).reshape(-1) if has_bias else None
     return dx, dweight, dbias
+
+
+def split(matrices: Array, groups: int) -> Array:
+    """(N, rows, P) -> (N, G, rows/G, P): the rows of each group."""
+    return matrices.reshape(len(matrices), groups, -1, matrices.shape[2])

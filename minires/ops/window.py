@@ -5,7 +5,8 @@ papers. Its numbers lie in memory in the order (N, H, W, C), all channels of one
 `x.transpose(0, 2, 3, 1)` is a free view. Every op returns its images in this order. It accepts any other.
 
 **Taps.** A window of kh x kw taps, dilation d, moves over the padded image with stride s. It stops at H_out x W_out
-places, H_out = floor((H + 2p - d*(kh - 1) - 1) / s) + 1. At place (i, j), tap (a, b) lies on pixel
+places, H_out = floor((H + 2p - d*(kh - 1) - 1) / s) + 1 (with `ceil`, rounded up where that adds a window that begins
+inside the image; with padding "same", stride 1, as many as there are pixels). At place (i, j), tap (a, b) lies on pixel
 (i*s + a*d, j*s + b*d). There are few taps and many places, so all loops run over the taps. For one tap, the pixels
 under all places are a single strided slice of the image, in which no pixel occurs twice.
 """
@@ -15,8 +16,10 @@ from operator import index
 from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
+
 from minires.backend import Array
-from minires.checks import pair
+from minires.checks import check_same_padding, pair
 
 Pair = int | tuple[int, int]
 
@@ -32,50 +35,80 @@ class Window(NamedTuple):
     """The number of places: (H_out, W_out)."""
     taps: list[tuple[slice, slice]]
     """For each tap in reading order: rows and columns of the padded image that lie under it, over all places."""
+    extra: tuple[int, int]
+    """Padding at the bottom and at the right alone: for padding "same" with an even kernel, and for `ceil`."""
 
 
 def place_window(
-    size: tuple[int, int], kernel_size: Pair | Window, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1
+    size: tuple[int, int],
+    kernel_size: Pair | Window,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+    dilation: Pair = 1,
+    ceil: bool = False,
 ) -> Window:
     """The window on images of `size` (H, W). A window that is placed already is returned as it is.
+
+    padding "same" (stride 1 only): half of what the kernel covers on each side, so that y is as large as x.
 
     Raises TypeError or ValueError for invalid settings, and for a window larger than the padded image.
     """
     if isinstance(kernel_size, Window):
         return kernel_size
     kernel, stride = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
-    padding, dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
-    h = _places("height", index(size[0]), kernel[0], stride[0], padding[0], dilation[0])
-    w = _places("width", index(size[1]), kernel[1], stride[1], padding[1], dilation[1])
+    dilation, extra = pair("dilation", dilation, 1), (0, 0)
+    if padding == "same":
+        check_same_padding(stride)
+        around = dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1)
+        padding, extra = (around[0] // 2, around[1] // 2), (around[0] % 2, around[1] % 2)
+    padding = pair("padding", padding, 0)
+    h, below = _places("height", index(size[0]), kernel[0], stride[0], padding[0], dilation[0], extra[0], ceil)
+    w, right = _places("width", index(size[1]), kernel[1], stride[1], padding[1], dilation[1], extra[1], ceil)
     rows = [slice(a * dilation[0], a * dilation[0] + h * stride[0], stride[0]) for a in range(kernel[0])]
     columns = [slice(b * dilation[1], b * dilation[1] + w * stride[1], stride[1]) for b in range(kernel[1])]
-    return Window(kernel, stride, padding, dilation, (h, w), list(product(rows, columns)))
+    return Window(kernel, stride, padding, dilation, (h, w), list(product(rows, columns)), (below, right))
 
 
-def _places(axis: str, size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    places = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    if places < 1:
+def _places(
+    axis: str, size: int, kernel: int, stride: int, padding: int, dilation: int, extra: int, ceil: bool
+) -> tuple[int, int]:
+    """(number of places, extra padding behind) along one axis."""
+    room = size + 2 * padding + extra - dilation * (kernel - 1) - 1
+    places = room // stride + 1
+    if ceil and room % stride and places * stride < size + padding:
+        places, extra = places + 1, extra + stride - room % stride
+    if room < 0:
         raise ValueError(
             f"kernel_size {kernel} with dilation {dilation} spans {dilation * (kernel - 1) + 1} pixels; expected at "
             f"most the padded {axis} of x, {size} + 2 * {padding} = {size + 2 * padding}"
         )
-    return places
+    return places, extra
 
 
-def pad(xp: ModuleType, x: Array, padding: tuple[int, int], value: float = 0) -> Array:
-    """A copy of x (N, C, H, W) with `value` around each image: (N, C, H + 2ph, W + 2pw), in C order."""
-    (ph, pw), (n, c, h, w) = padding, x.shape
-    xpad = xp.full((n, c, h + 2 * ph, w + 2 * pw), value, x.dtype)
-    xpad[:, :, ph : ph + h, pw : pw + w] = x
+def padded(xp: ModuleType, shape: tuple[int, ...], window: Window, dtype: np.dtype, value: float = 0) -> Array:
+    """Images of `shape` (N, C, H, W) with the window's padding around them, filled with `value`, in C order."""
+    (n, c, h, w), (ph, pw), (below, right) = shape, window.padding, window.extra
+    return xp.full((n, c, h + 2 * ph + below, w + 2 * pw + right), value, dtype)
+
+
+def inside(xpad: Array, shape: tuple[int, ...], window: Window) -> Array:
+    """A view: what lies inside the padding of `padded`."""
+    (ph, pw), (h, w) = window.padding, shape[2:]
+    return xpad[:, :, ph : ph + h, pw : pw + w]
+
+
+def pad(xp: ModuleType, x: Array, window: Window, value: float = 0) -> Array:
+    """A copy of x (N, C, H, W) with the window's padding around each image."""
+    xpad = padded(xp, x.shape, window, x.dtype, value)
+    inside(xpad, x.shape, window)[...] = x
     return xpad
-
-
-def unpad(xp: ModuleType, xpad: Array, padding: tuple[int, int]) -> Array:
-    """The images inside the padding, channels-last in memory."""
-    (ph, pw), (h, w) = padding, xpad.shape[2:]
-    return channels_last(xp, xpad[:, :, ph : h - ph, pw : w - pw]).transpose(0, 3, 1, 2)
 
 
 def channels_last(xp: ModuleType, x: Array) -> Array:
     """(N, C, H, W) in any memory order -> (N, H, W, C), contiguous. A view where x is channels-last already."""
     return xp.ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+
+def channels_last_memory(xp: ModuleType, x: Array) -> Array:
+    """x (N, C, H, W), copied if its memory is in another order; an array with other axes as it is."""
+    return channels_last(xp, x).transpose(0, 3, 1, 2) if x.ndim == 4 else x

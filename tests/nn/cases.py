@@ -36,7 +36,7 @@ def randomized(layer: nn.Layer, rng: np.random.Generator) -> nn.Layer:
     layer.astype("float64")
     for parameter in layer.parameters():
         z = rng.standard_normal(parameter.value.shape)
-        if parameter.value.ndim >= 2:
+        if parameter.value.ndim >= 2 and not (parameter.gain or parameter.name.endswith("bias")):
             parameter.value = z * np.sqrt(2 / np.prod(parameter.value.shape[1:]))
         else:
             parameter.value = 0.3 * z + parameter.name.endswith("weight")
@@ -67,12 +67,21 @@ LAYERS = [
     Case("BatchNorm2d, large eps", lambda: nn.BatchNorm2d(3, eps=0.3)),
     Case("BatchNorm2d of rows", lambda: nn.BatchNorm2d(6), (5, 6)),
     Case("BatchNorm2d frozen", lambda: nn.BatchNorm2d(3), training=False),
+    Case("Conv2d in groups", lambda: nn.Conv2d(3, 6, 3, padding="same", groups=3)),
+    Case("Conv2d same padding, even kernel", lambda: nn.Conv2d(3, 4, (2, 4), padding="same")),
+    Case("LayerNorm", lambda: nn.LayerNorm(6), (5, 6)),
+    Case("LayerNorm of images", lambda: nn.LayerNorm((3, 7, 5), eps=0.3)),
+    Case("GroupNorm", lambda: nn.GroupNorm(3, 3)),
+    Case("GroupNorm of one group", lambda: nn.GroupNorm(1, 3, eps=0.3)),
+    Case("Softmax", nn.Softmax, (5, 6)),
     Case("ReLU", nn.ReLU),
     Case("LeakyReLU", lambda: nn.LeakyReLU(0.2)),
     Case("Tanh", nn.Tanh),
     Case("Sigmoid", nn.Sigmoid),
     Case("MaxPool2d", lambda: nn.MaxPool2d(3, stride=2, padding=1)),
     Case("AvgPool2d", lambda: nn.AvgPool2d((2, 3), stride=(2, 1), padding=(1, 0))),
+    Case("MaxPool2d ceil", lambda: nn.MaxPool2d(2, ceil_mode=True)),
+    Case("AvgPool2d of pixels alone", lambda: nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False)),
     Case("GlobalAvgPool2d", nn.GlobalAvgPool2d),
     Case("Dropout", lambda: nn.Dropout(0.4, rng=3)),
     Case("Dropout in evaluation", lambda: nn.Dropout(0.4, rng=3), training=False),

@@ -70,6 +70,23 @@ def _frozen_batchnorm(name, shape):
     return Case(f"batchnorm {name}", forward, ops.batchnorm_backward, draw, 3)
 
 
+def _layernorm(name, shape, axes, **options):
+    def draw(rng):
+        x = 2.0 + 1.5 * rng.standard_normal(shape)
+        return x, 1 + 0.5 * rng.standard_normal(shape[-axes:]), rng.standard_normal(shape[-axes:])
+
+    return Case(f"layernorm {name}", partial(ops.layernorm_forward, **options), ops.layernorm_backward, draw, 3)
+
+
+def _groupnorm(name, shape, groups, **options):
+    def draw(rng):
+        x = 2.0 + 1.5 * rng.standard_normal(shape)
+        return x, 1 + 0.5 * rng.standard_normal(shape[1]), rng.standard_normal(shape[1])
+
+    forward = partial(ops.groupnorm_forward, num_groups=groups, **options)
+    return Case(f"groupnorm {name}", forward, ops.groupnorm_backward, draw, 3)
+
+
 def _activation(name, shape=(4, 3, 5, 6), label="", **options):
     forward, backward = getattr(ops, f"{name}_forward"), getattr(ops, f"{name}_backward")
     return Case(f"{name}{label}", partial(forward, **options), backward, _normal(shape))
@@ -111,6 +128,10 @@ CASES = [
     _conv("kernel as large as the padded input", (4, 3, 4, 3), (2, 3, 6, 5), padding=1),
     _conv("padding beyond the kernel", (4, 1, 3, 2), (2, 1, 2, 2), padding=3, stride=2),
     _conv("even kernel", (4, 2, 6, 5), (3, 2, 4, 2), padding=1),
+    _conv("two groups", (4, 4, 5, 6), (6, 2, 3, 3), padding=1, groups=2, stride=(2, 1)),
+    _conv("depthwise", (4, 3, 5, 6), (6, 1, 3, 2), groups=3),
+    _conv("same padding", (4, 2, 5, 6), (3, 2, 3, 5), padding="same", dilation=(2, 1)),
+    _conv("same padding, even kernel", (4, 2, 5, 6), (3, 2, 2, 4), padding="same"),
     Case("linear", ops.linear_forward, ops.linear_backward, _normal((5, 7), (4, 7), (4,)), 3),
     Case("linear no bias", ops.linear_forward, ops.linear_backward, _normal((5, 7), (4, 7)), 2),
     _batchnorm("4-d", (4, 3, 5, 2)),
@@ -131,6 +152,17 @@ CASES = [
     _pool("avg", "3 stride 2 padding 1", (4, 2, 7, 6), 3, stride=2, padding=1),
     _pool("avg", "2x3 overlapping, unequal", (4, 2, 6, 7), (2, 3), stride=(1, 2), padding=(1, 0)),
     _pool("avg", "stride beyond the window", (4, 2, 7, 8), 2, stride=3),
+    _pool("max", "ceil", (4, 2, 6, 8), 3, stride=2, ceil_mode=True),
+    _pool("avg", "ceil", (4, 2, 6, 8), (3, 2), stride=(2, 3), padding=1, ceil_mode=True),
+    _pool("avg", "of pixels alone", (4, 2, 5, 6), 3, stride=2, padding=1, count_include_pad=False),
+    _layernorm("2-d", (5, 7), 1),
+    _layernorm("3-d, large eps", (4, 3, 5), 1, eps=0.3),
+    _layernorm("3-d, two axes", (4, 3, 5), 2),
+    _layernorm("4-d", (4, 3, 5, 6), 3),
+    _groupnorm("one group", (4, 3, 5, 2), 1),
+    _groupnorm("two groups, large eps", (4, 6, 3, 4), 2, eps=0.3),
+    _groupnorm("as many as channels", (4, 3, 5, 6), 3),
+    Case("softmax", ops.softmax_forward, ops.softmax_backward, _normal((5, 7))),
     Case("global_avg_pool2d", ops.global_avg_pool2d_forward, ops.global_avg_pool2d_backward, _normal((4, 3, 5, 6))),
     _dropout(0.3),
     _dropout(0.0),

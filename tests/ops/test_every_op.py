@@ -122,13 +122,16 @@ def test_a_dy_of_another_shape_is_refused(case):
         case.backward(wrong, cache)
 
 
-KEEP_THE_ORDER = ("relu", "leaky_relu", "tanh", "sigmoid", "dropout", "mse")
+KEEP_THE_ORDER = ("layernorm", "relu", "leaky_relu", "tanh", "sigmoid", "dropout", "mse")
 NAMES = dict.fromkeys(
-    ["relu", "leaky_relu", "tanh", "sigmoid", "max_pool2d", "avg_pool2d", "global_avg_pool2d", "dropout"], ("x",)
+    ["relu", "leaky_relu", "tanh", "sigmoid", "softmax", "max_pool2d", "avg_pool2d", "global_avg_pool2d", "dropout"],
+    ("x",),
 ) | {
     "conv2d": ("x", "weight", "bias"),
     "linear": ("x", "weight", "bias"),
     "batchnorm": ("x", "weight", "bias"),
+    "layernorm": ("x", "weight", "bias"),
+    "groupnorm": ("x", "weight", "bias"),
     "softmax_cross_entropy": ("logits",),
     "mse": ("prediction", "target"),
 }

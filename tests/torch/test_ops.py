@@ -109,6 +109,101 @@ def test_batchnorm_at_inference(dtype, shape, eps, seed):
     )
 
 
+@st.composite
+def grouped_convolutions(draw):
+    """(x shape, weight shape, options) with 1 to 4 groups; half of them with padding "same"."""
+    groups, inputs, outputs = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    kernel, dilation = draw(st.tuples(st.integers(1, 4), st.integers(1, 4))), draw(st.integers(1, 2))
+    same = draw(st.booleans())
+    padding = "same" if same else draw(st.integers(0, 2))
+    stride = 1 if same else draw(st.integers(1, 3))
+    size = [dilation * (k - 1) + 1 + draw(st.integers(0, 4)) for k in kernel]
+    x_shape = (draw(st.integers(1, 3)), groups * inputs, *size)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return x_shape, (groups * outputs, inputs, *kernel), options
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@both_dtypes
+@many
+@given(grouped_convolutions(), seeds)
+def test_conv2d_in_groups_and_with_same_padding(dtype, convolution, seed):
+    x_shape, weight_shape, options = convolution
+    rng = np.random.default_rng(seed)
+    assert_op_equals_torch(
+        lambda *arrays: ops.conv2d_forward(*arrays, **options),
+        ops.conv2d_backward,
+        lambda *tensors: F.conv2d(*tensors, **options),
+        normal(rng, dtype, x_shape, weight_shape, weight_shape[:1]),
+        rng,
+    )
+
+
+@both_dtypes
+@many
+@given(st.lists(st.integers(2, 6), min_size=2, max_size=4), st.integers(1, 3), st.sampled_from([1e-5, 0.5]), seeds)
+def test_layernorm(dtype, shape, axes, eps, seed):
+    """With few features and a small eps, dx is the small rest of large terms: float32 has no digits of it."""
+    eps = 0.5 if dtype == "float32" else eps
+    rng, axes = np.random.default_rng(seed), min(axes, len(shape) - 1)
+    assert_op_equals_torch(
+        lambda *arrays: ops.layernorm_forward(*arrays, eps=eps),
+        ops.layernorm_backward,
+        lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias, eps),
+        normal(rng, dtype, shape, shape[-axes:], shape[-axes:]),
+        rng,
+    )
+
+
+@both_dtypes
+@many
+@given(st.integers(1, 4), st.integers(1, 3), st.tuples(*[st.integers(2, 5)] * 3), st.sampled_from([1e-5, 0.5]), seeds)
+def test_groupnorm(dtype, groups, each, sizes, eps, seed):
+    eps = 0.5 if dtype == "float32" else eps  # as above
+    rng, (n, h, w), channels = np.random.default_rng(seed), sizes, groups * each
+    assert_op_equals_torch(
+        lambda *arrays: ops.groupnorm_forward(*arrays, num_groups=groups, eps=eps),
+        ops.groupnorm_backward,
+        lambda x, weight, bias: F.group_norm(x, groups, weight, bias, eps),
+        normal(rng, dtype, (n, channels, h, w), (channels,), (channels,)),
+        rng,
+    )
+
+
+@both_dtypes
+@many
+@given(st.tuples(st.integers(1, 6), st.integers(1, 9)), st.sampled_from([1.0, 100.0]), seeds)
+def test_softmax(dtype, shape, scale, seed):
+    rng = np.random.default_rng(seed)
+    x = [scale * array for array in normal(rng, dtype, shape)]
+    assert_op_equals_torch(ops.softmax_forward, ops.softmax_backward, lambda x: F.softmax(x, 1), x, rng)
+
+
+@both_dtypes
+@many
+@given(poolings(), st.booleans(), seeds)
+def test_pools_with_ceil_mode_and_counts_without_padding(dtype, pooling, include, seed):
+    x_shape, kernel, options = pooling
+    rng = np.random.default_rng(seed)
+    options = {**options, "ceil_mode": True}
+    x = normal(rng, dtype, x_shape)
+    assert_op_equals_torch(
+        lambda x: ops.max_pool2d_forward(x, kernel, **options),
+        ops.max_pool2d_backward,
+        lambda x: F.max_pool2d(x, kernel, **options),
+        x,
+        rng,
+    )
+    options["count_include_pad"] = include
+    assert_op_equals_torch(
+        lambda x: ops.avg_pool2d_forward(x, kernel, **options),
+        ops.avg_pool2d_backward,
+        lambda x: F.avg_pool2d(x, kernel, **options),
+        x,
+        rng,
+    )
+
+
 shapes = st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple)
 
 
