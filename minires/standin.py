@@ -258,6 +258,7 @@ FUNCTIONS: dict[str, Callable] = {
     "where": lambda condition, x=None, y=None: None,
     "stack": lambda tup, axis=0, out=None, *, dtype=None, casting="same_kind": None,
     "concatenate": lambda tup, axis=0, out=None, *, dtype=None, casting="same_kind": None,
+    "split": lambda ary, indices_or_sections, axis=0: None,
     "tile": lambda A, reps: None,
     "clip": lambda a, a_min, a_max, out=None: None,
     "sum": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
@@ -308,6 +309,8 @@ def _function(name: str, signature: inspect.Signature) -> Callable:
             return DeviceArray(np.where(*given.values()))
         (_, first), *rest = given.items()
         result = getattr(np, name)(first, **dict(rest))
+        if isinstance(result, list):
+            return [DeviceArray(part) for part in result]
         return DeviceArray(result) if bound.arguments.get("out") is None else bound.arguments["out"]
 
     return call

@@ -3,7 +3,7 @@
 from minires.nn.layer import Layer, Observer, Parameter
 from minires.nn.layers import Conv2d, Linear
 from minires.nn.layers import BatchNorm2d, GroupNorm, LayerNorm
-from minires.nn.layers import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from minires.nn.layers import LeakyReLU, ReLU, Sigmoid, Tanh
 from minires.nn.layers import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from minires.nn.layers import Dropout, Flatten, Identity
 from minires.nn.layers import MeanSquaredError, SoftmaxCrossEntropy

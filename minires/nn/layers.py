@@ -8,20 +8,9 @@ import math
 
 import numpy as np
 
-from minires import ops
+from minires import checks, ops
 from minires.backend import Array, array_namespace
-from minires.checks import (
-    Rng,
-    check_arrays,
-    check_groups,
-    check_number,
-    check_shape,
-    flag,
-    generator,
-    image_size,
-    pair,
-    whole,
-)
+from minires.checks import Rng, check_groups, check_number, flag, pair, whole
 from minires.init import HeNormal, Initializer, by_name
 from minires.init.distributions import sample_groups
 from minires.nn.layer import Layer, Parameter
@@ -30,9 +19,6 @@ from minires.ops.window import Pair, place_window
 
 class _WeightAndBias(Layer):
     """What layers with a weight, and perhaps a bias, share on the way back."""
-
-    weight: Parameter
-    bias: Parameter | None
 
     def _add_grads(self, dx: Array, dweight: Array, dbias: Array | None) -> Array:
         self.weight.add_grad(dweight)
@@ -58,12 +44,14 @@ class Conv2d(_WeightAndBias):
         weight_init: Initializer = HeNormal(),
         rng: Rng | None = None,
     ) -> None:
-        self.in_channels, self.out_channels = whole("in_channels", in_channels), whole("out_channels", out_channels)
+        self.in_channels, self.out_channels = (whole("in_channels", in_channels), whole("out_channels", out_channels))
         self.kernel_size, self.stride = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
-        self.dilation, self.groups = pair("dilation", dilation, 1), check_groups(groups, in_channels, out_channels)
+        self.dilation, self.groups = (pair("dilation", dilation, 1), check_groups(groups, in_channels, out_channels))
         self.padding = padding if isinstance(padding, str) and padding == "same" else pair("padding", padding, 0)
         shape = (out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = Parameter(sample_groups(by_name(weight_init), shape, generator(rng), groups=groups), groups)
+        self.weight = Parameter(
+            sample_groups(by_name(weight_init), shape, checks.generator(rng), groups=groups), groups
+        )
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if flag("bias", bias) else None
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
@@ -91,8 +79,8 @@ class Linear(_WeightAndBias):
         weight_init: Initializer = HeNormal(),
         rng: Rng | None = None,
     ) -> None:
-        self.in_features, self.out_features = whole("in_features", in_features), whole("out_features", out_features)
-        self.weight = Parameter(by_name(weight_init).sample((out_features, in_features), generator(rng)))
+        self.in_features, self.out_features = (whole("in_features", in_features), whole("out_features", out_features))
+        self.weight = Parameter(by_name(weight_init).sample((out_features, in_features), checks.generator(rng)))
         self.bias = Parameter(np.zeros(out_features, np.float32)) if flag("bias", bias) else None
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
@@ -171,16 +159,6 @@ class GroupNorm(_WeightAndBias):
 
     def _backward(self, dy: Array, cache: tuple) -> Array:
         return self._add_grads(*ops.groupnorm_backward(dy, cache))
-
-
-class Softmax(Layer):
-    """(N, K) numbers -> probabilities. A network that is trained with SoftmaxCrossEntropy ends without it."""
-
-    def _forward(self, x: Array) -> tuple[Array, Array]:
-        return ops.softmax_forward(x)
-
-    def _backward(self, dy: Array, cache: Array) -> Array:
-        return ops.softmax_backward(dy, cache)
 
 
 class ReLU(Layer):
@@ -282,14 +260,14 @@ class GlobalAvgPool2d(Layer):
         return ops.global_avg_pool2d_backward(dy, cache)
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return image_size(shape)[:2]
+        return checks.image_size(shape)[:2]
 
 
 class Dropout(Layer):
     """In training each number is dropped with probability p and the others are divided by 1 - p."""
 
     def __init__(self, p: float = 0.5, rng: Rng = 0) -> None:
-        self.p, self.rng = check_number("p", p, 0, below=1), generator(rng)
+        self.p, self.rng = check_number("p", p, 0, below=1), checks.generator(rng)
 
     def _forward(self, x: Array) -> tuple[Array, Array | None]:
         return ops.dropout_forward(x, self.p, rng=self.rng) if self.training else (x, None)
@@ -302,13 +280,13 @@ class Flatten(Layer):
     """(N, ...) -> (N, features), in the order of the shape (C, H, W)."""
 
     def _forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
-        check_arrays(x=x)
+        checks.check_arrays(x=x)
         if x.ndim < 2:
             raise ValueError(f"x has shape {x.shape}; expected (N, ...)")
         return x.reshape(self._output_shape(x.shape)), x.shape
 
     def _backward(self, dy: Array, cache: tuple[int, ...]) -> Array:
-        check_shape("dy", dy, self._output_shape(cache), "the shape of the forward's output")
+        checks.check_shape("dy", dy, self._output_shape(cache), "the shape of the forward's output")
         return dy.reshape(cache)
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

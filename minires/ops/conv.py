@@ -24,20 +24,20 @@ windows over it. **col2im** is the adjoint, the way back of gradients: a pixel r
 received, and <im2col(x), v> = <x, col2im(v)> for every x and v. So dx = col2im(dcols). It runs over the taps: for one
 tap, the pixels under all windows are a slice in which no pixel occurs twice, and `+=` is safe.
 
-Groups. With G groups, channels and filters fall into G blocks that have nothing to do with each other: the first C/G
-channels meet the first O/G filters, and so on (G = C: "depthwise"). It is G convolutions side by side, and everything
-above holds for each of them, K = C/G*kh*kw. The code carries G as one more axis; read it with G = 1 first.
-
 The code has the transpose of each y[n] and dy[n], (P, O): that is channels-last memory. So it computes cols[n].T @ W.T
 for y[n].T, and cols[n] @ dy[n].T for the transpose of dW. cols is kh*kw times as large as x: the cache holds x, and
 backward makes the columns again.
 
+With `groups` = G, channels and filters fall into G blocks that have nothing to do with each other: the first C/G
+channels meet the first O/G filters, and so on (G = C is called depthwise). These are G convolutions side by side, and
+that is what the code computes.
+
 Source: Chellapilla, Puri, Simard 2006, "High Performance Convolutional Neural Networks for Document Processing".
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from minires.backend import Array
+from minires.backend import Array, array_namespace
 from minires.checks import cache_of, check_arrays, check_axes, check_channels, check_shape, check_upstream, whole_shape
 from minires.ops.window import Pair, Window, channels_last, channels_last_memory, inside, pad, padded, place_window
 
@@ -91,7 +91,6 @@ class ConvCache(NamedTuple):
     weight: Array
     has_bias: bool
     window: Window
-    groups: int
 
 
 def conv2d_forward(
@@ -103,7 +102,7 @@ def conv2d_forward(
     padding: Pair | str = 0,
     dilation: Pair = 1,
     groups: int = 1,
-) -> tuple[Array, ConvCache]:
+) -> tuple[Array, ConvCache | list[ConvCache]]:
     """Two-dimensional convolution with zero padding.
 
     x (N, C, H, W), weight (O, C/groups, kh, kw), bias (O,) or None -> y (N, O, H_out, W_out), cache,
@@ -115,29 +114,49 @@ def conv2d_forward(
     check_axes("x", x, "N, C, H, W")
     check_axes("weight", weight, "out_channels, in_channels, kernel_h, kernel_w")
     check_channels(x.shape, weight.shape, groups)
-    window = place_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    cols, w = split(im2col(x, window), groups), weight.reshape(groups, len(weight) // groups, -1)
-    y = cols.transpose(0, 1, 3, 2) @ w.transpose(0, 2, 1)  # (N, G, P, O/G)
-    y = y.transpose(0, 2, 1, 3).reshape(len(x), *window.out, len(weight))
     if bias is not None:
         check_shape("bias", bias, weight.shape[:1], f"since weight has {len(weight)} output channels")
+    if groups != 1:
+        return grouped_forward(x, weight, bias, groups, stride=stride, padding=padding, dilation=dilation)
+    window = place_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    cols = im2col(x, window)
+    y = cols.transpose(0, 2, 1) @ weight.reshape(len(weight), -1).T
+    if bias is not None:
         y += bias
-    return y.transpose(0, 3, 1, 2), ConvCache(x, weight, bias is not None, window, groups)
+    y = y.reshape(len(x), *window.out, len(weight)).transpose(0, 3, 1, 2)
+    return y, ConvCache(x, weight, bias is not None, window)
 
 
-def conv2d_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array, Array | None]:
+def conv2d_backward(dy: Array, cache: ConvCache | list[ConvCache]) -> tuple[Array, Array, Array | None]:
     """dy (N, O, H_out, W_out) -> dx (N, C, H, W), dweight (O, C/groups, kh, kw), dbias (O,) or None."""
-    x, weight, has_bias, window, groups = cache_of(cache, ConvCache)
+    if isinstance(cache, list):
+        return grouped_backward(dy, cache)
+    x, weight, has_bias, window = cache_of(cache, ConvCache)
     xp = check_upstream(dy, (len(x), len(weight), *window.out), x)
-    cols, w = split(im2col(x, window), groups), weight.reshape(groups, len(weight) // groups, -1)
-    dy = split(channels_last(xp, dy).reshape(len(x), -1, len(weight)).transpose(0, 2, 1), groups)  # (N, G, O/G, P)
-    dweight = (cols @ dy.transpose(0, 1, 3, 2)).sum(axis=0).transpose(0, 2, 1).reshape(weight.shape)
-    dcols = (w.transpose(0, 2, 1) @ dy).reshape(len(x), -1, cols.shape[3])
+    cols = im2col(x, window)
+    dy = channels_last(xp, dy).reshape(len(x), -1, len(weight))  # (N, P, O)
+    dweight = (cols @ dy).sum(axis=0).T.reshape(weight.shape)
+    dcols = weight.reshape(len(weight), -1).T @ dy.transpose(0, 2, 1)
     dx = col2im(dcols, x.shape, window)
-    dbias = dy.sum(axis=(0, 3)).reshape(-1) if has_bias else None
+    dbias = dy.sum(axis=(0, 1)) if has_bias else None
     return dx, dweight, dbias
 
 
-def split(matrices: Array, groups: int) -> Array:
-    """(N, rows, P) -> (N, G, rows/G, P): the rows of each group."""
-    return matrices.reshape(len(matrices), groups, -1, matrices.shape[2])
+def grouped_forward(
+    x: Array, weight: Array, bias: Array | None, groups: int, **settings: Any
+) -> tuple[Array, list[ConvCache]]:
+    """A convolution for each group, side by side; one cache each."""
+    xp = array_namespace(x)
+    biases = [None] * groups if bias is None else xp.split(bias, groups)
+    parts = zip(xp.split(x, groups, axis=1), xp.split(weight, groups), biases, strict=True)
+    y, caches = zip(*(conv2d_forward(*part, **settings) for part in parts), strict=True)
+    return channels_last_memory(xp, xp.concatenate(y, axis=1)), list(caches)
+
+
+def grouped_backward(dy: Array, caches: list[ConvCache]) -> tuple[Array, Array, Array | None]:
+    """Each group's part of dy goes back through its own cache."""
+    x, weight, has_bias, window = caches[0]
+    xp = check_upstream(dy, (len(x), len(weight) * len(caches), *window.out), x)
+    dx, dweight, dbias = zip(*map(conv2d_backward, xp.split(dy, len(caches), axis=1), caches), strict=True)
+    dx = channels_last_memory(xp, xp.concatenate(dx, axis=1))
+    return dx, xp.concatenate(dweight), xp.concatenate(dbias) if has_bias else None

@@ -21,8 +21,10 @@ from minires.ops.window import Pair, Window, channels_last, channels_last_memory
 class PoolCache(NamedTuple):
     like: Array
     """An empty array that carries x's dtype and library; x itself is not needed."""
-    tally: Array
-    """max: which tap won, counted in reading order, (N, C, H_out, W_out). avg: how many pixels, (H_out, W_out)."""
+    winner: Array | None
+    """max: which tap won, counted in reading order, (N, C, H_out, W_out)."""
+    count: Array | None
+    """avg: how many pixels of each window count, (H_out, W_out)."""
     x_shape: tuple[int, int, int, int]
     window: Window
 
@@ -45,14 +47,14 @@ def max_pool2d_forward(
         larger = (pixel.real > y.real) | (pixel != pixel)  # a NaN wins, as in PyTorch
         y = xp.where(larger, pixel, y)
         winner = xp.where(larger, xp.int32(tap), winner)
-    return channels_last_memory(xp, y), PoolCache(xp.empty_like(x[:0]), winner, x.shape, window)
+    return channels_last_memory(xp, y), PoolCache(x[:0], winner, None, x.shape, window)
 
 
 def max_pool2d_backward(dy: Array, cache: PoolCache) -> Array:
     """dy (N, C, H_out, W_out) -> dx (N, C, H, W)."""
     xp, dxpad = begin_backward(dy, cache)
     for tap, (rows, columns) in enumerate(cache.window.taps):
-        dxpad[:, :, rows, columns] += dy * (cache.tally == tap)
+        dxpad[:, :, rows, columns] += dy * (cache.winner == tap)
     return channels_last_memory(xp, inside(dxpad, cache.x_shape, cache.window))
 
 
@@ -80,14 +82,14 @@ def avg_pool2d_forward(
     for rows, columns in window.taps:
         y += xpad[:, :, rows, columns]
         count += counted[0, 0, rows, columns]
-    return channels_last_memory(xp, y / count), PoolCache(xp.empty_like(x[:0]), count, x.shape, window)
+    return channels_last_memory(xp, y / count), PoolCache(x[:0], None, count, x.shape, window)
 
 
 def avg_pool2d_backward(dy: Array, cache: PoolCache) -> Array:
     """dy (N, C, H_out, W_out) -> dx (N, C, H, W)."""
     xp, dxpad = begin_backward(dy, cache)
     for rows, columns in cache.window.taps:
-        dxpad[:, :, rows, columns] += dy / cache.tally
+        dxpad[:, :, rows, columns] += dy / cache.count
     return channels_last_memory(xp, inside(dxpad, cache.x_shape, cache.window))
 
 

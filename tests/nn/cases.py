@@ -73,7 +73,6 @@ LAYERS = [
     Case("LayerNorm of images", lambda: nn.LayerNorm((3, 7, 5), eps=0.3)),
     Case("GroupNorm", lambda: nn.GroupNorm(3, 3)),
     Case("GroupNorm of one group", lambda: nn.GroupNorm(1, 3, eps=0.3)),
-    Case("Softmax", nn.Softmax, (5, 6)),
     Case("ReLU", nn.ReLU),
     Case("LeakyReLU", lambda: nn.LeakyReLU(0.2)),
     Case("Tanh", nn.Tanh),
