@@ -329,6 +329,9 @@ def _layers(rng: np.random.Generator, images: np.ndarray, rows: np.ndarray) -> I
         ("Linear", nn.Linear(6, 4, rng=rng), rows),
         ("BatchNorm2d", nn.BatchNorm2d(4, eps=0.1), small),
         ("BatchNorm2d, eval", nn.BatchNorm2d(4).eval(), small),
+        ("Conv2d, groups", nn.Conv2d(4, 6, 3, padding="same", groups=2, rng=rng), small),
+        ("LayerNorm", nn.LayerNorm(6, eps=0.1), rows),
+        ("GroupNorm", nn.GroupNorm(2, 4, eps=0.1), small),
         ("ReLU", nn.ReLU(), rows),
         ("LeakyReLU", nn.LeakyReLU(0.1), rows),
         ("Tanh", nn.Tanh(), rows),
@@ -355,7 +358,7 @@ def _unsettle(layer: object, rng: np.random.Generator) -> None:
     for parameter in layer.parameters():
         value = parameter.value
         draw = rng.standard_normal(value.shape)
-        if value.ndim == 1 and parameter.name.endswith("weight"):
+        if parameter.gain:
             draw = rng.uniform(0.5, 1.5, value.shape) * rng.choice([-1.0, 1.0], value.shape)
         elif value.ndim > 1:
             draw /= np.sqrt(value[0].size)

@@ -117,13 +117,17 @@ def _euler_with_weights(p: Pass, where: str) -> list[IdentityReport]:
     layer, like, options = p.layer, "linear", {}
     if isinstance(layer, nn.Conv2d):
         like = "conv2d"
-        options = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+        options = _settings(layer)
     inputs = [p.x, layer.weight.value] + ([] if layer.bias is None else [layer.bias.value])
     gradients = [p.dx, layer.weight.grad] + ([] if layer.bias is None else [layer.bias.grad])
     found = adjoint(like, tuple(inputs), options, p.y, p.dy, gradients)
     for identity in found:
         identity.name = where + identity.name.replace("op(x)", "y - b")
     return found
+
+
+def _settings(conv: nn.Conv2d) -> dict[str, object]:
+    return {name: getattr(conv, name) for name in ("stride", "padding", "dilation", "groups")}
 
 
 def _moments(p: Pass) -> tuple[Array, Array, Array, tuple[int, ...]]:
@@ -154,8 +158,7 @@ def _scale_of_weights(conv: Pass, norm: Pass) -> IdentityReport:
     left = np.sum(layer.weight.value * layer.weight.grad, axis=(1, 2, 3))
     r = norm.layer.eps / (var.ravel() + norm.layer.eps)
     right = r * norm.layer.weight.value * norm.layer.weight.grad
-    options = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
-    spread, _ = ops.conv2d_forward(np.abs(conv.x), np.abs(layer.weight.value), **options)
+    spread, _ = ops.conv2d_forward(np.abs(conv.x), np.abs(layer.weight.value), **_settings(layer))
     size = np.sum(spread * np.abs(conv.dy), axis=axes)
     c = int(np.argmax(np.abs(left - right) / np.maximum(size, 1e-300)))
     name = f"{conv.path}: <W_o, dW_o> = eps/(var+eps) weight dweight (channel {c})"

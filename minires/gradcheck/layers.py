@@ -101,16 +101,19 @@ def check_model(
 
 
 def _op_of(layer: nn.Layer) -> tuple[str | None, dict]:
-    """The op that a leaf layer is made of, and its settings; (None, {}) for blocks and for layers of one's own."""
+    """The op that a leaf layer is made of, and its settings.
+
+    (None, {}) for blocks, for layers of one's own, and for settings that the catalogue's definitions do not have.
+    """
     window = lambda *names: {name: getattr(layer, name) for name in names}  # noqa: E731
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding != "same":
         return "conv2d", window("stride", "padding", "dilation")
     if isinstance(layer, nn.BatchNorm2d):
         statistics = {} if layer.training else {"mean": layer.running_mean, "var": layer.running_var}
         return "batchnorm", {"eps": layer.eps} | {k: to_numpy(v).astype(np.float64) for k, v in statistics.items()}
-    if isinstance(layer, nn.MaxPool2d):
+    if isinstance(layer, nn.MaxPool2d) and not layer.ceil_mode:
         return "max_pool2d", window("kernel_size", "stride", "padding")
-    if isinstance(layer, nn.AvgPool2d):
+    if isinstance(layer, nn.AvgPool2d) and layer.count_include_pad and not layer.ceil_mode:
         return "avg_pool2d", window("kernel_size", "stride", "padding")
     if isinstance(layer, nn.LeakyReLU):
         return "leaky_relu", {"slope": layer.slope}
