@@ -1,7 +1,8 @@
 """Numerical derivatives, and how far each can be trusted.
 
 f is the loss along a line: f(t) = loss(x + t * direction), and f'(0) = <gradient, direction>. u is the unit roundoff
-(2^-53 in float64), S the sum of the absolute values of the terms f adds up, so that f carries an error of about u S.
+(2^-53 in float64), S the sum of the absolute values of the terms f adds up, so that f carries an error of about u S
+(and more, where it is the small difference of large numbers: `noise.py` measures how much).
 
     forward difference   (f(h) - f(0)) / h        error  |f''| h / 2    + 2 u S / h   best h ~ u^(1/2), error ~ u^(1/2)
     central difference   (f(h) - f(-h)) / (2 h)   error  |f'''| h^2 / 6 +   u S / h   best h ~ u^(1/3), error ~ u^(2/3)
