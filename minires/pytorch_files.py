@@ -73,6 +73,8 @@ def _torch(path: Path) -> Any:
         raise CheckpointError(
             f"{path}: files of PyTorch are read by PyTorch, which is not installed: pip install torch"
         ) from None
+    except Exception as error:  # an installation that is broken, or a file of ours in the way of one of its modules
+        raise CheckpointError(f"{path}: PyTorch is installed but cannot be loaded ({error!r:.200})") from error
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version <= NEWEST_UNSAFE:
         raise CheckpointError(
