@@ -15,7 +15,7 @@ from minires.terminal import Output, fitted
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIRES = (sys.executable, "-m", "minires")
-PREDICT = ("predict", "--model", "resnet8", "--input", "1x8x8")
+PREDICT = ("predict", "--layers", "--model", "resnet8", "--input", "1x8x8")
 SMALL = ("train", "--epochs", "2", "--width", "2", "--batch-size", "256")
 
 
