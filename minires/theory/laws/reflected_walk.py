@@ -103,11 +103,10 @@ class Grid:
 
     def pull_back(self, f: Observable, q: ArrayLike, drift: float = 0.0) -> Observable:
         """E_g[1{h + g > 0} f(h + g)] as a function of h."""
-        return (
-            self._read(self._spectrum(f.cells, q, drift=-drift))
-            if np.any(q)
-            else Observable(np.zeros_like(f.zero), f.cells)
-        )
+        if np.all(q):
+            return self._read(self._spectrum(f.cells, q, drift=-drift))
+        still = Observable(np.zeros_like(f.zero), f.cells)
+        return self._some(f, q, lambda part, some: self.pull_back(part, some, drift), still) if np.any(q) else still
 
     @staticmethod
     def _some(given: Any, q: ArrayLike, change: Callable[[Any, Floats], Any], still: Any = None) -> Any:

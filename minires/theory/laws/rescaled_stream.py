@@ -66,7 +66,8 @@ def _in_units(source: Signal | Outline, scale: float) -> Signal:
 
 def _fits(grid: Grid, step: Signal) -> bool:
     """Whether the grid resolves steps of these variances; a drift may not carry a walk out of it."""
-    return grid.resolves(step.q - step.mean**2) and abs(step.mean) < grid.top / 4
+    q = step.q - step.mean**2
+    return grid.resolves(q) and grid.resolves(q.mean()) and abs(step.mean) < grid.top / 4
 
 
 def _moved(grid: Grid, mass: Floats, factor: float) -> Floats:

@@ -157,6 +157,9 @@ class Signal(NamedTuple):
 
     def __add__(self, other: Signal) -> Signal:
         """Sum of independent signals, at most one of which has a mean that is not 0 in the mean of its channels."""
+        if self.kernel.shape != other.kernel.shape:
+            whole = [each._replace(kernel=each.whole_kernel(), span=None) for each in (self, other)]
+            return whole[0] + whole[1]
         q, kernel = self.q + other.q, self.kernel + other.kernel
         cross = 2 * self.mean * other.mean
         same, each = _sum_of(self, other)
