@@ -103,7 +103,7 @@ class Program:
                 self.add(child, prefix + name)
         elif kind is ResidualBlock:
             self._add_block(layer, prefix)
-        elif kind in SAMPLEWISE:
+        elif kind in SAMPLEWISE or (kind is nn.Conv2d and (layer.groups != 1 or layer.padding == "same")):
             self.nodes.append(Samplewise(layer))
         elif kind is nn.Conv2d:
             self.nodes.append(Conv(layer))
