@@ -29,7 +29,7 @@ from minires.course.grading import SubmissionReport, failed_part, grade
 from minires.course.pages import class_page, points, student_page
 from minires.course.similarity import fingerprint, near_copies
 from minires.files import atomic_write_text
-from minires.gradcheck.runner import printable
+from minires.gradcheck.process import printable
 
 ENGINE = "(the engine's own code)"
 """How class.html calls the reference among near-identical files."""

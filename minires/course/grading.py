@@ -22,7 +22,8 @@ from minires.course.cutting import Source, stripped_package
 from minires.course.declaration import LEVELS, Assignment, Caller, Check, Outcome, Part, load
 from minires.course.submissions import Submission
 from minires.gradcheck import worker
-from minires.gradcheck.runner import MB, CallError, Limits, Stopped, Student
+from minires.gradcheck.process import MB, Limits
+from minires.gradcheck.runner import CallError, Stopped, Student
 
 MEMORY_MB = 1536
 PROCESSES = 4

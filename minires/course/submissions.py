@@ -14,7 +14,7 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from minires.gradcheck.runner import printable
+from minires.gradcheck.process import printable
 
 LARGEST = 2 << 20
 """Bytes of one file; a longer one is not read."""

@@ -15,15 +15,8 @@ The process is limited, not locked in: it can still read files. A grader wraps i
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
-import queue
-import secrets
-import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,32 +26,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.gradcheck import worker
-from minires.gradcheck.worker import ProtocolError, decode, encode, read_message, write_message
-
-POSIX = os.name == "posix"
-MB = 1 << 20
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one process may use."""
-
-    start: float = 20.0
-    """Seconds until the file is loaded."""
-    call: float = 10.0
-    """Seconds of one call."""
-    total: float = 120.0
-    """Seconds of all calls together, restarts included."""
-    memory: int = 2048 * MB
-    """Bytes of address space (where the system can limit it)."""
-    files: int = 64 * MB
-    """Bytes of any file it writes."""
-    answer: int = 64 * MB
-    """Bytes of the arrays of one answer."""
-    processes: int = 0
-    """How many processes and threads its user may have; 0: not limited. Only sensible for a user of its own."""
-    printed: int = 64 * MB
-    """Bytes it may print before it is stopped; the first 20,000 are kept."""
+from minires.gradcheck.process import Limits, Process, printable
+from minires.gradcheck.worker import ProtocolError, decode, encode
 
 
 class Parameter(NamedTuple):
@@ -90,7 +59,7 @@ class Opaque(NamedTuple):
 class Kept:
     """Stands for a cache that stays in the student's process."""
 
-    def __init__(self, process: _Process, number: int, arrays: list[np.ndarray]) -> None:
+    def __init__(self, process: Process, number: int, arrays: list[np.ndarray]) -> None:
         self._process, self._number = process, number
         self._arrays = arrays
         """What the forward call was given."""
@@ -126,7 +95,7 @@ class Student:
         self.file = Path(self.file).resolve()
         if not self.file.is_file():
             raise FileNotFoundError(f"there is no file {self.file}")
-        self._process: _Process | None = None
+        self._process: Process | None = None
         self._functions: dict[str, tuple[Parameter, ...]] | None = None
         self._spent, self.printed, self.starts = 0.0, "", 0
 
@@ -187,14 +156,14 @@ class Student:
             self.printed = self.printed or self._process.printed()
             self._process = None
 
-    def _running(self) -> _Process:
+    def _running(self) -> Process:
         if self._process is not None and not self._process.is_quiet():
             self.close()  # it answers what nobody asked; the next call shall not suffer
         if self._process is None:
             if self._spent > self.limits.total:
                 raise Stopped(f"the {self.limits.total:g} s that all calls have together are used up")
             self.starts += 1
-            process = _Process(self._command(), self.environment, self.limits)
+            process = Process(self._command(), self.environment, self.limits)
             self._process = process
             header, _ = self._exchange(process, self._setup(), [], self.limits.start, "loading the file took")
             if "error" in header:
@@ -229,7 +198,7 @@ class Student:
         }
 
     def _exchange(
-        self, process: _Process, header: dict, arrays: list[np.ndarray], seconds: float, doing: str
+        self, process: Process, header: dict, arrays: list[np.ndarray], seconds: float, doing: str
     ) -> tuple[dict, list[np.ndarray]]:
         begun = time.perf_counter()
         seconds = min(seconds, max(self.limits.total - self._spent, 0.05))
@@ -249,7 +218,7 @@ class Student:
             self._spent += time.perf_counter() - begun
 
 
-def _sent(value: object, arrays: list[np.ndarray], process: _Process) -> object:
+def _sent(value: object, arrays: list[np.ndarray], process: Process) -> object:
     if isinstance(value, Kept):
         if value._process is not process:
             raise Stopped("the cache is gone: its process was stopped")
@@ -266,7 +235,7 @@ class Seeded(NamedTuple):
 
 
 def _result(
-    process: _Process, reply: dict, received: list[np.ndarray], sent: list[np.ndarray], kept: Kept | None
+    process: Process, reply: dict, received: list[np.ndarray], sent: list[np.ndarray], kept: Kept | None
 ) -> object:
     """The value of a call, with the changes it made to the arrays it was given."""
     if "error" in reply:
@@ -291,11 +260,6 @@ def _write_back(changed: dict, received: list[np.ndarray], arrays: list[np.ndarr
             target[...] = new
 
 
-def printable(text: object) -> str:
-    """Somebody's text without control characters, terminal escapes and halves of characters."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in str(text))
-
-
 def call_error(told: object) -> Exception:
     """A CallError whose class bears the name of what the student's code raised."""
     if not isinstance(told, dict):
@@ -306,114 +270,3 @@ def call_error(told: object) -> Exception:
     error = type(kind if kind.isidentifier() else "Exception", (CallError,), {})(f"{text}{where}")
     error.line, error.source = line if isinstance(line, int) else None, source
     return error
-
-
-class _Process:
-    """The running worker and the threads that listen to it."""
-
-    def __init__(self, command: list[str], environment: Mapping[str, str] | None, limits: Limits) -> None:
-        self.limits = limits
-        self.released: list[int] = []
-        env = dict(os.environ if environment is None else environment)
-        env |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
-        pipe = subprocess.PIPE
-        self.popen = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=pipe, env=env, start_new_session=POSIX, close_fds=True
-        )
-        self._answers: queue.Queue = queue.Queue(maxsize=2)
-        self._kept, self._count, self._flooded = bytearray(), 0, False
-        self._deadline, self._late = math.inf, False
-        self._number = secrets.randbits(48)
-        for work in (self._listen, self._drain, self._watch):
-            threading.Thread(target=work, daemon=True).start()
-
-    def exchange(self, header: dict, arrays: list[np.ndarray], seconds: float) -> tuple[dict, list[np.ndarray]]:
-        """Sends a message and waits for its answer. TimeoutError, EOFError, OSError or ProtocolError if none comes."""
-        self._deadline = time.perf_counter() + seconds
-        try:
-            write_message(self.popen.stdin, header, arrays)
-            got = self._answers.get(timeout=seconds + 1)
-            if isinstance(got, Exception):
-                raise got
-            return got
-        except queue.Empty:
-            raise TimeoutError from None
-        except (OSError, EOFError):
-            if self._late:
-                raise TimeoutError from None
-            raise
-        finally:
-            self._deadline = math.inf
-
-    def _watch(self) -> None:
-        """Ends the process when a call is late, even while the message of that call waits to be read."""
-        while self.popen.poll() is None:
-            if time.perf_counter() > self._deadline:
-                self._late = True
-                self.end()
-                return
-            time.sleep(0.05)
-
-    def is_quiet(self) -> bool:
-        """Whether no answer waits that nobody asked for."""
-        return self._answers.empty()
-
-    def next_number(self) -> int:
-        """The number of the next call, which its answer has to bear."""
-        self._number += 1
-        return self._number
-
-    def take_released(self) -> list[int]:
-        """Numbers of the caches that nobody needs any more."""
-        taken = self.released[:]
-        del self.released[: len(taken)]
-        return taken
-
-    def ending(self) -> str:
-        """Why the process is gone, in words."""
-        if self._flooded:
-            return f"it printed more than {self.limits.printed // MB} MB and was stopped"
-        try:
-            code = self.popen.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            return "it closed the channel that its results travel through"
-        if code < 0:
-            name = signal.Signals(-code).name if -code in list(signal.Signals) else str(-code)
-            return f"its process was ended by the system ({name}): too much memory, or a crash inside a library"
-        if code == 0:
-            return "it ended its process: look for exit(), quit() or os._exit()"
-        return f"its process ended with code {code}: look for exit() or os._exit(), or for memory that ran out"
-
-    def printed(self) -> str:
-        """The beginning of what the file printed."""
-        return printable(self._kept.decode("utf-8", "replace"))
-
-    def end(self) -> None:
-        """Kills the process and its group."""
-        with contextlib.suppress(OSError):
-            if POSIX:
-                os.killpg(self.popen.pid, signal.SIGKILL)
-            else:
-                self.popen.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.popen.wait(timeout=5)
-        with contextlib.suppress(OSError, ValueError):
-            self.popen.stdin.close()
-
-    def _listen(self) -> None:
-        while True:
-            try:
-                self._answers.put(read_message(self.popen.stdout, self.limits.answer))
-            except Exception as error:
-                self._answers.put(error if isinstance(error, ProtocolError) else EOFError())
-                return
-
-    def _drain(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while part := self.popen.stderr.read1(1 << 16):
-                self._kept += part[: max(20_000 - len(self._kept), 0)]
-                self._count += len(part)
-                if self._count > self.limits.printed:
-                    self._flooded = True
-                    self.end()
-                    return

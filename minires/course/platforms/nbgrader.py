@@ -7,7 +7,6 @@ the cell, nbgrader's way of partial credit. nbgrader runs the student's function
 from __future__ import annotations
 
 import json
-import textwrap
 from pathlib import Path
 
 from minires.course import cutting
@@ -55,6 +54,7 @@ def notebook(a: Assignment) -> str:
     head = f"# {a.title}\n\n{a.introduction}\n\n{a.points} points."
     first = "from __future__ import annotations\n\nimport numpy as np\n\nfrom minires.course.notebook import points_of"
     cells = [_cell("markdown", head, "introduction"), _cell("code", first, "imports")]
+    cells.append(_cell("code", helpers(a), "helpers", points=0))
     for part in a.parts:
         cells.append(_cell("code", solution(part), part.name, solution=True))
         cells.append(_cell("code", test(what, part), f"test_{part.name}", points=part.points))
@@ -68,15 +68,19 @@ _KERNEL = {
 }
 
 
+def helpers(a: Assignment) -> str:
+    """What several of the reference's functions share, in a region that the released notebook does not have."""
+    text = cutting.support([part.cut for part in a.parts], ("np",)).strip()
+    return f"# Nothing to do here.\n### BEGIN HIDDEN TESTS\n{text}\n### END HIDDEN TESTS"
+
+
 def solution(part: Part) -> str:
-    """The stub with the reference between nbgrader's marks; the helpers it needs stand inside the function."""
-    stub = cutting.stub(part.cut, part.name, part.hint)
-    head = stub.rpartition("    raise NotImplementedError")[0]
-    whole = cutting.solution(part.cut, part.name)
-    body = whole[len(cutting.stub(part.cut, part.name).rpartition("    raise NotImplementedError")[0]) :]
-    helpers = cutting.support([part.cut])
-    inside = textwrap.indent(helpers.strip(), "    ") + "\n" + body.rstrip()
-    return f"{head}    ### BEGIN SOLUTION\n{inside}\n    ### END SOLUTION"
+    """The stub with the reference between nbgrader's marks."""
+    end = "    raise NotImplementedError"
+    head = cutting.stub(part.cut, part.name, part.hint).rpartition(end)[0]
+    bare = cutting.stub(part.cut, part.name).rpartition(end)[0]
+    body = cutting.solution(part.cut, part.name)[len(bare) :].rstrip()
+    return f"{head}    ### BEGIN SOLUTION\n{body}\n    ### END SOLUTION"
 
 
 def test(what: str, part: Part) -> str:
