@@ -28,6 +28,7 @@ COMMANDS = (
     "gradcheck",
     "predict",
     "step",
+    "tutorial",
     "bench",
     "info",
     "data",

@@ -6,7 +6,7 @@
 # `col2im`, is what the backward pass needs. Here we go both ways on a real digit.
 #
 # Notation: x (N, C, H, W) images, weight (O, C, kh, kw) filters, y (N, O, H_out, W_out); stride s, no padding.
-# Three times you are asked to **predict first**: write your answer down, then run the cell, which asserts it.
+# Three times you are asked to **predict first**: write your answer down, then run the cell. Takes about 1 s.
 # %%
 import matplotlib.pyplot as plt
 import numpy as np

@@ -5,7 +5,7 @@
 # look at one matrix: which variance, which distribution, and how close a finite sample must come to them.
 #
 # Notation: W (out, in) or (out, in, kh, kw); fan_in = in·kh·kw products in one output, fan_out = out·kh·kw.
-# Three times you are asked to **predict first**: write your answer down, then run the cell, which asserts it.
+# Three times you are asked to **predict first**: write your answer down, then run the cell. Takes about 2 s.
 # %%
 import math
 

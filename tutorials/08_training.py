@@ -5,7 +5,7 @@
 # over to `fit`, and then make four runs ill on purpose, because a sick run is recognized by its curve.
 #
 # Notation: x (N, 1, 8, 8) images, y (N,) labels from 0 to 9, L the cross-entropy, w any weight, lr the learning rate.
-# Three times you are asked to **predict first**: write your answer down, then run the cell, which asserts it.
+# Three times you are asked to **predict first**: write your answer down, then run the cell. Takes about 10 s.
 # %%
 import matplotlib.pyplot as plt
 import numpy as np

@@ -7,7 +7,7 @@
 # The page uses real images and those weights where they are: `cifar10` and `pretrained/resnet20-cifar10.safetensors`
 # in the folder of the data (MINIRES_DATA; `python -m minires data` lists it). Elsewhere it falls back to the digits:
 # a network trained here on 1,200 of them stands in for the published one, and 242 others are the images to learn.
-# Three times you are asked to **predict first**: write your answer down, then run the cell, which asserts it.
+# Three times you are asked to **predict first**: write your answer down, then run the cell. Takes about 15 s.
 # %%
 import matplotlib.pyplot as plt
 import numpy as np

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,5 +44,20 @@ def test_is_a_notebook_of_at_most_150_lines(path):
 def test_asks_three_questions_and_two_exercises(path):
     text = path.read_text(encoding="utf-8").lower()
     assert text.count("predict first") >= 3
-    assert text.count("assert ") >= 3
+    assert text.count("assert ") + text.count("tutorial.reveal(") >= 3
     assert text.count("exercise") >= 2
+
+
+@each_tutorial
+def test_each_question_is_revealed_later_and_each_exercise_has_a_solution(path):
+    text = path.read_text(encoding="utf-8")
+    asked = re.findall(r'tutorial\.guess\("([\d.]+)", None\)', text)
+    assert re.findall(r'tutorial\.reveal\("([\d.]+)"', text) == asked
+    for question in asked:
+        between = text.partition(f'guess("{question}"')[2].partition(f'reveal("{question}"')[0]
+        assert "# %%" in between, f"question {question} is answered in its own cell"
+    if asked:
+        solutions = (path.parent / "solutions" / f"{path.stem[:2]}.py").read_text(encoding="utf-8")
+        assert re.findall(r'^    "([\d.]+)": Answer\(', solutions, flags=re.M) == asked
+        exercises = re.findall(r'tutorial\.exercise\("([\d.]+)"', text)
+        assert re.findall(r"^# %% exercise (\S+)", solutions, flags=re.M) == [e.partition(".")[2] for e in exercises]

@@ -1,0 +1,219 @@
+"""What the tutorials ask and judge: guesses before a cell is run, exercises, and solutions after a try.
+
+    tutorial.guess("3.1", None)                     in the cell of the question; the reader puts an answer for None
+    ...
+    tutorial.reveal("3.1", y.shape[2])              in a later cell: what the run gave
+
+    tutorial.exercise("3.1", lambda: gradcheck.check_op(forward, exercise_1, inputs))
+    tutorial.solution("3.1")
+
+What the law says, and why a usual wrong guess is wrong, stands in `tutorials/solutions/03.py` and not on the page, so
+that nobody reads the answer while thinking. `reveal` checks the tutorial's own claim, too: it raises AssertionError
+where run and law differ. Without a guess it says what is right: a tutorial runs from top to bottom without a reader.
+`exercise` never raises: whatever goes wrong in the reader's function becomes a sentence.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Value = float | str | tuple
+"""What a question asks for: a number, a word, or a shape."""
+
+NEAR, FAR = 0.1, 2.0
+"""A guess within a tenth is right; one that is off by more than this factor is far off."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the law says to a question. A tutorial's `solutions/NN.py` holds one for each, in `ANSWERS`."""
+
+    law: Value
+    within: float = 1e-6
+    """The largest relative difference that run and law may have."""
+    wrong: Mapping[Value, str] = field(default_factory=dict)
+    """Why a usual wrong guess is wrong: one sentence for each."""
+    why: str = ""
+    """One sentence on the right answer."""
+
+
+_guesses: dict[str, Value] = {}
+_tried: set[str] = set()
+
+
+def guess(question: str, answer: Value | None) -> None:
+    """Keeps the reader's guess for `question` ("3.1"); None: no guess.
+
+    Raises TypeError for what is neither a number nor a word nor a shape.
+    """
+    if isinstance(answer, list | np.ndarray):
+        answer = tuple(np.asarray(answer).tolist())
+    if answer is None:
+        _guesses.pop(question, None)
+        return
+    if not isinstance(answer, int | float | str | tuple | np.number):
+        raise TypeError(f"your guess is {answer!r}; expected a number, a word in quotes, or a shape such as (3, 3)")
+    _guesses[question] = answer
+
+
+def reveal(question: str, run: Value) -> str:
+    """Prints, and returns, how close the guess came to the law and to what the run gave.
+
+    Raises AssertionError where run and law differ by more than the answer allows, KeyError for an unknown question.
+    """
+    answer = _solutions(question).ANSWERS[question]
+    assert _close(run, answer.law, answer.within), (
+        f"question {question}: the law says {_text(answer.law)}, the run gave {_text(run)}"
+    )
+    told = f"the law says {_text(answer.law)}"
+    told += f", the run gave {_text(run)}" if _text(run) != _text(answer.law) else ""
+    said = f"Question {question}: {told}."
+    if question in _guesses:
+        said = f"Question {question}: you guessed {_text(_guesses[question])}, {told}: "
+        said += _verdict(_guesses[question], answer)
+    said = f"{said} {answer.why}".rstrip()
+    print(said)
+    return said
+
+
+def exercise(name: str, check: Callable[[], Any]) -> str:
+    """Runs `check`, prints what the judge says of exercise `name` ("3.1"), and returns the first word of it.
+
+    check: returns a report of minires (its verdict and diagnosis are told), True or False, or a sentence that says what
+    is wrong ("" where nothing is).
+    """
+    try:
+        result = check()
+    except Exception as error:
+        if _is_open(error):
+            return _tell(name, "open", "yours to write. Then run this cell again.")
+        _tried.add(name)
+        return _tell(name, "stopped", _place(error) + _sentence(error))
+    _tried.add(name)
+    if isinstance(result, bool | np.bool_):
+        return _tell(name, "right") if result else _tell(name, "wrong", "the numbers are not those of the engine.")
+    if isinstance(result, str):
+        return _tell(name, "wrong", result) if result else _tell(name, "right")
+    if getattr(result, "ok", result.verdict == "pass"):
+        return _tell(name, "right")
+    return _tell(name, "wrong", str(getattr(result, "diagnosis", None) or getattr(result, "reason", result.verdict)))
+
+
+def solution(name: str) -> None:
+    """Prints a solution of exercise `name` ("3.1"), once it has been tried."""
+    if name not in _tried:
+        print(f"Try exercise {name} first: write it, run the cell that judges it, then ask again.")
+        return
+    text = Path(_solutions(name).__file__).read_text(encoding="utf-8")
+    parts = re.split(r"^# %% exercise (\S+).*\n", text, flags=re.M)
+    print(dict(zip(parts[1::2], parts[2::2], strict=True))[name.partition(".")[2]].strip())
+
+
+def folder() -> Path:
+    """Where the tutorials are: beside the package, or inside it where it was installed from a wheel.
+
+    Raises FileNotFoundError where they are in neither place.
+    """
+    package = Path(__file__).resolve().parent
+    for place in (package.parent / "tutorials", package / "tutorials"):
+        if any(place.glob("[0-9][0-9]_*.py")):
+            return place
+    raise FileNotFoundError(f"no tutorials beside {package}: this copy of minires came without them")
+
+
+def _solutions(name: str) -> ModuleType:
+    """The module `solutions/NN.py` of the tutorial that `name` belongs to."""
+    path = folder() / "solutions" / f"{int(name.partition('.')[0]):02d}.py"
+    spec = importlib.util.spec_from_file_location(f"minires_solutions_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _close(a: Any, b: Any, within: float) -> bool:
+    """Whether two answers agree: words without regard to case, numbers and shapes within a relative error."""
+    if isinstance(a, str) or isinstance(b, str):
+        return str(a).strip().lower() == str(b).strip().lower()
+    a, b = np.atleast_1d(np.asarray(a, float)), np.atleast_1d(np.asarray(b, float))
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= within * np.abs(b) + 1e-12))
+
+
+def _verdict(guessed: Value, answer: Answer) -> str:
+    if _close(guessed, answer.law, NEAR):
+        return "right."
+    for mistake, reason in answer.wrong.items():
+        if _close(guessed, mistake, NEAR / 2):
+            return f"{_how_far(guessed, answer.law)}. {reason}"
+    return f"{_how_far(guessed, answer.law)}."
+
+
+def _how_far(guessed: Value, law: Value) -> str:
+    kinds = {type(value) if isinstance(value, str | tuple) else float for value in (guessed, law)}
+    if len(kinds) > 1:
+        return f"not so; the question asks for {_kind(law)}"
+    if kinds != {float} or 0 in (guessed, law) or (guessed < 0) != (law < 0):
+        return "not so"
+    if not math.isfinite(guessed):
+        return "not so"
+    factor = max(abs(guessed / law), abs(law / guessed))
+    size = f"{abs(guessed / law - 1):.0%}" if factor < FAR else f"a factor of {factor:.3g}"
+    return f"{'too large' if abs(guessed) > abs(law) else 'too small'} by {size}"
+
+
+def _kind(law: Value) -> str:
+    if isinstance(law, str):
+        return "a word in quotes"
+    return f"{len(law)} numbers in brackets" if isinstance(law, tuple) else "a number"
+
+
+def _text(answer: Any) -> str:
+    if isinstance(answer, str):
+        return answer
+    if isinstance(answer, tuple | list | np.ndarray):
+        return f"({', '.join(map(_text, answer))})"
+    number = float(answer)
+    return f"{int(number)}" if number.is_integer() and abs(number) < 1e6 else f"{number:.3g}"
+
+
+def _is_open(error: BaseException | None) -> bool:
+    """Whether the exercise is still to be written: a NotImplementedError, at the bottom of what a check made of it."""
+    while error is not None and not isinstance(error, NotImplementedError):
+        error = error.__cause__
+    return error is not None
+
+
+def _place(error: Exception) -> str:
+    """The line of the reader's own code at which it stopped."""
+    inner = error.__cause__ or error
+    frames = [frame for frame in traceback.extract_tb(inner.__traceback__) if not _ours(frame.filename)]
+    if inner is error:
+        frames = frames[1:]  # the first one is the tutorial's own cell, which called the judge
+    return f"line {frames[-1].lineno}, `{frames[-1].line}`: " if frames and frames[-1].line else ""
+
+
+def _ours(filename: str) -> bool:
+    return str(Path(__file__).parent) in filename or "numpy" in Path(filename).parts
+
+
+def _sentence(error: Exception) -> str:
+    """An exception as a sentence. NumPy's own words on shapes get one that helps."""
+    inner = error.__cause__
+    said = str(error) if inner is not None or isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    if any(words in said for words in ("could not be broadcast", "core dimension", "cannot reshape")):
+        said += ". (Print the shapes of both factors in that line: one of them is not what you think.)"
+    return said
+
+
+def _tell(name: str, word: str, sentence: str = "") -> str:
+    print(f"Exercise {name}: {word}{': ' + sentence if sentence else '.'}")
+    return word
