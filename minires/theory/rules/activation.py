@@ -161,7 +161,8 @@ def _of_function(kind: one_layer.Activation, state: State, setting: Setting) -> 
         if same is not None:
             root = np.sqrt(np.maximum(pooled / np.maximum(np.diagonal(same), 1e-300), 0.0))
             same = with_diagonal(same * np.multiply.outer(root, root), pooled)
-        return replace(g, energy=energy, same=same, **{**GATED, "gate": gate}, grade=worse(g.grade, "MF"))
+        sent = energy if alone or state.groups else pooled
+        return replace(g, energy=sent, same=same, **{**GATED, "gate": gate}, grade=worse(g.grade, "MF"))
 
     return after, backward
 

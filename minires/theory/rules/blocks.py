@@ -78,7 +78,9 @@ def block_sum(block: ResidualBlock, branch: State, short: State | None, step: Si
     order 1/C.
     """
     if short is None:
-        return replace(branch, signal=step, groups=(), symmetric=not step.mean)  # the plain twin: nothing is added
+        groups = tuple((w, part.scaled(block.branch_scale**2)) for w, part in branch.groups)
+        plain = {"groups": groups, "source": None, "throughs": (), "symmetric": branch.symmetric and not step.mean}
+        return replace(branch, signal=step, **plain)  # the plain twin: nothing is added
     total = step + short.signal
     share = step.q.mean() / max(total.q.mean(), 1e-300)
     gaussian = short.form == branch.form == "gaussian" and short.kept == branch.kept == 1
