@@ -271,7 +271,7 @@ FUNCTIONS: dict[str, Callable] = {
 """Functions whose arguments CuPy checks as Python does, with the signatures that CuPy gives them."""
 
 UFUNCS = {
-    **dict.fromkeys(("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "matmul"), 2),
+    **dict.fromkeys(("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "matmul", "not_equal"), 2),
     **dict.fromkeys(("exp", "log", "sqrt", "square", "tanh", "abs", "negative", "conj", "isfinite", "isnan"), 1),
 }
 """Functions of every number by itself, and their number of inputs; they take out=, dtype= and casting= besides."""

@@ -99,8 +99,7 @@ class Compiled:
         xp = check_upstream(dy, shape, like)
         dx = self._run(name, workers, dy)
         for parameter in workers[0].gradients:
-            shares = [worker.gradients[parameter] for worker in workers]  # in the order of the ranks
-            parameter.add_grad(xp.ascontiguousarray(sum(shares)))
+            parameter.add_grad(xp.ascontiguousarray(sum(worker.gradients[parameter] for worker in workers)))
         self._way_back = None
         return dx
 

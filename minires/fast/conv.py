@@ -34,7 +34,7 @@ import numpy as np
 
 from minires.backend import Array
 from minires.fast.nodes import Node, check_fit
-from minires.fast.piece import Refused, Way
+from minires.fast.piece import Refused, Way, setitem
 from minires.nn import BatchNorm2d
 
 COLUMN_BYTES, GPU_COLUMN_BYTES = 2**20, 2**29
@@ -88,7 +88,8 @@ class Conv(Node):
         unflip = lambda g: g.reshape(kh, c, kw, o)[:, :, ::-1].transpose(3, 1, 0, 2)  # noqa: E731
         dweight = way.gradient(weight, (kh, c * kw * o), unflip)
         if way.leads:
-            way.do(lambda: xp.copyto(matrices.reshape(kh, kw, o, c), weight.value[:, :, :, ::-1].transpose(2, 3, 0, 1)))
+            taps = matrices.reshape(kh, kw, o, c)
+            way.do(lambda: setitem(taps, ..., weight.value[:, :, :, ::-1].transpose(2, 3, 0, 1)))
         dx = way.take(x.shape, dy.dtype)
         for part in _parts(dy, way, dy.shape[1] * w * kw):
             cols = row_columns(way, dy[part], (kw - 1) * dw - pw, sw, (w, kw, 1, dw))
@@ -97,7 +98,7 @@ class Conv(Node):
             for a, r, i in joined:
                 left, right = (side_by_side(side, r.step) for side in (x[part, r], cols[:, i]))
                 products = way.scratch("products", (*left.shape[:-2], c, kw * o), dy.dtype)
-                way.do(xp.matmul, left.swapaxes(-1, -2), right, out=products)
+                way.do(xp.matmul, left.transpose((0, 2, 1) if left.ndim == 3 else (0, 1, 3, 2)), right, out=products)
                 rows, term = products.reshape(-1, c * kw * o), way.scratch("dweight", dweight[a].shape, dy.dtype)
                 way.do(xp.matmul, xp.ones(len(rows), dy.dtype), rows, out=term)  # faster than `sum`
                 way.do(xp.add, dweight[a], term, out=dweight[a])
@@ -127,17 +128,17 @@ def row_columns(way: Way, images: Array, offset: int, spread: int, moves: tuple[
     width = (places - 1) * stride + (kw - 1) * dilation + 1
     target, source = landing(w, offset, spread, width)
     canvas = way.scratch(("canvas", h, w, c, width, offset, spread), (n, h, width, c), images.dtype)
-    way.do(xp.copyto, canvas[:, :, target], images[:, :, source])  # the zeros around are still there
+    way.do(setitem, canvas[:, :, target], ..., images[:, :, source])  # the zeros around are still there
     cols = way.scratch("columns", (n, h, places, kw * c), images.dtype)
     image, row, pixel, number = canvas.strides
     if xp is np and dilation == 1:  # a window's pixels lie side by side: copied as one item, not number by number
         window = np.dtype(f"V{kw * pixel}")
         windows = np.ndarray((n, h, places), window, canvas, strides=(image, row, pixel * stride))
-        way.do(xp.copyto, np.ndarray(windows.shape, window, cols), windows)
+        way.do(setitem, np.ndarray(windows.shape, window, cols), ..., windows)
     else:
         shape, strides = (n, h, places, kw, c), (image, row, pixel * stride, pixel * dilation, number)
         windows = xp.lib.stride_tricks.as_strided(canvas, shape, strides)
-        way.do(xp.copyto, cols.reshape(shape), windows)
+        way.do(setitem, cols.reshape(shape), ..., windows)
     return cols
 
 
@@ -154,7 +155,7 @@ def add_products(way: Way, cols: Array, matrices: Array, joined: list[tuple[int,
     xp = way.xp
     complete = bool(joined) and y[:, joined[0][2]].shape == y.shape  # the first one need not be added to anything
     if not complete:
-        way.do(y.fill, 0)
+        way.do(setitem, y, ..., 0)
     for number, (a, p, q) in enumerate(joined):
         left = side_by_side(cols[:, p], p.step)
         if complete and number == 0:

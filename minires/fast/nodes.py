@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minires.backend import Array
-from minires.fast.piece import Meeting, Plan, Refused, Way, channels_first, pixels
+from minires.fast.piece import Meeting, Plan, Refused, Way, channels_first, pixels, setitem
 from minires.nn import Layer, Parameter
 
 
@@ -58,7 +58,7 @@ class Samplewise(Node):
     def backward(self, dy: Array, way: Way) -> Array:
         x, layer, cache = way.tape.pop()
         dx = way.take(x.shape, x.dtype)
-        way.do(lambda: way.xp.copyto(channels_first(dx), layer._backward(channels_first(dy), *cache)))
+        way.do(lambda: setitem(channels_first(dx), ..., layer._backward(channels_first(dy), *cache)))
         return dx
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from minires.backend import Array
 from minires.fast.nodes import Node, check_fit
-from minires.fast.piece import Meeting, Plan, Refused, Way
+from minires.fast.piece import Meeting, Plan, Refused, Way, setitem
 from minires.nn import Layer
 
 LONG = 8192
@@ -42,7 +42,8 @@ class Fit:
             if self.on_host and count.real < 2:
                 raise Refused
             self.mean, square = total[1:].reshape(2, -1) / count
-            var = (square - self.mean**2).clip(0)
+            var = square - self.mean**2
+            var = var * (var.real > 0)  # a rounding error below 0 is 0
             if follows:
                 for name, new in (("running_mean", self.mean), ("running_var", var * (count / (count - 1)))):
                     old, momentum = getattr(layer, name), layer.momentum
@@ -130,12 +131,12 @@ def sums_of_images(way: Way, f: Array, g: Array) -> Array:
     lines, others = (x.reshape(n, 1 if x.ndim == 2 else x.shape[1], -1) for x in (f, g))
     columns = way.scratch("columns of sums", (n, 2, lines.shape[2]), dtype)
     way.do(xp.matmul, xp.ones((1, lines.shape[1]), dtype), lines, out=columns[:, :1])  # a product is faster than `sum`
-    way.do(lambda: xp.copyto(columns[:, 1], xp.einsum("nij,nij->nj", lines, others)))
+    way.do(lambda: setitem(columns, np.s_[:, 1], xp.einsum("nij,nij->nj", lines, others)))
     sums = way.new((n, 1 + 2 * c), np.result_type(dtype, np.float64))
     sums[:, 0] = 1
     few = way.scratch("sums", (n, 2, 1, c), dtype)
     way.do(xp.matmul, xp.ones((1, lines.shape[2] // c), dtype), columns.reshape(n, 2, -1, c), out=few)
-    way.do(xp.copyto, sums[:, 1:], few.reshape(n, -1))
+    way.do(setitem, sums, np.s_[:, 1:], few.reshape(n, -1))
     return sums
 
 
@@ -144,6 +145,5 @@ def _recount(sums: Array, x: Array) -> None:
     n, c, pixels = len(x), x.shape[-1], x[0].size // x.shape[-1]
     once, squares = sums[:, 1 : c + 1], sums[:, c + 1 :]
     far = (once * once * (1 + FAR) > squares * (pixels * FAR)).any(axis=1)
-    if far.any():
-        values = x.reshape(n, pixels, c)[far].astype(np.float64)
-        once[far], squares[far] = values.sum(axis=1), (values * values).sum(axis=1)
+    values = x.reshape(n, pixels, c)[far].astype(np.float64)
+    once[far], squares[far] = values.sum(axis=1), (values * values).sum(axis=1)

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from itertools import count, pairwise
+from operator import setitem  # noqa: F401 - how a node notes that one array is copied into another
 from types import ModuleType
 from typing import Any, Self
 
@@ -59,7 +60,8 @@ class Worker:
     def __init__(self, xp: ModuleType, program: Any, images: Sequence[slice]) -> None:
         self.xp, self.program, self.images = xp, program, images
         self.shared, self.gradients = dict[Any, Any](), dict[Parameter, Array]()
-        self.ways: dict[str, list[Any]] = {}
+        self.ways, self.free = dict[str, list[Any]](), dict[str, dict[Any, list[Array]]]()
+        """For each way, arrays that no call noted so far will need again; for all pieces, since one follows another."""
         self._block, self._used = np.zeros(FIRST_BYTES, np.uint8), FIRST_BYTES
 
     def go(self, name: str, group: ThreadGroup, x: Array) -> list[Array]:
@@ -118,7 +120,8 @@ class Way:
         """Whether this is its worker's first piece, which is to note what is done once for all of them."""
         self.tape: list[Any] = [*before.tape] if before else []
         """What the nodes kept for the way back, in the order of the forward pass."""
-        self._free = {key: [*arrays] for key, arrays in before._free.items()} if before else {}
+        left = worker.free.get("forward", {}).items()
+        self._free = worker.free.setdefault(name, {key: [*arrays] for key, arrays in left})
         self.start = self.new((images.stop - images.start, *pixels(x).shape[1:]), x.dtype)
         plan = worker.program.backward if before else worker.program.forward
         self._plan, self.result = plan(self.start, self), None

@@ -30,16 +30,12 @@ def error(array):
 
 
 def results_of(name):
-    """The positions of the arrays that an op returns, None for a single one."""
-    if name in ("im2col", "col2im"):
-        return [None]
-    if name.endswith("_forward"):
-        return [0]
-    return [0, 1, 2] if name.startswith(("conv2d", "batchnorm", "linear")) else [None]
+    """The positions of the arrays that an op may return; what follows y is a cache."""
+    return range(3) if name.endswith("_backward") else range(1)
 
 
 def spoil(monkeypatch, function, position, change):
-    """Changes one result of the function, wherever it is called from."""
+    """Changes one result of the function, wherever it is called from -> a list that grows with each change."""
     original = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
     original.__kwdefaults__ = function.__kwdefaults__
 
@@ -48,14 +44,18 @@ def spoil(monkeypatch, function, position, change):
 
     def spoiled(*args, **options):
         result = original(*args, **options)
-        if position is None:
-            return change(result)
-        return tuple(change(r) if i == position and r is not None else r for i, r in enumerate(result))
+        found = [*result] if isinstance(result, tuple) else [result]
+        if position < len(found) and found[position] is not None:
+            changed_any.append(position)
+            found[position] = change(found[position])
+        return tuple(found) if isinstance(result, tuple) else found[0]
 
+    changed_any = []
     monkeypatch.setitem(function.__globals__, "_spoiled", spoiled)
     monkeypatch.setattr(function, "__code__", changed.__code__)
     if function.__kwdefaults__:
         monkeypatch.setattr(function, "__kwdefaults__", None)
+    return changed_any
 
 
 def step(network, loss):
@@ -86,7 +86,7 @@ def test_a_spoiled_op_is_noticed_or_run(monkeypatch, name, change):
                 network.conv1 = nn.Conv2d(3, 4, 3, padding=1, rng=0)  # with a bias
                 expected = step(network, loss)
             with monkeypatch.context() as patch:
-                spoil(patch, getattr(ops, name), position, change)
+                changed = spoil(patch, getattr(ops, name), position, change)
                 try:
                     found = step(network, loss)
                 except Spoiled:
@@ -95,7 +95,7 @@ def test_a_spoiled_op_is_noticed_or_run(monkeypatch, name, change):
                     assert "differs from the definition's" in str(refusal)
                     continue
             same = all(np.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(expected, found, strict=True))
-            assert not same, (name, position)
+            assert not same or (position > 0 and not changed), (name, position)
 
 
 @pytest.mark.parametrize("name", ["relu_backward", "batchnorm_forward", "conv2d_backward"])
@@ -118,7 +118,7 @@ def test_a_layer_that_is_edited_is_noticed_or_run(monkeypatch, method, kind):
     network = nn.resnet(8, width=4)
     expected = step(network, nn.SoftmaxCrossEntropy)
     function = getattr(kind, method)
-    spoil(monkeypatch, function, 0 if method == "_forward" else None, scale)
+    spoil(monkeypatch, function, 0, scale)
     try:
         found = step(network, nn.SoftmaxCrossEntropy)
     except ValueError as refusal:
