@@ -60,7 +60,7 @@ def _passes(way: Any, layer: nn.Layer, x: Array) -> dict[tuple[str, str], Array]
     found = {("forward", "y"): y, ("backward", "dx"): dx}
     found |= {("backward", f"gradient of {p.name}"): p.grad for p in layer.parameters()}
     found |= {("forward", name): getattr(owner, attribute) for name, owner, attribute in layer.named_buffers()}
-    return found | {("inference", "y"): way.infer(x)}
+    return found if layer.training else found | {("inference", "y"): way.infer(x)}
 
 
 def _compare(path: str, layer: nn.Layer, compiled: Callable[..., Any]) -> None:

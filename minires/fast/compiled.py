@@ -73,9 +73,7 @@ class Compiled:
             return value, logits
 
     def _forward(self, x: Array, keeps: bool) -> Array:
-        self._way_back = None
-        for _, layer in self.model.named_layers():
-            layer._cache = None  # a forward pass of the model's own is not gone back through any more
+        self._way_back = self.model._cache = None  # neither forward pass of before is gone back through any more
         program = Program(keeps, self.model)
         self._check(program)
         try:

@@ -110,9 +110,7 @@ def compare(model, x, rng, threads, steps=2):
             size = 0.01 / max(1, np.abs(p.grad).max())  # a network without BatchNorm would run away
             p.value, q.value = p.value - size * p.grad, q.value - size * q.grad
         worst = max(worst, *(difference(a, b) for a, b in pairs))
-    model.eval()
-    twin.eval()
-    pairs = [(model.infer(x), fast.infer(x))]
+    pairs = [(model.train().infer(x), fast.train().infer(x)), (model.eval().infer(x), fast.eval().infer(x))]
     state, other = model.state_dict(), twin.state_dict()
     return max(worst, *(difference(a, b) for a, b in pairs + [(state[name], other[name]) for name in state]))
 
