@@ -133,6 +133,15 @@ class DeviceArray:
     def transpose(self, *axes: Any) -> DeviceArray:
         return DeviceArray(self._host.transpose(*axes))
 
+    def swapaxes(self, axis1: int, axis2: int) -> DeviceArray:
+        return DeviceArray(self._host.swapaxes(axis1, axis2))
+
+    def clip(self, min: Any = None, max: Any = None, out: None = None) -> DeviceArray:
+        return DeviceArray(self._host.clip(min, max))
+
+    def fill(self, value: complex) -> None:
+        self._host.fill(value)
+
     def ravel(self, order: str = "C") -> DeviceArray:
         return DeviceArray(self._host.ravel(order))
 
@@ -258,6 +267,7 @@ FUNCTIONS: dict[str, Callable] = {
     "where": lambda condition, x=None, y=None: None,
     "stack": lambda tup, axis=0, out=None, *, dtype=None, casting="same_kind": None,
     "concatenate": lambda tup, axis=0, out=None, *, dtype=None, casting="same_kind": None,
+    "copyto": lambda dst, src, casting="same_kind", where=None: None,
     "split": lambda ary, indices_or_sections, axis=0: None,
     "tile": lambda A, reps: None,
     "clip": lambda a, a_min, a_max, out=None: None,
@@ -309,6 +319,8 @@ def _function(name: str, signature: inspect.Signature) -> Callable:
             return DeviceArray(np.where(*given.values()))
         (_, first), *rest = given.items()
         result = getattr(np, name)(first, **dict(rest))
+        if result is None:  # copyto, which writes into its first argument
+            return None
         if isinstance(result, list):
             return [DeviceArray(part) for part in result]
         return DeviceArray(result) if bound.arguments.get("out") is None else bound.arguments["out"]
