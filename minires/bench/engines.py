@@ -63,7 +63,7 @@ class Engine:
 
 
 class Minires(Engine):
-    """This engine. On a GPU, times are taken between two events of the device."""
+    """This engine, compiled. On a GPU, times are taken between two events of the device."""
 
     title = module = package = "minires"
     devices = ("cpu", "cuda")
@@ -87,17 +87,21 @@ class Minires(Engine):
             facts["CuPy"] = self.xp.__version__
         return facts
 
+    def runner(self, model: Any) -> Any:
+        """What runs the passes of a model."""
+        from minires import compile
+
+        return compile(model, threads=self.threads)
+
     def train(self, case: Case) -> Step:
         from minires import nn, optim
 
         x, labels = (self.xp.asarray(array) for array in case.arrays())
-        model, loss = nn.resnet(case.depth).to(self.device), nn.SoftmaxCrossEntropy()
-        optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        model = nn.resnet(case.depth).to(self.device)
+        fast, optimizer = self.runner(model), optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
         def step() -> Any:
-            model.zero_grad()
-            value = loss.forward(model.forward(x), labels)
-            model.backward(loss.backward())
+            value, _ = fast.step(x, labels)
             optimizer.step()
             return value
 
@@ -107,19 +111,20 @@ class Minires(Engine):
         from minires import nn
 
         x, _ = case.arrays()
-        x, model = self.xp.asarray(x), nn.resnet(case.depth).to(self.device).eval()
-        return lambda: model.infer(x)
+        x, runner = self.xp.asarray(x), self.runner(nn.resnet(case.depth).to(self.device).eval())
+        return lambda: runner.infer(x)
 
     def layers(self, case: Case) -> Step:
         from minires import nn
 
         x, dy = (self._channels_last(array) for array in case.arrays())
         layer = nn.Conv2d(case.channels, case.channels, 3, padding=1, bias=False, rng=0).to(self.device)
+        runner = self.runner(layer)
 
         def step() -> Any:
             layer.zero_grad()
-            layer.forward(x)
-            return layer.backward(dy)
+            runner.forward(x)
+            return runner.backward(dy)
 
         return step
 
@@ -141,17 +146,40 @@ class Minires(Engine):
         return None if self.xp is np else self.xp.get_default_memory_pool().total_bytes()
 
 
+class Definition(Minires):
+    """This engine as it is read: the model's own passes, with as many threads as BLAS takes."""
+
+    title, slow = "minires, not compiled", True
+
+    def runner(self, model: Any) -> Any:
+        return model
+
+    def train(self, case: Case) -> Step:
+        from minires import nn, optim
+
+        x, labels = (self.xp.asarray(array) for array in case.arrays())
+        model, loss = nn.resnet(case.depth).to(self.device), nn.SoftmaxCrossEntropy()
+        optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+
+        def step() -> Any:
+            model.zero_grad()
+            value = loss.forward(model.forward(x), labels)
+            model.backward(loss.backward())
+            optimizer.step()
+            return value
+
+        return step
+
+
 class Products(Minires):
-    """The matrix products of minires's own step and nothing else: see `products`."""
+    """The matrix products of the compiled step and nothing else: see `products`."""
 
     title, devices = "matrix products", ("cpu",)
 
     def prepare(self, case: Case) -> Step:
         from minires.bench.products import Replay, record
 
-        step = super().prepare(case)
-        step()
-        return Replay(record(step), self.threads).run
+        return Replay(record(super().prepare(case)), self.threads).run  # its first step, which plans the later ones
 
 
 class Torch(Engine):
@@ -313,6 +341,7 @@ class NumpyML(Engine):
 
 ENGINES: dict[str, type[Engine]] = {
     "minires": Minires,
+    "definition": Definition,
     "products": Products,
     "torch": Torch,
     "torch-channels-last": TorchChannelsLast,

@@ -61,7 +61,7 @@ def run_epoch(
     start = time.perf_counter()
     data = Split(x, y, x[:BATCH], y[:BATCH])
     settings = {"epochs": 1, "batch_size": BATCH, "seed": seed, "augmentation": augmentation, "device": device}
-    fit(nn.resnet20(rng=seed), data, **settings, report=after_step)
+    fit(nn.resnet20(rng=seed), data, **settings, compile=True, report=after_step)
     measured = ends[-1] - start
     return Epoch(images, steps, expected or measured, measured, _loading(x, y, augmentation, seed))
 

@@ -2,7 +2,9 @@
 
 The products are not listed by hand. `record` watches `np.matmul` during one real step and notes the shape and memory
 order of every operand; `Replay` makes the same products again, on arrays that stay in the processor's cache, dealt
-out to the threads evenly. So the floor is that of the engine as it is now, on this machine and with its BLAS.
+out to the threads evenly. So the floor is that of the engine as it is now, on this machine and with its BLAS. A
+compiled step has to be watched when it is made for the first time, since it is planned then; like its arrays, those of
+the replay begin at cache lines.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
+
+from minires.fast.piece import LINE_BYTES
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class _Share:
     """The products of one thread, on memory of its own."""
 
     def __init__(self, size: int) -> None:
-        self.blocks = [np.zeros(size, np.uint8) for _ in range(3)]
+        self.blocks = [_aligned(size) for _ in range(3)]
         self.products: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.flops = 0
 
@@ -106,3 +110,10 @@ class _Share:
     def run(self) -> None:
         for a, b, out in self.products:
             np.matmul(a, b, out=out)
+
+
+def _aligned(size: int) -> np.ndarray:
+    """Zeros, the first of them at the start of a cache line."""
+    block = np.zeros(size + LINE_BYTES, np.uint8)
+    start = -block.ctypes.data % LINE_BYTES
+    return block[start : start + size]

@@ -1,26 +1,33 @@
-"""Where the time of a training step goes: every layer's two passes timed, by a walk around the real step.
+"""Where the time of a compiled training step goes, layer by layer: the step that `bench` times.
 
     rows = profile(case, repeats=5)       one row a layer, in the order of the network
     by_type(rows)                         the same, summed over layers of one type
 
-A layer made of layers counts only what it does itself: a residual block adds branch and shortcut.
+A compiled model plans its passes once, as a list of calls for each layer. Here each call is timed as it is made. The
+layers' times are means over the threads; what is left of the step is the team's: handing work over, and waiting for
+each other. A layer made of layers counts only what it does itself: a residual block adds branch and shortcut.
 """
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from minires import nn, optim
-from minires.bench.cases import Case
-from minires.nn.layer import Layer
+import numpy as np
 
-CONTAINERS = (nn.Sequential, nn.ResNet)
-"""They hand on and do nothing themselves."""
+from minires import compile, nn, optim
+from minires.bench.cases import Case
+from minires.fast.nodes import Node
+from minires.fast.piece import Way
+
+DIRECTIONS = ("forward", "backward")
 
 
 @dataclass(frozen=True)
@@ -45,21 +52,44 @@ class Row:
 
 
 def profile(case: Case, repeats: int) -> list[Row]:
-    """Rows of every layer that does something itself, then the loss and the optimizer; `case` is a "train" case."""
+    """Rows of every layer that does something itself, then the team, the loss and the optimizer; a "train" case."""
     x, labels = case.arrays()
     model, loss = nn.resnet(case.depth), nn.SoftmaxCrossEntropy()
-    optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    watch = _Watch()
-    with watch.around(model):
+    fast, optimizer, watch = compile(model), optim.SGD(model.parameters(), lr=0.01, momentum=0.9), _Watch()
+    with watch.around():
         for _ in range(repeats + 1):
-            watch.begin_step()
+            watch.steps.append(defaultdict(float))
             watch.timed(("optimizer", "forward"), model.zero_grad)
-            logits = model.forward(x)
+            logits = watch.timed(("team", "forward"), fast.forward, x)
             watch.timed(("loss", "forward"), loss.forward, logits, labels)
-            model.backward(watch.timed(("loss", "backward"), loss.backward))
+            dlogits = watch.timed(("loss", "backward"), loss.backward)
+            watch.timed(("team", "backward"), fast.backward, dlogits)
             watch.timed(("optimizer", "forward"), optimizer.step)
-    layers = {**dict(model.named_layers()), "loss": loss, "optimizer": optimizer}
-    return [watch.row(path, layer) for path, layer in layers.items() if not isinstance(layer, CONTAINERS)]
+    rows, team = [], {direction: watch.median("team", direction) for direction in DIRECTIONS}
+    sizes = _sizes(model, x)
+    for path, layer in model.named_layers():
+        times = {way: watch.median(id(layer), way) / fast.threads for way in DIRECTIONS}
+        if any(times.values()):
+            team = {direction: team[direction] - times[direction] for direction in DIRECTIONS}
+            moved, y_shape = sizes[path]
+            rows.append(Row(path, type(layer).__name__, **times, flops=3 * _flops(layer, y_shape), bytes=moved))
+    rows.append(Row("team", "Team", **team))
+    for path, part in (("loss", loss), ("optimizer", optimizer)):
+        rows.append(Row(path, type(part).__name__, **{way: watch.median(path, way) for way in DIRECTIONS}))
+    return rows
+
+
+def _sizes(model: nn.Layer, x: np.ndarray) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """By path: the bytes of x, y, dy and dx for a batch like x, and the shape of y. Taken from two of its images."""
+    found = {}
+
+    def look(layer: nn.Layer, path: str, direction: str, x: np.ndarray, y: np.ndarray) -> None:
+        found[path] = (x.nbytes + y.nbytes) * n, (n, *y.shape[1:])
+
+    n = len(x)
+    with model.observe(look):
+        model.infer(x[:2])
+    return found
 
 
 def by_type(rows: Sequence[Row]) -> list[Row]:
@@ -76,58 +106,42 @@ _SUMMED = ("forward", "backward", "flops", "bytes")
 
 
 class _Watch:
-    """Times calls that call each other: each gets its own time, without that of the calls within it."""
+    """Times calls, step by step, under a key (whose, direction)."""
 
     def __init__(self) -> None:
-        self.steps: list[dict[tuple[str, str], float]] = []
-        self.within = [0.0]
-        self.sizes: dict[tuple[str, str], tuple[int, tuple[int, ...]]] = {}
-        """Bytes that go in and come out, and the shape of what comes out."""
+        self.steps: list[defaultdict[tuple[Any, str, int], float]] = []
 
-    def begin_step(self) -> None:
-        self.steps.append({})
-
-    def timed(self, key: tuple[str, str], f: Callable[..., Any], *args: Any) -> Any:
-        """f(*args), its own time added to the present step's under `key` (path, direction)."""
-        self.within.append(0.0)
+    def timed(self, key: tuple[Any, str], f: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """f(*args), its time added to the present step's under `key`."""
         start = time.perf_counter()
-        result = f(*args)
-        taken = time.perf_counter() - start
-        own = taken - self.within.pop()
-        self.within[-1] += taken
-        self.steps[-1][key] = self.steps[-1].get(key, 0.0) + own
-        if args:
-            self.sizes[key] = args[0].nbytes + result.nbytes, result.shape
+        result = f(*args, **options)
+        self.steps[-1][*key, threading.get_ident()] += time.perf_counter() - start
         return result
 
     @contextmanager
-    def around(self, model: Layer) -> Iterator[None]:
-        """Within the block every layer's forward and backward are timed."""
-        layers = list(model.named_layers())
-        for path, layer in layers:
-            for direction in ("forward", "backward"):
-                self._wrap(layer, path, direction)
+    def around(self) -> Iterator[None]:
+        """Within the block, every call that a node plans is timed as that of its layer."""
+        do = Way.do
+
+        def timed_do(way: Way, function: Callable[..., Any], *args: Any, **options: Any) -> None:
+            frame = sys._getframe(1)
+            while frame.f_code.co_name not in DIRECTIONS or not isinstance(frame.f_locals.get("self"), Node):
+                frame = frame.f_back
+            key = id(frame.f_locals["self"].layer), frame.f_code.co_name
+            do(way, self.timed, key, function, *args, **options)
+
+        Way.do = timed_do
         try:
             yield
         finally:
-            for _, layer in layers:
-                del layer.forward, layer.backward
+            Way.do = do
 
-    def _wrap(self, layer: Layer, path: str, direction: str) -> None:
-        method = getattr(layer, direction)
-        setattr(layer, direction, lambda array: self.timed((path, direction), method, array))
-
-    def row(self, path: str, layer: object) -> Row:
-        """Medians over all steps but the first."""
-        times = {
-            direction: median(step.get((path, direction), 0.0) for step in self.steps[1:])
-            for direction in ("forward", "backward")
-        }
-        passes = [self.sizes[path, d] for d in ("forward", "backward") if (path, d) in self.sizes]
-        if not passes:
-            return Row(path, type(layer).__name__, **times)
-        flops = 3 * _flops(layer, passes[0][1])
-        return Row(path, type(layer).__name__, **times, flops=flops, bytes=sum(size for size, _ in passes))
+    def median(self, whose: Any, direction: str) -> float:
+        """Over all steps but the first, which plans."""
+        sums = []
+        for step in self.steps[1:]:
+            sums.append(sum(taken for (*key, _), taken in step.items() if key == [whose, direction]))
+        return median(sums)
 
 
 def _flops(layer: object, y_shape: tuple[int, ...]) -> int:

@@ -144,9 +144,9 @@ def _profile(args: argparse.Namespace, threads: int) -> int:
     ]
     facts = f"{threads} threads; numpy {_numpy_version()}; {report.today()}."
     notes = [
-        "Medians; a block's own time is that of its sums. GFLOP/s: the textbook's multiply-adds, twice each. "
-        "MB moved: the arrays that go in and come out. A layer that is timed is called by itself: otherwise a "
-        "convolution, BatchNorm, sum and relu go through memory together, and the step takes less.",
+        "The compiled step. Medians; a layer's time is the mean over the threads, a block's own that of its sums, and "
+        "the team's what is left: handing work over and waiting. GFLOP/s: the textbook's multiply-adds, twice each. "
+        "MB moved: the arrays that go in and come out.",
         f"{report.machine()}; {facts}",
     ]
     _print(tables, notes, args.markdown)
