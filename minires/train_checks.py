@@ -81,7 +81,7 @@ def check_whole(**values: Any) -> None:
 
 def frozen_names(model: Layer, frozen: str | Sequence[str]) -> tuple[str, ...]:
     """The names as a tuple; one name alone counts as one. ValueError for a name that no layer or parameter has."""
-    if not isinstance(frozen, str) and not hasattr(frozen, "__iter__"):
+    if not isinstance(frozen, str) and (hasattr(frozen, "dtype") or not hasattr(frozen, "__iter__")):
         raise TypeError(f'frozen is {_named(frozen)}; expected names of layers, as in ("conv1", "layer1")')
     names = (frozen,) if isinstance(frozen, str) else tuple(frozen)
     known = {path for path, _ in model.named_layers() if path} | {name for name, _ in model.named_parameters()}

@@ -67,7 +67,7 @@ def hold_out(x: np.ndarray, y: np.ndarray, count: int, seed: int = 0) -> Split:
     check_whole("count", count, 1)
     check_whole("seed", seed, 0)
     for name, array in (("x", x), ("y", y)):
-        if not getattr(array, "shape", ()) or array.shape[0] != len(y):
+        if isinstance(array, type) or not getattr(array, "shape", ()) or array.shape[:1] != getattr(y, "shape", ())[:1]:
             raise TypeError(f"{name} is {getattr(array, 'shape', array)!r:.60}; expected an array, one row an image")
     if not 0 < count < len(y):
         raise ValueError(f"count is {count}; of {len(y)} images between 1 and {len(y) - 1} can be held out")
