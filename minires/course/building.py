@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import io
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from minires.course import cutting
-from minires.course.checks import CallCheck, OpCheck
+from minires.course.checks import STANDARD, CallCheck, OpCheck
 from minires.course.declaration import Assignment, Part
 from minires.files import atomic_write, atomic_write_text
 from minires.gradcheck import CATALOGUE
@@ -43,8 +44,6 @@ def stub_text(a: Assignment) -> str:
 
 
 def _head(a: Assignment) -> str:
-    import textwrap
-
     introduction = textwrap.fill(a.introduction, 100)
     return FILE_HEAD.format(title=a.title, points=a.points, introduction=introduction)
 
@@ -89,7 +88,7 @@ def readme(a: Assignment) -> str:
     rows = "\n".join(f"| `{p.name}` | {p.points} | {_asked(p)} |" for p in a.parts)
     return f"""# {a.title}
 
-{a.introduction}
+{textwrap.fill(a.introduction, 118)}
 
 Fill in the functions of `{a.name}.py` and hand in that file. {a.points} points in all:
 
@@ -100,18 +99,18 @@ Fill in the functions of `{a.name}.py` and hand in that file. {a.points} points 
 Points are given for each check on its own, so half of a function earns part of its points. Hidden checks use other
 numbers, sizes and settings, different ones for each of you.
 
-Test what you have with `python -m pytest -q` in this folder (it needs numpy and pytest). A failing test shows the first
-number that is wrong, yours and the right one. With minires installed,
-
-    python -m minires gradcheck {a.name}.py --like OP
-
-says what is wrong with a forward and a backward in words (OP: {_ops(a)}).
-"""
+Test what you have with `python -m pytest -q` in this folder. It needs numpy and pytest; some tests need minires as well
+and are skipped without it. A failing test shows the first number that is wrong, yours and the right one.
+{_advice(a)}"""
 
 
-def _ops(a: Assignment) -> str:
-    found = sorted({c.op for p in a.parts for c in p.checks if isinstance(c, OpCheck)})
-    return ", ".join(found) or "conv2d, linear, ..."
+def _advice(a: Assignment) -> str:
+    """How to ask the gradient check, where the assignment has an op that it knows."""
+    ops = sorted({c.op for p in a.parts for c in p.checks if isinstance(c, OpCheck) and c.op in STANDARD})
+    if not ops:
+        return ""
+    command = f"    python -m minires gradcheck {a.name}.py --like {ops[0]}"
+    return f"\nWith minires installed, this says in words what is wrong with a forward and a backward:\n\n{command}\n"
 
 
 def _asked(part: Part) -> str:
@@ -132,6 +131,15 @@ import {name} as yours
 HERE = Path(__file__).parent
 ARRAYS = np.load(HERE / "test_{name}.npz")
 CASES = json.loads(str(ARRAYS["cases"]))
+
+
+OTHERS = {others}
+
+
+@pytest.mark.parametrize("part, number", OTHERS)
+def test_with_minires(part, number):
+    notebook = pytest.importorskip("minires.course.notebook", reason="this test needs minires")
+    notebook.assert_check("{name}", part, number, vars(yours))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["title"] for case in CASES])
@@ -161,7 +169,8 @@ def compare(name, mine, right):
     assert mine is not None, f"{{name}} is None: is there a return?"
     mine, right = np.asarray(mine), np.asarray(right)
     assert mine.shape == right.shape, f"{{name}} has shape {{mine.shape}}; expected {{right.shape}}"
-    wrong = ~(np.abs(mine - right) <= 1e-9 * max(np.abs(right).max(initial=0), 1e-300))
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(mine - right) <= 1e-9 * max(np.abs(right).max(initial=0), 1e-300)) & (mine != right)
     if wrong.any():
         at = tuple(int(i) for i in np.argwhere(wrong)[0])
         first = f"{{name}}{{list(at) or ''}} is {{mine[at]:.6g}}; right is {{right[at]:.6g}}"
@@ -171,7 +180,13 @@ def compare(name, mine, right):
 
 def public_tests(a: Assignment) -> str:
     """The public checks as a file for pytest; its numbers are in an .npz beside it."""
-    return PUBLIC_TESTS.format(title=a.title, name=a.name)
+    others = [
+        (part.name, number)
+        for part in a.parts
+        for number, check in enumerate(part.checks)
+        if not check.hidden and not isinstance(check, OpCheck | CallCheck) and not a.file
+    ]
+    return PUBLIC_TESTS.format(title=a.title, name=a.name, others=others)
 
 
 def public_arrays(a: Assignment) -> dict[str, np.ndarray]:

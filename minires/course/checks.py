@@ -185,7 +185,7 @@ class GradientCheck:
         return _wrong(self, (words.where or f"{self.functions[1]} does not pass the gradient check", ""), words)
 
     def _case(self) -> StandardCase:
-        if self.op not in _STANDARD:
+        if self.op not in STANDARD:
             return StandardCase("", *draw(self.op, np.random.default_rng(PUBLIC_SEED)))
         free = DEFINITIONS[self.op].required + DEFINITIONS[self.op].optional
         cases = standard_cases(self.op, free, {}, PUBLIC_SEED)
@@ -241,7 +241,7 @@ def _op_checks(op: str, direction: str, name: str) -> list[OpCheck]:
     functions = _functions(op, name)
     free = DEFINITIONS[op].required + DEFINITIONS[op].optional
     made = []
-    if op in _STANDARD:
+    if op in STANDARD:
         for number, case in enumerate(standard_cases(op, free, {}, PUBLIC_SEED)):
             made.append(OpCheck(op, direction, case.name, functions, hidden=number >= PUBLIC_CASES))
     needs = {tuple(sorted(f.needs.items())) for f in CATALOGUE.values() if f.op == op and f.needs}
@@ -252,7 +252,8 @@ def _op_checks(op: str, direction: str, name: str) -> list[OpCheck]:
     return made
 
 
-_STANDARD = frozenset(DEFINITIONS) - {"residual", "shared_linear"}
+STANDARD = frozenset(DEFINITIONS) - {"residual", "shared_linear"}
+"""Ops that have standard cases."""
 
 
 def forward_checks(op: str, name: str = "") -> list[Check]:

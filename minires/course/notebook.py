@@ -8,6 +8,7 @@ isolation.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -35,8 +36,11 @@ def points_of(
 
 
 def assert_check(what: str, part: str, number: int, names: Mapping[str, object], level: str = "where") -> None:
-    """For one test case of Otter: AssertionError with the reason if check `number` of a part loses points."""
-    check = part_report(what, part, names, level).checks[number]
+    """For one test case of Otter or pytest: AssertionError with the reason if check `number` of a part loses points."""
+    a = _loaded(what)
+    asked = a.part(part)
+    only = replace(asked, checks=[asked.checks[number]])
+    (check,) = grade_part(a, only, _caller(a, names), "notebook", LEVELS.index(level)).checks
     assert check.earned >= check.points, reason(check)
 
 
@@ -48,8 +52,7 @@ def reason(check: CheckReport) -> str:
 def part_report(what: str, part: str, names: Mapping[str, object], level: str = "where") -> PartReport:
     """The part judged on the functions of a notebook."""
     a = _loaded(what)
-    functions = {p.name: names[p.name] for p in a.parts if _own(names.get(p.name))}
-    return grade_part(a, a.part(part), LocalCaller(functions), "notebook", LEVELS.index(level))
+    return grade_part(a, a.part(part), _caller(a, names), "notebook", LEVELS.index(level))
 
 
 @cache
@@ -57,7 +60,11 @@ def _loaded(what: str) -> Assignment:
     return load(what)
 
 
+def _caller(a: Assignment, names: Mapping[str, object]) -> LocalCaller:
+    """The notebook's own functions; those that are minires' are left out."""
+    return LocalCaller({p.name: names[p.name] for p in a.parts if _own(names.get(p.name))})
+
+
 def _own(function: Callable | None) -> bool:
-    """Whether a function is the notebook's own, not one of minires."""
     code = getattr(function, "__code__", None)
     return code is not None and not code.co_filename.startswith(HOME)

@@ -20,8 +20,9 @@ import pytest
 
 from minires.course import grade, isolation, load
 from minires.course.building import solution_text, stub_text
+from minires.course.grading import busy
 
-ASSIGNMENT = dataclasses.replace(load("linear_softmax"), call_seconds=1.0, total_seconds=12.0)
+ASSIGNMENT = dataclasses.replace(load("linear_softmax"), call_seconds=1.0, total_seconds=25.0)
 GOOD = solution_text(ASSIGNMENT)
 REST = 6.0
 """Points of softmax cross-entropy, which the attacks on the linear layer leave alone."""
@@ -113,11 +114,11 @@ def rung(request):
     return request.param
 
 
-def _grade(path: Path, rung: str, seconds: float = 25.0):
+def _grade(path: Path, rung: str, seconds: float = 40.0):
     MARK.unlink(missing_ok=True)
-    begun = time.perf_counter()
+    begun, allowed = time.perf_counter(), seconds * busy()
     report = grade(ASSIGNMENT, path, rung=rung, slot=7)
-    assert time.perf_counter() - begun < seconds
+    assert time.perf_counter() - begun < allowed, "the limits did not hold"
     assert report.rung == rung and len(report.parts) == 4 and report.points == 12
     assert not MARK.exists(), "a file of the grader's side was touched"
     for _ in range(20):  # a killed process takes a moment to be gone
