@@ -592,7 +592,7 @@ class _Run:
         saved, own = state["versions"], self.versions()
         before, now = (" on ".join((v.get("engine", "?"), f"{v.get('threads')} threads")) for v in (saved, own))
         if before != now and not self.other_engine:
-            raise SettingsDiffer({"engine": before}, {"engine": now})
+            raise SettingsDiffer({"engine": before}, {"engine": now})  # other_engine=True goes on all the same
         if saved != own:
             warnings.warn(
                 f"the run was started with {saved}, goes on with {own}: it may end with other last bits", stacklevel=2

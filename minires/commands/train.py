@@ -152,6 +152,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="look at the loss every N steps (default: 1; 10 on a GPU, which may then run ahead)",
     )
+    parser.add_argument(
+        "--no-compile",
+        action="store_true",
+        help="run the steps by the definition in ops/ and nn/, where a breakpoint is hit, instead of the fast way",
+    )
+    parser.add_argument(
+        "--other-engine",
+        action="store_true",
+        help="resume a run that was started compiled, by the definition, or on another number of threads, the way it "
+        "is run now: its last bits will differ",
+    )
     add_device_argument(parser)
 
 
@@ -200,7 +211,8 @@ def run(args: argparse.Namespace) -> int:
             warnings.showwarning = _say
             return _train(args, settings, data, classes)
     except (ValueError, FileExistsError, argparse.ArgumentTypeError) as error:  # DataError and the like are ValueErrors
-        raise CommandError(str(error)) from error
+        other = "; --other-engine goes on all the same" if getattr(error, "names", None) == ["engine"] else ""
+        raise CommandError(f"{error}{other}") from error
 
 
 def _say(message: Warning | str, *where: object) -> None:
@@ -279,6 +291,8 @@ def _train(args: argparse.Namespace, settings: Settings, data: Any, classes: int
                 log_every=log_every,
                 folder=folder,
                 resume=bool(args.resume),
+                compile=not args.no_compile,
+                other_engine=args.other_engine,
                 config={"run": asdict(settings)},
                 report=display.show,
             )
@@ -303,6 +317,7 @@ def _resume_command(args: argparse.Namespace, folder: Path) -> str:
         words += ["--data-dir", str(args.data_dir)]
     if args.device != "cpu":
         words += ["--device", args.device]
+    words += ["--no-compile"] if args.no_compile else []
     return shlex.join(words)
 
 

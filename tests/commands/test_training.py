@@ -309,3 +309,20 @@ def test_near_names_are_suggested(here, capsys):
         except SystemExit as stop:
             assert stop.code == 2
         assert near in capsys.readouterr().err
+
+
+def test_a_run_goes_on_on_its_own_engine_unless_asked(here, capsys):
+    assert minires("train", "--epochs", "1", "--out", "run", "--no-compile", "--width", "4") == 0
+    message = refused(capsys, "train", "--resume", "run")
+    assert "engine was 'definition on" in message and "--other-engine" in message
+    assert minires("train", "--resume", "run", "--other-engine") == 0
+    assert "other last bits" in capsys.readouterr().err
+
+
+def test_an_edited_op_has_its_effect_in_a_training(here, capsys, monkeypatch):
+    """compile notices that the definition computes something else; the command says so and trains by the definition."""
+    from minires import ops
+
+    monkeypatch.setattr(ops.relu_backward, "__code__", (lambda dy, cache: 1.01 * dy * (cache != 0)).__code__)
+    assert minires("train", "--epochs", "1", "--out", "run", "--width", "4") in (0, 1)
+    assert "training goes on by the definition" in capsys.readouterr().err
