@@ -85,6 +85,14 @@ def _shown(value: object) -> str:
     return f"{value!r:.60}" if plain else _in_short(value)
 
 
+def layer_padding(padding: Any, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int] | str:
+    """A layer's padding as a pair. "same" stays a word only where one side gets a pixel more than the other."""
+    if isinstance(padding, str) and padding == "same":
+        around = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return "same" if any(a % 2 for a in around) else (around[0] // 2, around[1] // 2)
+    return pair("padding", padding, 0)
+
+
 def check_same_padding(stride: tuple[int, int]) -> None:
     """ValueError for padding "same" with a stride: y could not be as large as x."""
     if stride != (1, 1):
@@ -507,7 +515,9 @@ def check_half(padding: tuple[int, int], kernel: tuple[int, int]) -> None:
 
 def whole_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """`shape` as a tuple of plain integers; TypeError unless it is a shape, ValueError for a negative size."""
-    sizes = tuple(map(_index, shape)) if isinstance(shape, tuple | list | range) else (None,)
+    sizes = tuple(shape) if isinstance(shape, tuple | list | range) else (None,)
+    if {*map(type, sizes)} != {int}:
+        sizes = tuple(map(_index, sizes))
     if None in sizes:
         raise TypeError(f"shape is {_shown(shape)}; expected whole numbers, as in (64, 3, 3, 3)")
     if not 0 <= min(sizes, default=0) <= max(sizes, default=0) <= MOST:

@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -22,6 +23,7 @@ from minires.gradcheck import layouts
 from minires.gradcheck.check import check_op
 from minires.gradcheck.definitions import run_forward
 from minires.gradcheck.function_names import Bound, Functions, bind, find_pair, guess_op, settings_of
+from minires.gradcheck.in_process import InProcess, can_start_processes
 from minires.gradcheck.report import SEVERITY, STYLE, GradReport, TensorReport
 from minires.gradcheck.runner import CallError, Limits, Stopped, Student
 from minires.gradcheck.standard_cases import StandardCase, standard_cases
@@ -169,9 +171,13 @@ def check_file(
     load, names that are not there, settings that do not fit.
     """
     limits = limits or Limits(call=5.0, total=300.0)
-    with Student(file, limits, path=[str(Path(minires.__file__).parents[1])]) as student:
+    with (
+        Student(file, limits, path=[str(Path(minires.__file__).parents[1])])
+        if can_start_processes()
+        else nullcontext(InProcess(file))
+    ) as code:
         how = {"layout": layout, "ties": ties, "hints": hints, "seed": seed}
-        return check_loaded(student, like, forward, backward, options, progress=lambda name, *_: progress(name), **how)
+        return check_loaded(code, like, forward, backward, options, progress=lambda name, *_: progress(name), **how)
 
 
 class Loaded(Protocol):

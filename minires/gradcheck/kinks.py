@@ -1,16 +1,18 @@
-"""Kinks: where a step crosses the switch of a ReLU or a max-pool, finite differences mean nothing.
+"""Kinks: a finite difference means nothing where its step crosses the switch of a ReLU or a max-pool.
 
-A gate is the state of a switch: whether a ReLU's input is positive, which pixel won a pooling window. A finite
-difference is used only if every gate is the same on both sides; otherwise the entry is left out, the switch counted,
-and the count held against a law. If all the steps of a check move the input z of a switch between z- and z+, and z is
-normal with mean m and standard deviation s over its channel, the expected number of switches crossed is
+A gate is the state of a switch. Is the input of a ReLU positive? Which pixel won a pooling window? A finite difference
+counts only if every gate is the same on both sides. If not, the entry is left out, the switch is counted, and the
+count is held against a law: let the steps of a check move the input z of a switch between z- and z+, and let z be
+normal with mean m and standard deviation s over its channel. The expected number of switches crossed is then
 
     N = sum over switches of (z+ - z-) * phi(m/s) / s                    (4 h phi(0) / s for a ReLU applied to x itself)
 
-For a max-pool with n pixels in a window the switch is where the two largest are equal; the density of their gap at 0 is
-n (n-1) times the integral of phi^2 Phi^(n-2), over s. Crossings are rare, so their number is Poisson. It is switches
-that are counted, not steps: one ReLU close to 0 is crossed by many steps, and those are one event.
-A point *on* a switch (an input of exactly 0) is no chance event: it crosses at every step, however small.
+A max-pool switches where the two largest of the n pixels in a window are equal. The density of their gap at 0 is
+n (n-1) times the integral of phi^2 Phi^(n-2), over s. Crossings are rare, so their number is Poisson. Switches are
+counted, not steps: many steps may cross the same ReLU close to 0, and that is one event. A point *on* a switch (an
+input of exactly 0) is no chance event. It crosses at every step, however small.
+
+Where forward is a function that nobody knows, its switches cannot be seen; see `noise.py` for the kinks of those.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Numerical derivatives, and how far each can be trusted.
 
 f is the loss along a line: f(t) = loss(x + t * direction), and f'(0) = <gradient, direction>. u is the unit roundoff
-(2^-53 in float64), S the sum of the absolute values of the terms f adds up, so that f carries an error of about u S.
+(2^-53 in float64), S the sum of the absolute values of the terms f adds up, so that f carries an error of about u S
+(and more, where it is the small difference of large numbers: `noise.py` measures how much).
 
     forward difference   (f(h) - f(0)) / h        error  |f''| h / 2    + 2 u S / h   best h ~ u^(1/2), error ~ u^(1/2)
     central difference   (f(h) - f(-h)) / (2 h)   error  |f'''| h^2 / 6 +   u S / h   best h ~ u^(1/3), error ~ u^(2/3)
@@ -10,9 +11,10 @@ f is the loss along a line: f(t) = loss(x + t * direction), and f'(0) = <gradien
 The central difference at its best: h* = (3 u S / |f'''|)^(1/3), and the error there 1.04 (u S)^(2/3) |f'''|^(1/3).
 
 Nobody knows f''' beforehand, but two steps measure it. With D(h) = f' + f''' h^2 / 6 + ..., the difference
-D(2h) - D(h) is f''' h^2 / 2, three times the truncation error of D(h). Hence the bound that every verdict rests on,
+D(2h) - D(h) is f''' h^2 / 2, three times the truncation error of D(h). It is counted twice, for the terms in h^4 that
+the estimate leaves out. Hence the bound that every verdict rests on,
 
-    |D(h) - f'|  <=  |D(2h) - D(h)| / 3  +  4 u S / h
+    |D(h) - f'|  <=  2 |D(2h) - D(h)| / 3  +  4 u S / h
 
 measured, not set by hand. A kink at the point (ReLU at 0) escapes it: D is then half of each side at every h. It shows
 in the fourth difference f(-2h) - 4 f(-h) + 6 f(0) - 4 f(h) + f(2h), which is h^4 f'''' for a smooth f (nothing beside
@@ -83,7 +85,7 @@ class Probe:
 
     def bound(self, noise: float) -> float:
         """How far `value` may be from the derivative, `noise` being the error of one evaluation of f."""
-        return self.truncation + ROUNDING_FACTOR * noise / self.step
+        return 2 * self.truncation + ROUNDING_FACTOR * noise / self.step
 
 
 def probe_central(at: Callable[[float], Array], dy: Array, y0: Array, h: float, reach: float) -> Probe:

@@ -1,7 +1,7 @@
 """Rules that a forward-backward pair has to keep, whatever its numbers are.
 
-A gradient can be right in a single call and still do harm: written into dy, which a shortcut also needs; taken from
-the last forward call instead of from the cache; or not finite as soon as the numbers grow.
+A gradient can be right in a single call and still do harm: if it is written into dy, which a shortcut also needs; if it
+comes from the last forward call and not from the cache; if it is no longer finite when the numbers grow.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Conv2d(_WeightAndBias):
         self.in_channels, self.out_channels = (whole("in_channels", in_channels), whole("out_channels", out_channels))
         self.kernel_size, self.stride = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
         self.dilation, self.groups = (pair("dilation", dilation, 1), check_groups(groups, in_channels, out_channels))
-        self.padding = padding if isinstance(padding, str) and padding == "same" else pair("padding", padding, 0)
+        self.padding = checks.layer_padding(padding, self.kernel_size, self.dilation)
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         self.weight = Parameter(
             sample_groups(by_name(weight_init), shape, checks.generator(rng), groups=groups), groups

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 import base64
-import inspect
 import linecache
 import re
 import sys
@@ -22,13 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import TextIOBase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from minires.gradcheck.runner import Parameter, Seeded, call_error
-from minires.gradcheck.worker import parameters, told
 
 if TYPE_CHECKING:
     from minires.gradcheck import FileReport
@@ -72,12 +65,13 @@ class Session:
     def check(self, source: str, op: str) -> None:
         """Runs a program and checks its pair of functions against the op `op`, on the standard cases."""
         from minires.gradcheck.file_check import check_loaded
+        from minires.gradcheck.in_process import InProcess
 
         with self._told(source):
             names: dict[str, Any] = {"__name__": "student"}
             exec(compiled(source)[0], names)
             try:
-                self._send_report(check_loaded(Reader(names), op, progress=self._send_progress))
+                self._send_report(check_loaded(InProcess(FILE, names), op, progress=self._send_progress))
             except ValueError as problem:  # no such functions, no such settings: a sentence says which
                 self.send({"event": "error", "text": str(problem), "line": None})
 
@@ -136,39 +130,6 @@ class Session:
             out.flush()
             err.flush()
             self.send({"event": "done", "stopped": stopped})
-
-
-class Reader:
-    """The reader's functions as `check_loaded` takes them: the worker is process enough, and Stop its limit."""
-
-    file = Path(FILE)
-
-    def __init__(self, names: dict[str, Any]) -> None:
-        self.names = names
-
-    @property
-    def functions(self) -> dict[str, tuple[Parameter, ...]]:
-        found = {name: value for name, value in self.names.items() if inspect.isfunction(value)}
-        return {name: tuple(Parameter(*p) for p in parameters(function)) for name, function in found.items()}
-
-    def pair(self, forward: str, backward: str, *settings: object, **options: object) -> tuple[Callable, Callable]:
-        def run_forward(*inputs: object) -> object:
-            return self._call(forward, *inputs, *settings, **options)
-
-        def run_backward(dy: object, cache: object) -> object:
-            return self._call(backward, dy, cache)
-
-        run_forward.__name__, run_backward.__name__ = forward, backward
-        return run_forward, run_backward
-
-    def _call(self, name: str, *arguments: object, **options: object) -> object:
-        given = [np.random.default_rng(a.seed) if isinstance(a, Seeded) else a for a in arguments]
-        options = {k: np.random.default_rng(v.seed) if isinstance(v, Seeded) else v for k, v in options.items()}
-        try:
-            with np.errstate(all="ignore"):
-                return self.names[name](*given, **options)
-        except Exception as error:
-            raise call_error(told(error, FILE)) from None
 
 
 def compiled(source: str) -> tuple[Any, Any]:

@@ -48,9 +48,6 @@ def _package(name: str) -> Iterator[tuple[str, bytes]]:
     for path in root.rglob("*"):
         if path.is_file() and not {"__pycache__", "node_modules"} & set(path.parts):
             yield f"{name}/{path.relative_to(root).as_posix()}", path.read_bytes()
-    tutorials = root.parent / "tutorials"  # a checkout has them beside the package, a wheel inside it
-    for path in tutorials.rglob("*.py") if name == "minires" else ():
-        yield f"minires/tutorials/{path.relative_to(tutorials).as_posix()}", path.read_bytes()
 
 
 def _metadata(name: str) -> Iterator[tuple[str, bytes]]:

@@ -35,6 +35,7 @@ from minires.checks import check_arrays, check_model, whole_shape
 from minires.init.distributions import HeNormal, Initializer, Zeros
 from minires.nn.residual import ResidualBlock
 from minires.theory import rules
+from minires.theory.laws.activations import RELU
 from minires.theory.laws.signal import Signal
 from minires.theory.laws.stream import Gamma
 from minires.theory.report import NOTHING, Quantity, Row, SignalReport
@@ -44,12 +45,14 @@ from minires.threads import blas_at_one_thread
 
 WHITE_FLOOR = 0.03
 """Bias that mean field is allowed in any case (3x3 convolutions with BatchNorm: 0 to 2.5 % were measured)."""
-BATCH_FLOOR = 0.08  # for an actual batch, beyond what its few directions cost
+BATCH_FLOOR = 0.1  # for an actual batch, beyond what its few directions cost
 SMALL_MAP_FLOOR = 0.04  # from where a map has fewer than 16 positions
-WEIGHT_FLOOR = 0.06  # of weight gradients
+WEIGHT_FLOOR = 0.08  # of weight gradients
 AGREEING_WEIGHT_FLOOR = 0.18  # behind global average pooling: 0.83 to 0.97 of the law were measured in the last stage
 
 
+AVERAGED_COST = 1.0
+"""Of the batch variance behind an average of white noise's pixels, which is what their neglected covariance adds to."""
 LARGEST_ALLOWANCE = 2.0
 """A row that may be off by a factor of 3 says nothing: beyond this it has no grade."""
 KEPT_POSITIONS = 256
@@ -151,20 +154,19 @@ class _Record:
         spread, pairs = math.sqrt(s.relvar), s.channels * batch * s.positions
         forward = _quantity(float(s.signal.q.mean()), spread, s.grade, s.allowance, s.positions, floor)
         around = math.sqrt(s.relvar + 2 / pairs)  # a variance is itself estimated from so many values
-        q = float(s.signal.q.mean())
+        q = float(s.signal.q.mean())  # a relative error of q costs its difference from what is common so many times
         amplified = max(1.0, q / self.variance) if self.variance > 0 else math.inf if q else 1.0
-        variance = _quantity(self.variance, around, worse(s.grade, "MF"), s.allowance, s.positions, floor, amplified)
+        allowance = math.hypot(s.allowance * amplified, floor * amplified, AVERAGED_COST if s.averaged else 0.0)
+        variance = _quantity(self.variance, around, worse(s.grade, "MF"), allowance, s.positions, floor)
         quantities = forward, variance, self.gradient_in, self.gradient_out, self.weight_gradient
         return Row(self.path, self.kind, (batch, *s.shape), *quantities, note=self.note)
 
 
-def _quantity(
-    mean: float, spread: float, grade: str, allowance: float, positions: int, floor: float, amplified: float = 1.0
-) -> Quantity:
+def _quantity(mean: float, spread: float, grade: str, allowance: float, positions: int, floor: float) -> Quantity:
     """A number with its grade; none where it is not finite or its allowance says nothing."""
     allowed = 0.0
     if grade == "MF":
-        allowed = amplified * math.hypot(allowance, max(floor, SMALL_MAP_FLOOR) if positions < 16 else floor)
+        allowed = math.hypot(allowance, max(floor, SMALL_MAP_FLOOR) if positions < 16 else floor)
     if not math.isfinite(mean) or not allowed <= LARGEST_ALLOWANCE:
         return Quantity(mean, spread)
     return Quantity(mean, spread, grade, allowed)
@@ -280,9 +282,14 @@ class _Walk:
         stream = walked.stream.stream
         after = total.after(
             walked.signal,
+            form="function",
+            source=total.signal,
+            through=RELU,
             stream=walked.stream,
             grade=worse("MF", total.grade),
-            allowance=math.hypot(total.allowance, mean_field_cost(total, self.setting.batch)),
+            allowance=math.hypot(
+                total.allowance, mean_field_cost(total, self.setting.batch), blocks.drift_cost(walked)
+            ),
             scatter=total.scatter
             * min(stream.positive() ** 2 * total.signal.q.mean() / walked.signal.q.mean(), 1) ** 2,
         )
@@ -290,7 +297,8 @@ class _Walk:
         record = self._record(path, gate, after, above)
 
         def backward(g: Gradient) -> Gradient:
-            gamma = g.gamma or Gamma.constant(stream.grid, g.energy)
+            share = 1.0 if g.on is None else g.on / max(float(stream.positive()), 1e-300)
+            gamma = g.gamma or Gamma.constant(stream.grid, g.energy * share)
             record.gradient_out = self._gradient(g, above)
             energy, same, along = blocks.gated(g, gamma, walked)
             cost = mean_field_cost(total, self.setting.batch)

@@ -7,4 +7,4 @@ from minires import cli
 
 COMMAND = "train --epochs 1 --out run"  # @param {type: "string"}
 
-cli.main(COMMAND.split())
+exit_code = cli.main(COMMAND.split())

@@ -8,4 +8,4 @@ from minires import cli
 
 FAULT = "batchnorm:dx-mean-path-missing"  # @param {type: "string"}
 
-cli.main(["gradcheck", "--fault", FAULT])
+exit_code = cli.main(["gradcheck", "--fault", FAULT])

@@ -5,4 +5,4 @@ Every operation, layer and block, and whole networks through the loss, held agai
 
 from minires import cli
 
-cli.main(["gradcheck"])
+exit_code = cli.main(["gradcheck"])

@@ -42,12 +42,23 @@ RULES: dict[type, Callable[[Any, State, Setting], tuple[State, Backward]]] = {
     Subsample: subsample,
 }
 
+LAWFUL: dict[str, Callable[[Any], bool]] = {
+    "groups": lambda value: value in (None, 1),
+    "padding": lambda value: value != "same",
+    "ceil_mode": lambda value: not value,
+    "count_include_pad": lambda value: value in (None, True),
+}
+"""Settings of convolutions and pools that the rules know; other values of them have no law."""
+
 
 def apply(layer: Any, state: State, setting: Setting) -> tuple[State, Backward]:
     """The rule of a layer. Raises NoLaw for a layer of another kind, a subclass with its own forward included."""
     for known, kind in ACTIVATIONS.items():
         if is_plain(layer, known):
             return activation(kind(layer), state, setting)
+    for name, lawful in LAWFUL.items():
+        if not lawful(getattr(layer, name, None)):
+            raise NoLaw(f"no law for {type(layer).__name__} with {name}={getattr(layer, name)!r}")
     for known, rule in RULES.items():
         if is_plain(layer, known):
             return rule(layer, state, setting)

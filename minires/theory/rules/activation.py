@@ -39,6 +39,8 @@ from minires.theory.rules.state import (
 
 NOT_GAUSSIAN = 0.5
 SUM = 0.08
+SHIFTED = 0.1
+"""Allowed a deviation of shift: off its center, a sum of skewed and sparse terms is less of a Gaussian than at it."""
 FEW_ON = 50
 """Expected number of entries that a ReLU lets through, below which a mean square is decided by rare ones."""
 """Allowed where a signal is taken for Gaussian that is not."""
@@ -59,6 +61,8 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         if exact
         else mean_field_cost(state, setting.batch) + (0.0 if gaussian else SUM if state.form == "sum" else NOT_GAUSSIAN)
     )
+    if state.signal.mean and gaussian:
+        cost += SHIFTED * abs(state.signal.mean) / math.sqrt(max(float(q.mean()) - state.signal.mean**2, 1e-300))
     on = float(np.mean(slopes)) * state.channels * setting.batch * state.positions
     known = "" if kind.slope == 0 and 0 < on < FEW_ON else "EX"
     if not kind.homogeneous:
@@ -100,6 +104,7 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
             energy=energy,
             same=_agreement(kind, kept, g.same, plain),
             along=_along(kind, kept),
+            uneven=g.uneven or (not still and kept.signal.each is not None),
             **{**GATED, "standing": None if standing is None else g.energy * standing},
             grade=worse(g.grade, "EX" if still else "MF", "EX" if kind.homogeneous else kept.grade, known),
             allowance=math.hypot(g.allowance, 0.0 if still and exact else cost),

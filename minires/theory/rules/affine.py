@@ -103,11 +103,12 @@ def _affine(
             energy,
             same=same,
             spread_out=g.spread_out,
+            uneven=g.uneven,
             grade=worse(g.grade, _known(setting.weight)),
             allowance=math.hypot(g.allowance, _agreement_cost(g, below, used)),
             relvar=g.relvar + own,
             weight=weight,
-            weight_allowance=AGREEMENT_COST * agreed,
+            weight_allowance=math.hypot(AGREEMENT_COST * agreed, _contrast_cost(g, below)),
             weight_relvar=g.relvar + below.relvar + _weight_relvar(g, below, above, fan_in),
         )
 
@@ -152,6 +153,15 @@ def _agreement_cost(g: Gradient, below: State, geometry: ConvGeometry) -> float:
     """
     apart = g.spread_out or g.centered > 0 or geometry.taps == 1
     return 0.0 if apart else 0.6 / below.channels
+
+
+def _contrast_cost(g: Gradient, below: State) -> float:
+    """What a weight gradient may be off where the samples differ in contrast and the gates above knew it: twice the
+    relative variance of the samples' second moments."""
+    if not g.uneven or below.signal.each is None:
+        return 0.0
+    samples = below.signal.each.mean(axis=1)
+    return 2 * float(np.var(samples) / max(float(samples.mean()) ** 2, 1e-300))
 
 
 def _affine_relvar(out: State, setting: Setting, shape: tuple[int, ...], fan_in: int) -> float:

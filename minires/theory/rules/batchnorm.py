@@ -40,6 +40,8 @@ from minires.theory.rules.state import (
 )
 
 MOST_GROUPS = 8
+COMMON_MAP = 0.3
+"""Of what the variance may be off, this much reaches the normalized channels, by the map that all samples share."""
 LARGEST_NOISE = 1.99
 """Of v = sum of so few squared weights that E[1/v] is infinite."""
 LARGEST_CONCENTRATION = 0.4
@@ -59,14 +61,17 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     )
     pooled = pooled_signal(groups)
     cost = mean_field_cost(state, setting.batch) + max(part.cost for part in parts)
+    # it divides by v = q - common, so what q may be off counts q/v times
+    uncertain = state.allowance * max(float(part.part.q.mean()) / part.v if part.v > 0 else 1.0 for part in parts)
     known = state.grade or ("MF" if state.form == "gaussian" else "")  # a random convolution mixes the unknown away
     after = state.after(
         pooled,
         **_form(state, sets, parts),
         symmetric=state.symmetric and not any(bias for _, _, bias in sets),
         grade=worse("MF", known),
-        allowance=cost,
+        allowance=math.hypot(cost, COMMON_MAP * uncertain),
         relvar=0.0,
+        averaged=False,
         groups=groups if len(groups) > 1 else (),
         scatter=max(part.scatter for part in parts),
     )
@@ -76,9 +81,6 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     noise = kept.scale_noise if stem is None else stem.inverse / stem.through
 
     known_scale = "MF" if kept.scale_noise < LARGEST_NOISE and setting.batch * kept.positions > 3 else ""
-
-    # it divides by v = q - common, so what q may be off counts q/v times
-    uncertain = state.allowance * max(float(part.part.q.mean()) / part.v if part.v > 0 else 1.0 for part in parts)
 
     def backward(g: Gradient) -> Gradient:
         lost = _lost(g, after, setting.batch)
@@ -115,7 +117,7 @@ def _form(state: State, sets: list[tuple[float, float, float]], parts: list[_Par
             return {"form": "gaussian"}
         scaled = tuple((w, g2, _scaled(math.sqrt(g2 * part.r), b)) for w, g2, b in sets)
         return {"form": "gaussian", "source": part.normal, "throughs": scaled}
-    if state.form == "sum":
+    if state.form == "sum" or state.stream is not None:
         return {"form": "sum"}
     if state.form != "function" or state.stream is not None or state.throughs or not parts[0].r:
         return {"form": "other"}
@@ -159,7 +161,7 @@ class _Part:
         if stem is None:
             self.factor = self.r * normal.inverse_v * state.scale_noise / (1 - 2 * few)
             self.unseen = min(few + normal.shared + fan_in / 2, 0.9)
-            self.cost += 0.5 * max(few, spread) + 2 * few**2
+            self.cost += 0.8 * max(few, spread) + 2 * few**2
         else:
             each = stem.each * (normal.q / np.maximum(stem.each.mean(axis=0), 1e-30))
             normal = normal._replace(each=each)

@@ -164,6 +164,11 @@ def energy_by_group(at_sum: Gradient, stream: Stream, before: Scaled, short: Sta
     return np.stack([first, (at_sum.energy - share * first) / (1 - share)])
 
 
+def drift_cost(walked: Walked) -> float:
+    """What a walk with a drift adds to the bias: its covariances are those of first order around a walk without one."""
+    return 0.1 * abs(walked.drift) / math.sqrt(max(float(np.mean(walked.variance)), 1e-300))
+
+
 def gated(g: Gradient, gamma: Gamma, walked: Walked) -> tuple[np.ndarray, np.ndarray | None, float]:
     """Energy, R and `along` (see `Gradient`) at the sum, behind the gate of the stream.
 

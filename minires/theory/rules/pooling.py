@@ -24,6 +24,8 @@ from minires.theory.rules.state import Backward, Floats, Gate, Gradient, Setting
 from minires.theory.stats import normal_cdf
 
 MAX_COST = 0.02
+STREAM_COST = 0.15
+"""Allowed where a residual stream is taken for the ReLU of one Gaussian."""
 LARGEST_AGREEMENT = 1024
 """Positions up to which the gradient's covariance behind a pool is followed."""
 NOT_GAUSSIAN = 0.5
@@ -33,7 +35,7 @@ NOT_GAUSSIAN = 0.5
 def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State, Backward]:
     """[MF] The maximum of what a window's pixels share plus independent Gaussians; see `laws.pooling`."""
     geometry = ConvGeometry.of(state.image, layer.kernel_size, layer.stride, layer.padding)
-    function = state.form == "function" and state.stream is None and state.source.kernel is not None
+    function = state.form == "function" and state.source.kernel is not None
     source = state.source if function else state.signal
     window = _Windows(geometry, source)
     counts = geometry.forward_counts.ravel()
@@ -52,7 +54,11 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     plain = not function or (state.rectified and not state.throughs)
     slope = np.ones_like(first) if plain else np.full_like(first, _mean_slope(state))
     kernel, same, span = window.kernels(first, second, positive * slope)
-    cost = MAX_COST + 0.3 * state.scatter if function or state.form in ("gaussian", "sum") else NOT_GAUSSIAN
+    cost = (
+        MAX_COST + 0.3 * state.scatter + STREAM_COST * (state.stream is not None)
+        if function or state.form in ("gaussian", "sum")
+        else NOT_GAUSSIAN
+    )
     dropped = 1.0 if state.kept < 1 or state.positive < 0.5 else 0.0  # the maximum passes over what a Dropout took
     after = state.after(
         Signal(second, kernel, same, float(first.mean()), each, span),
@@ -220,6 +226,7 @@ def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[Stat
         source=state.source if alone else None,
         through=state.through if alone else None,
         grade=worse(state.grade, "MF") if not alone else state.grade,
+        averaged=state.averaged or (not alone and signal.same is None),
     )
 
     def backward(g: Gradient) -> Gradient:

@@ -55,6 +55,7 @@ class State:
     scatter: variance, over pairs of samples, of their correlation: how few directions the batch spans.
     isotropic: the part of it that is there because a convolution reads few numbers at all, not because they agree.
     smooth: share of it that the taps of a kernel have in common, 0 for white noise, 1 for images.
+    averaged: behind an average of pixels whose covariance within a sample is neglected.
     batch: the actual batch, at the input.  patches: what a convolution of it reads, behind that convolution.
     """
 
@@ -77,6 +78,7 @@ class State:
     scatter: float = 0.0
     smooth: float = 1.0
     isotropic: float = 0.0
+    averaged: bool = False
     batch: Floats | None = None
     patches: Patches | None = None
 
@@ -157,6 +159,7 @@ class Gradient:
     energy: mean square per entry at each position, (P,), or (groups, P).  gamma: the same as a function of h.
     same: R, covariance between positions of one sample, (P, P); None if there is none.
     spread_out: not correlated between positions, which the exact laws need.
+    uneven: went through gates that let samples of little contrast through more than others.
     along: E[xh f]/E[f], xh the normalized value and f what the activation above multiplied the gradient with.
     gate: what the entries' own functions above multiplied the energy with, as a function of their Gaussian source.
     on: share of the energy that sits where the activation is positive, where that is not one half.
@@ -177,6 +180,7 @@ class Gradient:
     scale_noise: float = 1.0
     unseen: float = 0.0
     spread_out: bool = True
+    uneven: bool = False
     grade: str = "EX"
     allowance: float = 0.0
     relvar: float = 0.0
