@@ -209,8 +209,10 @@ def _sentence(error: Exception) -> str:
     """An exception as a sentence. NumPy's own words on shapes get one that helps."""
     inner = error.__cause__
     said = str(error) if inner is not None or isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-    if any(words in said for words in ("could not be broadcast", "core dimension", "cannot reshape")):
-        said += ". (Print the shapes of both factors in that line: one of them is not what you think.)"
+    if any(
+        words in said for words in ("could not be broadcast", "could not broadcast", "core dimension", "cannot reshape")
+    ):
+        said += ". (Print the shapes of both sides in that line: one of them is not what you think.)"
     return said
 
 

@@ -6,8 +6,8 @@
 # The theory goes first: what arrives of the signal, what comes back of the gradient, and whether training will move.
 # Then the networks are trained on handwritten digits, and we count how often the theory was right.
 #
-# Four times you are asked to **predict first**: write your answer down, then run the next cell. (About 40 seconds, for
-# the networks with 56 layers are really trained.)
+# Four times you are asked to **predict first**: write your answer down, then run the next cell. Takes about 40 s, for
+# the networks with 56 layers are really trained.
 # %%
 import math
 

@@ -24,7 +24,7 @@ CASES = {
     "half": (lambda dy, x: x * dy, "wrong: dx is 0.5 times what it should be"),
     "shape": (lambda dy, x: (2 * x * dy).sum(axis=0), "wrong: dx has shape (3,) where (4, 3) is needed"),
     "nothing": (lambda dy, x: None, "stopped: backward returned nothing"),
-    "exception": (lambda dy, x: dy @ np.ones((7, 7)), "Print the shapes of both factors in that line"),
+    "exception": (lambda dy, x: dy @ np.ones((7, 7)), "Print the shapes of both sides in that line"),
     "name": (lambda dy, x: dx * dy, "name 'dx' is not defined"),  # noqa: F821
     "open": (still_open, "open: yours to write"),
 }

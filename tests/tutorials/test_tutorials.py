@@ -59,5 +59,5 @@ def test_each_question_is_revealed_later_and_each_exercise_has_a_solution(path):
     if asked:
         solutions = (path.parent / "solutions" / f"{path.stem[:2]}.py").read_text(encoding="utf-8")
         assert re.findall(r'^    "([\d.]+)": Answer\(', solutions, flags=re.M) == asked
-        exercises = re.findall(r'tutorial\.exercise\("([\d.]+)"', text)
+        exercises = re.findall(r'tutorial\.exercise\(\s*"([\d.]+)"', text)
         assert re.findall(r"^# %% exercise (\S+)", solutions, flags=re.M) == [e.partition(".")[2] for e in exercises]

@@ -1,0 +1,100 @@
+"""Each exercise, solved and done wrong in three usual ways: what its judge says. A tutorial runs once for all."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+
+import pytest
+
+from minires import tutorial
+
+FORWARD = {
+    "6.1": "def exercise_1(dy, cache):\n    xhat, inv = cache\n    return ",
+    "6.2": "def exercise_2(dy, cache):\n    xhat, weight, inv = cache.xhat[:, 0], cache.weight, cache.inv\n    return ",
+}
+MEAN = "dy.mean(axis=1, keepdims=True)"
+VAR = "xhat * (dy * xhat).mean(axis=1, keepdims=True)"
+SHORTCUT = "def exercise_2(dy, x_shape):\n    dx = np.zeros(x_shape)\n    "
+SMALL = "def exercise_1(dy, cache):\n    x, weight, a = cache\n    return "
+
+WRONG = {
+    "6.1": [
+        (FORWARD["6.1"] + f"(dy - {MEAN}) * inv", "dx is wrong everywhere"),
+        (FORWARD["6.1"] + f"(dy - {VAR}) * inv", "such as the mean of dy"),
+        (FORWARD["6.1"] + f"(dy - dy.mean(axis=0) - {VAR}) * inv", "dx"),
+    ],
+    "6.2": [
+        (FORWARD["6.2"] + "(dy - dy.mean(axis=0)) * weight * inv, (dy * xhat).sum(axis=0), dy.sum(axis=0)", "dx"),
+        (FORWARD["6.2"] + "dy * inv, (dy * xhat).sum(axis=0), dy.sum(axis=0)", "dx"),
+        (FORWARD["6.2"] + "dy * weight * inv, dy * xhat, dy", "has shape (5, 3)"),
+    ],
+    "7.1": [
+        (SMALL + "a * (dy @ weight) * (x > 0), a * dy.T @ np.maximum(x, 0)", "dx"),
+        (SMALL + "dy + a * (dy @ weight), a * dy.T @ np.maximum(x, 0)", "dx"),
+        (SMALL + "dy + (dy @ weight) * (x > 0), dy.T @ np.maximum(x, 0)", "times"),
+    ],
+    "7.2": [
+        (SHORTCUT + "dx[:, :, ::2, ::2] = dy[:, :-2]\n    return dx", "dx"),
+        (SHORTCUT + "dx[:, :, 1::2, 1::2] = dy[:, 1:-1]\n    return dx", "Print the shapes"),
+        (SHORTCUT + "return dy", "has shape"),
+    ],
+}
+FILES = {path.stem[:2]: path for path in tutorial.folder().glob("[0-9][0-9]_*.py")}
+
+
+@functools.cache
+def executed(number: str) -> dict:
+    """The names of a tutorial that has run."""
+    names: dict = {"__name__": "tutorial"}
+    exec(compile(FILES[number].read_text(encoding="utf-8"), FILES[number].name, "exec"), names)
+    return names
+
+
+def judged(name: str, body: str, capsys) -> str:
+    """What the tutorial's own judge of exercise `name` prints, with `body` in place of what is still open."""
+    number = f"{int(name.partition('.')[0]):02d}"
+    names = dict(executed(number))
+    exec("import numpy as np\n" + body, names)
+    tree = ast.parse(FILES[number].read_text(encoding="utf-8"))
+    calls = [node for node in tree.body if ast.unparse(node).startswith(f"tutorial.exercise('{name}'")]
+    capsys.readouterr()
+    exec(compile(ast.Module(calls, []), "judge", "exec"), names)
+    return capsys.readouterr().out
+
+
+@pytest.fixture(autouse=True)
+def no_windows(monkeypatch):
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_solved(name, capsys):
+    number = f"{int(name.partition('.')[0]):02d}"
+    text = (tutorial.folder() / "solutions" / f"{number}.py").read_text(encoding="utf-8")
+    body = text.partition(f"# %% exercise {name.partition('.')[2]}")[2].partition("# %%")[0]
+    assert judged(name, body.partition("\n")[2], capsys) == f"Exercise {name}: right.\n"
+
+
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name in WRONG for case in range(3)])
+def test_done_wrong(name, case, capsys):
+    body, said = WRONG[name][case]
+    printed = judged(name, body, capsys)
+    assert printed.startswith((f"Exercise {name}: wrong: ", f"Exercise {name}: stopped: "))
+    assert said in printed, printed
+
+
+@pytest.mark.parametrize("number", sorted({f"{int(name.partition('.')[0]):02d}" for name in WRONG}))
+def test_each_usual_wrong_guess_is_told_why(number, monkeypatch):
+    path = tutorial.folder() / "solutions" / f"{number}.py"
+    spec = importlib.util.spec_from_file_location("answers", path)
+    answers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(answers)
+    monkeypatch.setattr(tutorial, "_guesses", {})
+    for question, answer in answers.ANSWERS.items():
+        assert answer.wrong
+        for guess, reason in answer.wrong.items():
+            tutorial.guess(question, guess)
+            said = tutorial.reveal(question, answer.law)
+            assert reason in said and "right." not in said
