@@ -19,7 +19,20 @@ VAR = "xhat * (dy * xhat).mean(axis=1, keepdims=True)"
 SHORTCUT = "def exercise_2(dy, x_shape):\n    dx = np.zeros(x_shape)\n    "
 SMALL = "def exercise_1(dy, cache):\n    x, weight, a = cache\n    return "
 
+WARM = "def exercise_1(dy, cache):\n    p, one_hot, T = cache\n    return "
+TWO = "def exercise_2(dy, cache):\n    x, a, w1, w2 = cache\n    dz = (dy @ w2) * (1 - a**2)\n    return "
+
 WRONG = {
+    "2.1": [
+        (WARM + "dy * (p - one_hot) / len(p)", "times what it should be"),
+        (WARM + "dy * (p - one_hot) / T", "times what it should be"),
+        (WARM + "dy * (one_hot - p) / (len(p) * T)", "sign"),
+    ],
+    "2.2": [
+        (TWO.replace(" * (1 - a**2)", "") + "dz @ w1, dz.T @ x, dy.T @ a", "dx"),
+        (TWO + "dz @ w1, dz.T @ x, a.T @ dy", "has shape (5, 2)"),
+        (TWO + "dz @ w1.T, dz.T @ x, dy.T @ a", "Print the shapes"),
+    ],
     "6.1": [
         (FORWARD["6.1"] + f"(dy - {MEAN}) * inv", "dx is wrong everywhere"),
         (FORWARD["6.1"] + f"(dy - {VAR}) * inv", "such as the mean of dy"),
