@@ -149,11 +149,12 @@ def _close(a: Any, b: Any, within: float) -> bool:
 
 
 def _verdict(guessed: Value, answer: Answer) -> str:
-    if _close(guessed, answer.law, NEAR):
-        return "right."
-    for mistake, reason in answer.wrong.items():
-        if _close(guessed, mistake, NEAR / 2):
-            return f"{_how_far(guessed, answer.law)}. {reason}"
+    for near in (0.005, NEAR / 2):  # a usual mistake may lie within a tenth of the law: then it has to be met exactly
+        for mistake, reason in answer.wrong.items():
+            if _close(guessed, mistake, near):
+                return f"{_how_far(guessed, answer.law)}. {reason}"
+        if _close(guessed, answer.law, NEAR):
+            return "right."
     return f"{_how_far(guessed, answer.law)}."
 
 

@@ -4,14 +4,13 @@
 # A convolution slides a small window over an image. Written as a sum it looks like six nested loops; written as it
 # is computed, it is one matrix product. The way from one to the other is called `im2col`, and its mirror image,
 # `col2im`, is what the backward pass needs. Here we go both ways on a real digit.
-#
 # Notation: x (N, C, H, W) images, weight (O, C, kh, kw) filters, y (N, O, H_out, W_out); stride s, no padding.
-# Three times you are asked to **predict first**: write your answer down, then run the cell. Takes about 1 s.
+# Three times you are asked to **predict first**: put your guess where None stands, and run on. Takes about 1 s.
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
 
-from minires import gradcheck
+from minires import gradcheck, tutorial
 from minires.data import load_digits
 from minires.ops import col2im, conv2d_backward, conv2d_forward, im2col
 from minires.plot.style import caption, new_figure
@@ -41,11 +40,13 @@ y, _ = conv2d_forward(x, edge)
 assert np.allclose(y[0, 0], convolve_with_loops(x, edge, 1))
 
 # %% [markdown]
-# **Predict first (1).** The image is 8x8, the window 3x3. With stride 2, how large is the output?
+# **Predict first.** The image is 8x8, the window 3x3. With stride 2, how many rows has the output?
 # Formula: floor((H - kh) / s) + 1. Does the last row of the image take part?
 # %%
+tutorial.guess("3.1", None)
+# %%
 y2, _ = conv2d_forward(x, edge, stride=2)
-assert y2.shape[2:] == (3, 3), "0, 2, 4 are the places where the window starts; at 6 it would stick out"
+tutorial.reveal("3.1", y2.shape[2])
 assert np.allclose(y2[0, 0], convolve_with_loops(x, edge, 2))  # and rows 0..6 are all that it ever met
 
 # %% [markdown]
@@ -72,14 +73,17 @@ v = rng.standard_normal(cols.shape)
 assert np.isclose(np.sum(im2col(x, 3) * v), np.sum(x * col2im(v, x.shape, 3)))
 
 # %% [markdown]
-# **Predict first (2).** Send ones home from every column: which number arrives at a corner of the image, at the
-# middle of an edge, and in the middle? (Count the windows that cover the pixel.)
-# **Predict first (3).** With stride 2, which pixels get a gradient of exactly zero, whatever the loss is?
+# **Predict first.** Send ones home from every column: which number arrives at a corner of the image, at the middle of
+# an edge, and in the middle? (Count the windows that cover the pixel.)
+# **Predict first.** With stride 2, how many of the 64 pixels get a gradient of exactly zero, whatever the loss is?
+# %%
+tutorial.guess("3.2", None)  # three numbers, as in (5, 5, 5)
+tutorial.guess("3.3", None)
 # %%
 copies = col2im(np.ones((1, 9, 36)), (1, 1, 8, 8), 3)[0, 0]
 copies2 = col2im(np.ones((1, 9, 9)), (1, 1, 8, 8), 3, stride=2)[0, 0]
-assert (copies[0, 0], copies[0, 4], copies[4, 4]) == (1, 3, 9)
-assert not copies2[7].any() and not copies2[:, 7].any() and copies2[:7, :7].all()
+tutorial.reveal("3.2", (copies[0, 0], copies[0, 4], copies[4, 4]))
+tutorial.reveal("3.3", np.sum(copies2 == 0))
 
 fig, axes = new_figure(1, 4, size=(13, 3.6), title="What im2col copies, col2im adds up")
 titles = ["a digit", "its vertical edges", "copies, stride 1", "copies, stride 2"]
@@ -119,7 +123,7 @@ assert all(map(np.allclose, backward(dy, forward(x, weight)[1]), expected))
 print(gradcheck.check_op(forward, backward, [x, weight], like="conv2d"))
 
 # %% [markdown]
-# ## Exercises: write the two functions below, run the cell, and let the gradient check be the judge
+# ## Exercises
 # 1. Give the convolution a bias, `y[n, o] += bias[o]`: return dx, dweight **and dbias**. (dy has the shape of y.)
 # 2. Write the mirror yourself, with loops: every entry of dcols is added to the pixel that it was copied from.
 
@@ -138,12 +142,8 @@ def forward_with_bias(x, weight, bias):
     return y + bias[:, None, None], cache
 
 
-def judge(number, forward, backward, inputs):
-    try:
-        print(f"exercise {number}:", gradcheck.check_op(forward, backward, inputs))
-    except ValueError as error:
-        print(f"exercise {number}: {error}")
-
-
-judge(1, forward_with_bias, exercise_1, [x, weight, np.array([0.5, -1.0])])
-judge(2, lambda x: (im2col(x, 3), x.shape), exercise_2, [rng.standard_normal((2, 1, 8, 8))])
+tutorial.exercise("3.1", lambda: gradcheck.check_op(forward_with_bias, exercise_1, [x, weight, np.array([0.5, -1.0])]))
+small = rng.standard_normal((2, 1, 8, 8))
+tutorial.exercise("3.2", lambda: gradcheck.check_op(lambda x: (im2col(x, 3), x.shape), exercise_2, [small]))
+# %% [markdown]
+# After a try: `tutorial.solution("3.1")`. **What to change next:** the window's size, or `dilation=2` in `im2col`.

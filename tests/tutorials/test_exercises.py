@@ -22,6 +22,13 @@ SMALL = "def exercise_1(dy, cache):\n    x, weight, a = cache\n    return "
 WARM = "def exercise_1(dy, cache):\n    p, one_hot, T = cache\n    return "
 TWO = "def exercise_2(dy, cache):\n    x, a, w1, w2 = cache\n    dz = (dy @ w2) * (1 - a**2)\n    return "
 
+MIRROR = """def exercise_2(dcols, x_shape):
+    dx = np.zeros(x_shape)
+    for n, k, place in np.ndindex(dcols.shape):
+        dx[n, 0, place // 6 + k // 3, place % 6 + k % 3] += dcols[n, k, place]
+    return dx
+"""
+
 WRONG = {
     "2.1": [
         (WARM + "dy * (p - one_hot) / len(p)", "times what it should be"),
@@ -32,6 +39,16 @@ WRONG = {
         (TWO.replace(" * (1 - a**2)", "") + "dz @ w1, dz.T @ x, dy.T @ a", "dx"),
         (TWO + "dz @ w1, dz.T @ x, a.T @ dy", "has shape (5, 2)"),
         (TWO + "dz @ w1.T, dz.T @ x, dy.T @ a", "Print the shapes"),
+    ],
+    "3.1": [
+        ("def exercise_1(dy, cache):\n    return *backward(dy, cache), dy.mean(axis=(0, 2, 3))", "dbias"),
+        ("def exercise_1(dy, cache):\n    return *backward(dy, cache), dy.sum(axis=0)", "has shape (2, 6, 6)"),
+        ("def exercise_1(dy, cache):\n    return backward(dy, cache)", "2"),
+    ],
+    "3.2": [
+        (MIRROR.replace("+=", "="), "dx"),
+        (MIRROR.replace("place % 6 + k % 3", "place % 6"), "dx"),
+        (MIRROR.replace("6", "8"), "IndexError: index 8 is out of bounds"),
     ],
     "6.1": [
         (FORWARD["6.1"] + f"(dy - {MEAN}) * inv", "dx is wrong everywhere"),

@@ -16,6 +16,7 @@ ANSWERS = {
     "99.3": Answer((3, 3), wrong={(4, 4): "At 6 it would stick out."}),
     "99.4": Answer("kink"),
     "99.5": Answer(0),
+    "99.6": Answer(15, wrong={16: "They share a corner."}),
 }
 
 # %% exercise 1
@@ -42,6 +43,8 @@ def place(tmp_path, monkeypatch):
         ("99.1", None, 9, "Question 99.1: the law says 9. Count the windows."),
         ("99.1", 9, 9, "you guessed 9, the law says 9: right. Count"),
         ("99.1", 8, 9, "too small by 11%. One window more fits in. Count"),
+        ("99.6", 16, 15, "too large by 7%. They share a corner."),
+        ("99.6", 15, 15, "right."),
         ("99.1", 12, 9, "too large by 33%. Count"),
         ("99.1", 90, 9, "too large by a factor of 10. Count"),
         ("99.1", 0, 9, "you guessed 0, the law says 9: not so."),
