@@ -1,0 +1,120 @@
+"""An engine broken in one place makes the tutorial about that place fail."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from minires import init, nn, ops
+from minires.nn.residual import ResidualBlock
+from minires.tutorial import folder
+
+GOOD = {name: getattr(ops, name) for name in dir(ops) if callable(getattr(ops, name))}
+
+
+def no_mean(dy, cache):
+    dx, dweight, dbias = GOOD["batchnorm_backward"](dy, cache)
+    axes = tuple(axis for axis in range(dy.ndim) if axis != 1)
+    scale = (cache.weight * cache.inv).reshape(1, -1, *[1] * (dy.ndim - 2))
+    return dx + scale * dy.mean(axis=axes, keepdims=True), dweight, dbias
+
+
+def no_statistics(dy, cache):
+    return GOOD["batchnorm_backward"](dy, cache._replace(trained=False))
+
+
+def unbiased(x, weight, bias, **options):
+    y, cache = GOOD["batchnorm_forward"](x, weight, bias, **options)
+    m = x.size // x.shape[1]
+    return (y * ((m - 1) / m) ** 0.5, cache) if cache.trained else (y, cache)
+
+
+def without_shortcut(self, dy, cache):
+    dx = getattr(self, self.after_sum).backward(dy) if self.after_sum else dy
+    for name in reversed(self.branch):
+        dx = getattr(self, name).backward(dx)
+    return dx
+
+
+def scaled(name, place, factor):
+    """The backward `name` with one of its gradients multiplied."""
+
+    def backward(dy, cache):
+        grads = list(GOOD[name](dy, cache))
+        grads[place] = grads[place] * factor
+        return tuple(grads)
+
+    return backward
+
+
+BREAKS = {
+    "softmax: 1/N missing": (
+        "02",
+        "softmax_cross_entropy_backward",
+        lambda dy, c: GOOD["softmax_cross_entropy_backward"](dy, c) * len(c[0]),
+    ),
+    "linear: dbias a mean": ("02", "linear_backward", scaled("linear_backward", 2, 1 / 64)),
+    "linear: dweight halved": ("02", "linear_backward", scaled("linear_backward", 1, 0.5)),
+    "relu: gate missing": ("02", "relu_backward", lambda dy, cache: dy),
+    "col2im: twice": ("03", "col2im", lambda *args, **options: 2 * GOOD["col2im"](*args, **options)),
+    "convolution: dx zero": ("03", "conv2d_backward", scaled("conv2d_backward", 0, 0)),
+    "convolution: dweight doubled": ("03", "conv2d_backward", scaled("conv2d_backward", 1, 2)),
+    "batchnorm: mean path missing": ("06", "batchnorm_backward", no_mean),
+    "batchnorm: direct path only": ("06", "batchnorm_backward", no_statistics),
+    "batchnorm: unbiased variance": ("06", "batchnorm_forward", unbiased),
+}
+
+
+def run(number):
+    path = next(folder().glob(f"{number}_*.py"))
+    exec(compile(path.read_text(encoding="utf-8"), path.name, "exec"), {"__name__": "tutorial"})
+
+
+@pytest.fixture(autouse=True)
+def no_windows(monkeypatch):
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+
+
+@pytest.mark.parametrize(("number", "name", "broken"), BREAKS.values(), ids=BREAKS)
+def test_a_broken_op_is_noticed(number, name, broken, monkeypatch):
+    for module in [module for key, module in sys.modules.items() if key.startswith("minires")]:
+        for attribute, value in list(vars(module).items()):
+            if value is GOOD[name]:
+                monkeypatch.setattr(module, attribute, broken)
+    with pytest.raises(AssertionError):
+        run(number)
+
+
+def test_a_forgotten_shortcut_is_noticed(monkeypatch):
+    monkeypatch.setattr(ResidualBlock, "_backward", without_shortcut)
+    with pytest.raises(AssertionError):
+        run("07")
+
+
+def test_a_zero_gamma_that_does_nothing_is_noticed(monkeypatch):
+    monkeypatch.setattr(init, "zero_gamma", lambda model: None)
+    with pytest.raises(AssertionError):
+        run("07")
+
+
+def test_a_biased_running_variance_is_noticed(monkeypatch):
+    forward = nn.BatchNorm2d._forward
+
+    def biased(self, x):
+        before, m = self.running_var, x.size // self.num_features
+        y, cache = forward(self, x)
+        if self.training:
+            self.running_var = (1 - self.momentum) * before + (self.running_var - (1 - self.momentum) * before) * (
+                (m - 1) / m
+            )
+        return y, cache
+
+    monkeypatch.setattr(nn.BatchNorm2d, "_forward", biased)
+    with pytest.raises(AssertionError):
+        run("06")
+
+
+@pytest.mark.parametrize("number", ["02", "03", "06", "07"])
+def test_the_engine_as_it_is_passes(number):
+    run(number)
