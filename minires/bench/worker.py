@@ -1,7 +1,8 @@
 """One engine in a process of its own: `python -m minires.bench.worker`, spoken to in lines of JSON.
 
     {"do": "start", "engine": "torch", "device": "cpu", "threads": 2, "keep_memory": true}    -> {"facts": {...}}
-    {"do": "prepare", "case": {...}}        -> {"seconds": 0.3}   the warm-up's last call
+    {"do": "prepare", "case": {...}}        -> {"first": 2.1, "seconds": 0.3}   all up to the first call's end, which
+                                               compiles what has to be, and the warm-up's last call
     {"do": "run", "case": {...}, "calls": 3} -> {"seconds": 0.9}  after one more that is not timed
     {"do": "memory", "case": {...}}         -> {"bytes": 3e8}     or null
     anything that goes wrong                -> {"error": "..."}
@@ -15,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 from minires import machine
@@ -53,11 +55,13 @@ class _Worker:
         return {"facts": self.engine.facts()}
 
     def prepare(self, case: dict[str, Any]) -> dict[str, Any]:
+        start = time.perf_counter()
         step = self.steps[Case(**case)] = self.engine.prepare(Case(**case))
         seconds = self.engine.seconds(step, 1)
+        first = time.perf_counter() - start
         if seconds < WARM:
             seconds = self.engine.seconds(step, 1)
-        return {"seconds": seconds}
+        return {"first": first, "seconds": seconds}
 
     def run(self, case: dict[str, Any], calls: int) -> dict[str, Any]:
         """Times calls as they follow each other in a training: caches and threads come back in one before them."""

@@ -6,6 +6,7 @@
 import numpy as np
 import pytest
 
+import minires
 from minires import gradcheck, init, nn, optim, theory, train
 from minires.backend import device_namespace, to_device, to_numpy
 from minires.data import load_digits
@@ -65,6 +66,22 @@ def test_every_layer_has_the_hosts_numbers(case, dtype):
         close(theirs.grad, mine.grad, mine.name)
     for name, array in there.state_dict().items():
         close(array, here.state_dict()[name], name)
+
+
+@pytest.mark.parametrize("options", [{}, {"block": nn.PreActBlock}, {"shortcut": "B"}, {"activation": nn.Tanh}])
+def test_compiled_steps_and_inference_are_the_hosts(options):
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((8, 3, 11, 7)), rng.integers(0, 10, 8)
+    here, there = (nn.resnet(8, width=4, **options).astype("float64") for _ in range(2))
+    fast_here, fast_there = minires.compile(here), minires.compile(there.to("cuda"))
+    for _ in range(3):
+        loss, logits = fast_here.step(x, labels)
+        loss_there, logits_there = fast_there.step(to_device(x, "cuda"), to_device(labels, "cuda"))
+        close(loss_there, loss, "loss")
+        close(logits_there, logits, "logits")
+    close(fast_there.eval().infer(to_device(x, "cuda")), fast_here.eval().infer(x), "inference")
+    for mine, theirs in zip(here.parameters(), there.parameters(), strict=True):
+        close(theirs.grad, mine.grad, mine.name)
 
 
 def test_arrays_of_host_and_device_do_not_mix():
