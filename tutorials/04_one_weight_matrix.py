@@ -3,16 +3,15 @@
 #
 # An initializer is a law for random numbers. Before we ask what it does to a network of many layers (`05_depth`), we
 # look at one matrix: which variance, which distribution, and how close a finite sample must come to them.
-#
 # Notation: W (out, in) or (out, in, kh, kw); fan_in = in·kh·kw products in one output, fan_out = out·kh·kw.
-# Three times you are asked to **predict first**: write your answer down, then run the cell. Takes about 2 s.
+# Three times you are asked to **predict first**: put your guess where None stands, and run on. Takes about 2 s.
 # %%
 import math
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from minires import init, nn
+from minires import init, nn, tutorial
 from minires.plot.style import COLORS, caption, new_figure
 from minires.theory import check_initializer
 from minires.theory.samplers import weights
@@ -28,11 +27,13 @@ fan_in, fan_out = init.fans(shape)
 # E y² = n · Var w · E x². If the signal is to keep its size, Var w must be 1/n (LeCun); if a ReLU throws half of it
 # away, 2/n (He); Xavier Glorot wanted it for both directions and took the mean of the fans: 2/(fan_in + fan_out).
 #
-# **Predict first (1).** He's law on this shape, 64x32x3x3: what is the standard deviation of a weight?
+# **Predict first.** He's law on this shape, 64x32x3x3: what is the standard deviation of a weight?
+# %%
+tutorial.guess("4.1", None)
 # %%
 he = init.HeNormal()
 w = he.sample(shape, rng, np.float64)
-assert math.isclose(math.sqrt(he.variance(shape)), 1 / 12)  # sqrt(2/288): 288 = 32 * 3 * 3
+tutorial.reveal("4.1", math.sqrt(he.variance(shape)))
 assert abs(w.std() * 12 - 1) < 0.02
 
 # %% [markdown]
@@ -49,25 +50,25 @@ assert math.isclose(init.XavierUniform().variance(shape), 2 / (fan_in + fan_out)
 # normal and 1.8 for a uniform distribution. So z = (mean w²/Var w - 1) / sqrt((κ - 1)/N) is a standard normal: no
 # tolerance to tune.
 #
-# **Predict first (2).** Of 1000 matrices, how many have |z| > 2? Does it matter that the uniform law has no tails?
+# **Predict first.** Of 1000 uniform matrices, how many have |z| > 2? Does it matter that the uniform law has no tails?
+# %%
+tutorial.guess("4.2", None)
 # %%
 laws = {"normal": init.HeNormal(), "uniform": init.HeUniform(), "truncated": init.TruncatedNormal(1 / 12)}
 z = {
     name: np.array([weights.second_moment_z(law.sample((50, 40), rng, np.float64), law, (50, 40)) for _ in range(1000)])
     for name, law in laws.items()
 }
+tutorial.reveal("4.2", np.sum(np.abs(z["uniform"]) > 2))
 for scores in z.values():
-    assert 15 < np.sum(np.abs(scores) > 2) < 85  # 45.5 are expected, whatever the family: κ has taken care of it
     assert ks_test(scores).p > 1e-6  # and not only the tails: the whole distribution is that of a standard normal
-
-# %%
 fig, axes = new_figure(1, 2, size=(11, 4), title="One variance, three shapes; and every z-score is the same normal")
 grid = np.linspace(-0.3, 0.3, 600)
-for color, (name, law) in zip(COLORS, laws.items(), strict=False):
+for color, style, (name, law) in zip(COLORS, ("-", "--", ":"), laws.items(), strict=False):
     family = weights.family(law, shape)
-    axes[0, 0].plot(grid, family.density(grid, 1 / 12), color=color, label=f"{name}, κ = {family.m4:.2f}")
+    axes[0, 0].plot(grid, family.density(grid, 1 / 12), style, color=color, label=f"{name}, κ = {family.m4:.2f}")
     axes[0, 0].hist(law.sample(shape, 1).ravel(), 60, density=True, color=color, alpha=0.25)
-    axes[0, 1].hist(z[name], np.linspace(-4, 4, 33), density=True, histtype="step", color=color)
+    axes[0, 1].hist(z[name], np.linspace(-4, 4, 33), density=True, histtype="step", linestyle=style, color=color)
 bell = np.linspace(-4, 4, 200)
 axes[0, 1].plot(bell, np.exp(-0.5 * bell**2) / math.sqrt(2 * math.pi), color="black", linestyle=":")
 axes[0, 0].legend(frameon=False)
@@ -79,15 +80,17 @@ caption(axes[0, 1], "z of the mean square, 1000 matrices (dotted: the law)", x="
 # A truncated normal has lost its tails and with them 23 % of its variance, unless somebody divided by sqrt(0.774). Many
 # libraries have shipped that. `check_initializer` takes anybody's sampler, and names the mistake.
 #
-# **Predict first (3).** A friend writes std = sqrt(2 / fan_out). On the shape 64x32x3x3: how far off is the variance?
+# **Predict first.** A friend writes std = sqrt(2 / fan_out). On 64x32x3x3: the variance is how many times He's?
 # %%
-friend = check_initializer(lambda s, rng: rng.standard_normal(s) * math.sqrt(2 / init.fans(s)[1]), shape, he)
+tutorial.guess("4.3", None)
+# %%
+by_fan_out = init.VarianceScaling(2.0, "fan_out", "normal").sample
+tutorial.reveal("4.3", np.mean(by_fan_out(shape, rng) ** 2) / he.variance(shape))
+friend = check_initializer(by_fan_out, shape, he)
 assert friend.verdict == "fans swapped: 2 times too small"  # fan_out / fan_in = 64 / 32
-print(friend)
 
 
 def tails_cut(s: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """N(0, 2/fan_in) with everything beyond two standard deviations drawn again."""
     z = rng.standard_normal(s)
     while (outside := np.abs(z) > 2).any():
         z[outside] = rng.standard_normal(outside.sum())
@@ -123,7 +126,7 @@ assert weights.orthogonality(q).ok and abs(weights.mean_square(q) * 40 - 1) < 1e
 assert max(np.linalg.qr(rng.standard_normal((8, 8)))[0][0, 0] for _ in range(50)) <= 0
 
 # %% [markdown]
-# ## Exercises: write the two samplers below, run the cell, and let the law be the judge
+# ## Exercises
 # 1. He's law with a *uniform* distribution. A uniform distribution on [-b, b] has variance b²/3; which b is it?
 # 2. Orthogonal weights: flatten the shape to (out, in·kh·kw), take Q of a QR decomposition, mind the signs and the
 #    case out > in·kh·kw.
@@ -138,9 +141,8 @@ def exercise_2(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     raise NotImplementedError("yours to write")
 
 
-for number, sampler, law in ((1, exercise_1, init.HeUniform()), (2, exercise_2, init.Orthogonal())):
-    try:
-        print(f"exercise {number}:", check_initializer(sampler, shape, law).verdict)
-    except NotImplementedError as error:
-        print(f"exercise {number}: {error}")
+tutorial.exercise("4.1", lambda: check_initializer(exercise_1, shape, init.HeUniform()))
+tutorial.exercise("4.2", lambda: check_initializer(exercise_2, shape, init.Orthogonal()))
 plt.show()
+# %% [markdown]
+# After a try: `tutorial.solution("4.1")`. **What to change next:** the shape, or a sampler of your own for the judge.

@@ -29,6 +29,9 @@ MIRROR = """def exercise_2(dcols, x_shape):
     return dx
 """
 
+UNIFORM = "def exercise_1(shape, rng):\n    "
+ROTATION = "def exercise_2(shape, rng):\n    z = rng.standard_normal((math.prod(shape[1:]), shape[0]))\n    "
+
 WRONG = {
     "2.1": [
         (WARM + "dy * (p - one_hot) / len(p)", "times what it should be"),
@@ -49,6 +52,16 @@ WRONG = {
         (MIRROR.replace("+=", "="), "dx"),
         (MIRROR.replace("place % 6 + k % 3", "place % 6"), "dx"),
         (MIRROR.replace("6", "8"), "IndexError: index 8 is out of bounds"),
+    ],
+    "4.1": [
+        (UNIFORM + "return rng.uniform(-1, 1, shape) * math.sqrt(2 / math.prod(shape[1:]))", "wrong"),
+        (UNIFORM + "return rng.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))", "wrong"),
+        (UNIFORM + "return rng.uniform(-1, 1, shape[:2])", "asked for shape"),
+    ],
+    "4.2": [
+        (ROTATION + "return np.linalg.qr(z)[0].T.reshape(shape)", "wrong"),
+        (ROTATION + "return z", "gave (288, 64)"),
+        (ROTATION + "return z.reshape(shape) / 17", "wrong"),
     ],
     "6.1": [
         (FORWARD["6.1"] + f"(dy - {MEAN}) * inv", "dx is wrong everywhere"),
