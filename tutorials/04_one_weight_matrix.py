@@ -70,10 +70,10 @@ for color, style, (name, law) in zip(COLORS, ("-", "--", ":"), laws.items(), str
     axes[0, 0].hist(law.sample(shape, 1).ravel(), 60, density=True, color=color, alpha=0.25)
     axes[0, 1].hist(z[name], np.linspace(-4, 4, 33), density=True, histtype="step", linestyle=style, color=color)
 bell = np.linspace(-4, 4, 200)
-axes[0, 1].plot(bell, np.exp(-0.5 * bell**2) / math.sqrt(2 * math.pi), color="black", linestyle=":")
+axes[0, 1].plot(bell, np.exp(-0.5 * bell**2) / math.sqrt(2 * math.pi), color="black")
 axes[0, 0].legend(frameon=False)
 caption(axes[0, 0], "18,432 weights on the density of their law", x="weight", y="density")
-caption(axes[0, 1], "z of the mean square, 1000 matrices (dotted: the law)", x="z", y="density")
+caption(axes[0, 1], "z of the mean square, 1000 matrices (black: the law)", x="z", y="density")
 
 # %% [markdown]
 # ## Catching a wrong one
