@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Residual blocks: a sum, and everything that follows from it
 #
-# $h' = h + F(h)$, where the branch $F$ is two convolutions with BatchNorm (He et al. 2015, arXiv:1512.03385). We go
-# back through one by hand, then follow the signal through eight: inside a residual network there is a random walk, and
+# A residual block adds to its input what two convolutions make of it: $h' = h + F(h)$ (arXiv:1512.03385). We go back
+# through one by hand, then follow the signal through eight: inside a residual network there is a random walk, and
 # its laws can be written down. Takes about 5 s.
 #
-# Notation: $h$ the stream, $g = F(h)$. v1 has a ReLU behind the sum, v2 has none (He et al. 2016, arXiv:1603.05027).
+# Notation: $h$ the stream, $g = F(h)$. v1 (He et al. 2015) has a ReLU behind the sum, v2 has none (arXiv:1603.05027).
 # Four times you are asked to **predict first**: put your guess where None stands, and run on.
 # %%
 import matplotlib.pyplot as plt
