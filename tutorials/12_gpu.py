@@ -5,13 +5,13 @@
 # every function asks it: `xp = array_namespace(x)`. What is left to know is what has to be **moved**, and what makes
 # the host **wait**: a GPU works through a queue, and whoever asks for a number has to let that queue run dry.
 #
-# No GPU here? Then all of this runs on a strict **stand-in**: it computes on the host, but refuses and counts what a
+# No GPU here? Then all of this runs on a strict **fake GPU**: it computes on the host, but refuses and counts what a
 # GPU would refuse or wait for. Takes about 2 s. Three times: **predict first**, write it down, then run.
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
 
-from minires import gradcheck, nn, optim, standin
+from minires import fake_gpu, gradcheck, nn, optim
 from minires.backend import array_namespace, device_namespace, to_device, to_numpy
 from minires.data import load_digits
 from minires.plot.style import COLORS, caption, new_figure
@@ -20,8 +20,8 @@ try:
     device = device_namespace("cuda")
     print("running on a GPU")
 except RuntimeError as reason:
-    device = standin.device
-    print(f"running on the stand-in device, since there is no GPU: {reason}")
+    device = fake_gpu.device
+    print(f"running on the fake GPU, since there is no GPU: {reason}")
 
 x, labels = load_digits().x_train[:64], load_digits().y_train[:64]
 
@@ -63,12 +63,12 @@ z = np.linspace(-3, 3, 7)
 assert np.allclose(to_numpy(softplus_forward(to_device(z, device))[0]), softplus_forward(z)[0])
 
 # %% [markdown]
-# **Predict first (2).** And `np.exp` of an array that is over there, on the stand-in? (CuPy would hand the call on to
+# **Predict first (2).** And `np.exp` of an array that is over there, on the fake GPU? (CuPy would hand the call on to
 # `cupy.exp`, without a word; but not every function of NumPy's, and not for a list of arrays.)
 # %%
 answer = "it computes"
 try:
-    np.exp(to_device(z, standin.device))
+    np.exp(to_device(z, fake_gpu.device))
 except TypeError as error:
     answer = f"it is refused: {error}"
 assert answer.startswith("it is refused")
@@ -76,7 +76,7 @@ assert answer.startswith("it is refused")
 # %% [markdown]
 # ## What waits
 # `float(loss)`, `if loss < best`, `print(loss)`, `loss.item()`: each asks for a number that is yet to be computed. The
-# stand-in counts them; what a wait costs on a real GPU, `python -m minires bench --device cuda` will tell you.
+# fake GPU counts them; what a wait costs on a real GPU, `python -m minires bench --device cuda` will tell you.
 #
 # **Predict first (3).** Four loops of 20 steps below. How often does each of them wait?
 
@@ -87,14 +87,14 @@ def train(each_step, device, steps=20):
     model = nn.resnet(8, width=4, in_channels=1, rng=0).to(device)
     images, classes = to_device(x, device), to_device(labels, device)
     head, optimizer = nn.SoftmaxCrossEntropy(), optim.SGD(model.parameters(), lr=0.1)
-    before = standin.waits.count
+    before = fake_gpu.waits.count
     for i in range(steps):
         loss = head.forward(model.forward(images), classes)
         model.zero_grad()
         model.backward(head.backward())
         optimizer.step()
         each_step(i, loss, model)
-    return standin.waits.count - before
+    return fake_gpu.waits.count - before
 
 
 LOOPS = {
@@ -103,7 +103,7 @@ LOOPS = {
     "float(loss), every step": lambda i, loss, model: float(loss),
     "every gradient's norm": lambda i, loss, model: [float((p.grad**2).sum()) for p in model.parameters()],
 }
-waited = {name: train(loop, standin.device) for name, loop in LOOPS.items()}
+waited = {name: train(loop, fake_gpu.device) for name, loop in LOOPS.items()}
 assert list(waited.values()) == [0, 2, 20, 20 * len(model.parameters())]
 
 fig, axes = new_figure(size=(9, 3.4), title="A training step need not wait; looking at it does")
@@ -137,11 +137,11 @@ class Total:
 
 
 try:
-    verdicts = [gradcheck.check_layer(Softplus(), to_device(z[:, None], d)).verdict for d in ("cpu", standin.device)]
+    verdicts = [gradcheck.check_layer(Softplus(), to_device(z[:, None], d)).verdict for d in ("cpu", fake_gpu.device)]
     print("exercise 1, here and there:", *verdicts)
     total, losses = Total(), []
-    train(lambda i, loss, model: losses.append(float(loss)), standin.device)
-    right = train(total.add, standin.device) == 0 and np.isclose(float(total.sum), sum(losses))
+    train(lambda i, loss, model: losses.append(float(loss)), fake_gpu.device)
+    right = train(total.add, fake_gpu.device) == 0 and np.isclose(float(total.sum), sum(losses))
     print("exercise 2:", "pass" if right else "fail")
 except (NotImplementedError, ValueError) as error:
     print("exercise:", error)

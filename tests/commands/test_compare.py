@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from minires import cli, init, nn, standin
+from minires import cli, fake_gpu, init, nn
 from minires.comparison import CHANCE, NETWORKS, Case, Run, Signal, build, halves, measure, rms, run_case
 from minires.files import locked_folder
 from minires.theory.forecast import Forecast
@@ -105,13 +105,13 @@ def test_zero_weights_give_no_signal_and_never_leave_the_guess(network):
 
 
 def test_a_case_on_a_device_is_the_same_run():
-    """On the strict stand-in for a GPU: nothing mixes with the host's arrays, and the numbers are the host's.
+    """On the strict fake GPU: nothing mixes with the host's arrays, and the numbers are the host's.
 
     To rounding: the compiled step cuts a batch into pieces on the host alone.
     """
     runs = [
         run_case(Case("residual + BatchNorm", "he", init.HeNormal(), depth=8, width=2, epochs=1, device=device))
-        for device in ("cpu", standin.device)
+        for device in ("cpu", fake_gpu.device)
     ]
     assert runs[0].losses == pytest.approx(runs[1].losses, rel=1e-5)
     assert runs[0].accuracy == pytest.approx(runs[1].accuracy, abs=0.01)

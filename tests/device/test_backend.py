@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minires.backend import array_namespace, device_namespace, to_device, to_numpy
-from minires.standin import DeviceArray, device
+from minires.fake_gpu import DeviceArray, device
 from tests.refusals import refused
 
 X = np.arange(6.0).reshape(2, 3)

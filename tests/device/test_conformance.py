@@ -1,7 +1,7 @@
 """Every call of the array library in the package exists in CuPy and takes those arguments; no GPU is needed.
 
 CuPy itself is looked at where it is installed (`pip install cupy-cuda13x`: the wheel imports without a driver). What
-is known of it holds everywhere: the stand-in's table, which is compared with CuPy too, and a list of known traps.
+is known of it holds everywhere: the fake GPU's table, which is compared with CuPy too, and a list of known traps.
 """
 
 import functools
@@ -11,7 +11,7 @@ import re
 import numpy as np
 import pytest
 
-from minires import standin
+from minires import fake_gpu
 from tests.device.calls import Use, library_uses, method_uses, sources
 
 USES = [use for source, where in sources() for use in library_uses(source, where)]
@@ -55,10 +55,10 @@ def test_the_package_is_searched_at_all():
     assert {"where", "full", "zeros_like"} <= names and len(USES) > 30
 
 
-def test_the_stand_in_has_all_that_is_used():
+def test_the_fake_gpu_has_all_that_is_used():
     """So that no part of the engine goes untested on it. (`cuda` is CuPy's own, and only asked for a device.)"""
     uses = [use for use in USES if not use.name.startswith("cuda") and "__" not in use.name]
-    assert objections(standin.device, uses) == []
+    assert objections(fake_gpu.device, uses) == []
 
 
 # --- CuPy itself -----------------------------------------------------------------------------------------------------
@@ -73,55 +73,55 @@ def test_cupy_has_all_that_is_used(cupy):
     assert objections(cupy, USES) == []
 
 
-@pytest.mark.parametrize("name", standin.FUNCTIONS)
-def test_functions_of_the_stand_in_have_cupys_arguments(cupy, name):
-    ours = inspect.signature(standin.FUNCTIONS[name]).parameters
+@pytest.mark.parametrize("name", fake_gpu.FUNCTIONS)
+def test_functions_of_the_fake_gpu_have_cupys_arguments(cupy, name):
+    ours = inspect.signature(fake_gpu.FUNCTIONS[name]).parameters
     theirs = inspect.signature(getattr(cupy, name)).parameters
     assert [(p.name, p.kind, p.default) for p in ours.values()] == [
         (p.name, p.kind, p.default) for p in theirs.values()
     ]
 
 
-@pytest.mark.parametrize("name", standin.UFUNCS)
-def test_elementwise_functions_of_the_stand_in_are_cupys(cupy, name):
+@pytest.mark.parametrize("name", fake_gpu.UFUNCS)
+def test_elementwise_functions_of_the_fake_gpu_are_cupys(cupy, name):
     function = getattr(cupy, name)
     if name == "matmul":
         assert "out" in inspect.signature(function).parameters
     else:
-        assert type(function).__name__ == "ufunc" and (function.nin, function.nout) == (standin.UFUNCS[name], 1)
+        assert type(function).__name__ == "ufunc" and (function.nin, function.nout) == (fake_gpu.UFUNCS[name], 1)
 
 
-def test_constants_of_the_stand_in_are_cupys(cupy):
-    for name in standin.CONSTANTS:
+def test_constants_of_the_fake_gpu_are_cupys(cupy):
+    for name in fake_gpu.CONSTANTS:
         assert getattr(cupy, name) is getattr(np, name) or np.isnan(getattr(cupy, name)), name
 
 
 METHOD_NAMES = [
     name
-    for name, member in vars(standin.DeviceArray).items()
+    for name, member in vars(fake_gpu.DeviceArray).items()
     if inspect.isfunction(member) and not name.startswith("_")
 ]
-PROPERTIES = [name for name, member in vars(standin.DeviceArray).items() if isinstance(member, property)]
+PROPERTIES = [name for name, member in vars(fake_gpu.DeviceArray).items() if isinstance(member, property)]
 
 
 @pytest.mark.parametrize("name", METHOD_NAMES)
-def test_methods_of_the_stand_in_take_no_more_than_cupys(cupy, name):
+def test_methods_of_the_fake_gpu_take_no_more_than_cupys(cupy, name):
     """CuPy's compiled methods state their arguments in the first line of their text."""
     method = getattr(cupy.ndarray, name)
     stated = re.match(rf"\w+\.{name}\((.*?)\)", method.__doc__).group(1)
     theirs = [part.split()[-1].lstrip("*").partition("=")[0] for part in stated.split(",")]  # without C types
-    ours = list(inspect.signature(getattr(standin.DeviceArray, name)).parameters)
+    ours = list(inspect.signature(getattr(fake_gpu.DeviceArray, name)).parameters)
     assert set(ours) <= set(theirs), f"CuPy's: {stated}"
 
 
 @pytest.mark.parametrize("name", PROPERTIES)
-def test_attributes_of_the_stand_in_are_cupys(cupy, name):
+def test_attributes_of_the_fake_gpu_are_cupys(cupy, name):
     assert hasattr(cupy.ndarray, name)
 
 
-def test_special_methods_of_the_stand_in_are_cupys(cupy):
+def test_special_methods_of_the_fake_gpu_are_cupys(cupy):
     own = {"__array_namespace__", "__module__", "__dict__", "__weakref__", "__init__", "__hash__"}
-    ours = {name for name in vars(standin.DeviceArray) if name.startswith("__")} - own
+    ours = {name for name in vars(fake_gpu.DeviceArray) if name.startswith("__")} - own
     assert not [name for name in ours if not hasattr(cupy.ndarray, name)]
 
 

@@ -1,6 +1,6 @@
 """On a real GPU: every op and layer has the host's numbers, and what is made of them runs there.
 
-`pytest -m gpu` runs these alone. Without CuPy or a device they skip, saying why; the stand-in is tested in any case.
+`pytest -m gpu` runs these alone. Without CuPy or a device they skip, saying why; the fake GPU is tested in any case.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Layers, blocks, networks, training steps, the training loop, checks and measurements on the stand-in device."""
+"""Layers, blocks, networks, training steps, the training loop, checks and measurements on the fake GPU."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 import minires
 from minires import init, nn, ops, optim
 from minires.backend import to_device, to_numpy
-from minires.standin import DeviceArray, device, waits
+from minires.fake_gpu import DeviceArray, device, waits
 from tests.nn.cases import CASES
 
 TOLERANCE = 1e-11

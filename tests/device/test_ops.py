@@ -1,10 +1,10 @@
-"""Every op on the stand-in device: the host's numbers, on the device, without waiting for it once."""
+"""Every op on the fake GPU: the host's numbers, on the device, without waiting for it once."""
 
 import numpy as np
 import pytest
 
 from minires.backend import to_device, to_numpy
-from minires.standin import DeviceArray, device, waits
+from minires.fake_gpu import DeviceArray, device, waits
 from tests.ops.cases import CASES
 
 TOLERANCE = 1e-13

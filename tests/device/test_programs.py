@@ -1,4 +1,4 @@
-"""What is made of the engine, on the stand-in device: training loops, gradient checks, measurements, procedures."""
+"""What is made of the engine, on the fake GPU: training loops, gradient checks, measurements, procedures."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from minires import gradcheck, init, nn, ops, theory, train
 from minires.backend import to_device, to_numpy
 from minires.commands import gradcheck as gradcheck_command
 from minires.data import Split, load_digits
-from minires.standin import device, waits
+from minires.fake_gpu import device, waits
 from tests.nn.cases import BLOCKS, LAYERS, NETWORKS
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def test_a_loss_that_is_not_finite_stops_a_run_there_too(digits):
 
 
 def test_out_of_memory_names_the_batch_size_and_what_to_try(digits, monkeypatch):
-    """CuPy's OutOfMemoryError is a MemoryError, as the stand-in's is here."""
+    """CuPy's OutOfMemoryError is a MemoryError, as the fake GPU's is here."""
 
     def full(*args, **options):
         raise MemoryError("out of memory allocating 2,147,483,648 bytes")

@@ -1,4 +1,4 @@
-"""A strict stand-in for a GPU, on NumPy's memory: `model.to(standin.device)` finds what would go wrong on a real one.
+"""A strict fake GPU on NumPy's memory: `model.to(fake_gpu.device)` finds what would go wrong on a real one.
 
 What works on CuPy by accident or in silence is an error here, so that it is found on a machine without a GPU:
 
@@ -38,7 +38,7 @@ waits = Waits()
 
 
 class DeviceArray:
-    """An array on the stand-in device. Its methods and attributes are those of `cupy.ndarray` that the engine uses."""
+    """An array on the fake GPU. Its methods and attributes are those of `cupy.ndarray` that the engine uses."""
 
     __array_ufunc__ = None  # NumPy's functions and operators refuse it
     __hash__ = None
@@ -356,7 +356,7 @@ def _as_strided(x: DeviceArray, shape: Any = None, strides: Any = None) -> Devic
 
 
 def _make_device() -> ModuleType:
-    module = ModuleType("minires.standin.device")
+    module = ModuleType("minires.fake_gpu.device")
     for name, stub in FUNCTIONS.items():
         setattr(module, name, _function(name, inspect.signature(stub)))
     for name, inputs in UFUNCS.items():
@@ -371,4 +371,4 @@ def _make_device() -> ModuleType:
 
 
 device = _make_device()
-"""The array library of the stand-in, as `cupy` is a GPU's: what `model.to` and `to_device` take."""
+"""The array library of the fake GPU, as `cupy` is a GPU's: what `model.to` and `to_device` take."""
