@@ -226,9 +226,15 @@ def table(found: Findings) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="tests/device/on_gpu.sh", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="tests/device/on_gpu.sh", description="Measure and test everything on a GPU.")
     parser.add_argument("--device", default="cuda", help='"cuda" or "cuda:1"; "cpu": a small set, to try the script')
-    parser.add_argument("--json", type=Path, default=Path("runs/on_gpu.json"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        default=Path("runs/on_gpu.json"),
+        help="every number (default: %(default)s)",
+    )
     args = parser.parse_args()
     try:
         device_namespace(args.device)
