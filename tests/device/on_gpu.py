@@ -16,6 +16,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -217,6 +218,8 @@ def table(found: Findings) -> str:
     rows.append([f"{first}: memory, MB", *(ABSENT if size is None else f"{size / 1e6:.0f}" for size in sizes), ""])
     for name, check in found.checks.items():
         ended = {0: "passed", None: "cut off"}.get(check["exit_code"], f"failed ({check['exit_code']})")
+        if re.match(r"\d+ skipped in", check["said"][-1] if check["said"] else ""):
+            ended = "all skipped"
         rows.append([name, f"{ended}, {check['seconds']:.0f} s", *[""] * len(names)])
     facts = [", ".join(f"{name} {value}" for name, value in found.facts.items())]
     said = [f"{name}: {' '.join(check['said'][-2:])}" for name, check in found.checks.items()]
