@@ -137,7 +137,12 @@ ASSIGNMENT = Assignment(
         Mistake("bound taken for the standard deviation", "xavier_uniform", "math.sqrt(6 /", "math.sqrt(2 /"),
         Mistake("fan_in only", "xavier_uniform", "math.sqrt(6 / (fan_in + fan_out))", "math.sqrt(3 / fan_in)"),
         Mistake("taps forgotten", "fans", "math.prod(shape[2:])", "1"),
-        Mistake("fans swapped", "fans", "shape[1] * taps, shape[0] * taps", "shape[0] * taps, shape[1] * taps"),
+        Mistake(
+            "fans swapped",
+            "fans",
+            "shape[1] * taps, shape[0] // groups * taps",
+            "shape[0] // groups * taps, shape[1] * taps",
+        ),
         Mistake("signs left to the algorithm", "orthogonal", "q *= np.sign(np.diag(r))", "pass"),
         Mistake("QR of uniform numbers", "orthogonal", "rng.standard_normal(", "rng.random("),
     ),
