@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minires.stepper.packing import pack
 from minires.stepper.recorder import Record, unwritten
 from minires.stepper.story import Arrow, Box, Move, Panel, look_up
 
@@ -226,7 +227,7 @@ def extent_of(panel: Panel) -> str:
 
 def to_html(page: Page) -> str:
     """The page as the text of one HTML file."""
-    data = Document(page).data()
+    data = pack(Document(page).data())
     parts = {name: (files(__package__) / name).read_text(encoding="utf-8") for name in PARTS}
     filled = {
         "<!--title-->": html.escape(page.title),

@@ -1,6 +1,19 @@
 // What the page does: shows a step, plays, listens to keys, buttons, the timeline and the address.
 
-const DATA = JSON.parse(document.getElementById("data").textContent);
+// The data as it was before packing.py left out all repetitions.
+function unpack({ kinds, parts, data }) {
+  const known = [];
+  const open = value => {
+    if (!Array.isArray(value)) return value;
+    const [first, ...rest] = value;
+    if (first >= 0 && !rest.length) return known[first];
+    return first < 0 ? rest.map(open) : Object.fromEntries(kinds[first].map((key, i) => [key, open(rest[i])]));
+  };
+  for (const part of parts) known.push(open(part));
+  return open(data);
+}
+
+const DATA = unpack(JSON.parse(document.getElementById("data").textContent));
 const at = id => document.getElementById(id);
 const state = { track: 0, step: 0, back: [], timer: null, address: null, opened: new Map() };
 const steps = () => DATA.tracks[state.track].steps;
@@ -17,7 +30,8 @@ const lengths = DATA.tracks.map(track => {
 });
 for (const track of DATA.tracks) { // a plane keeps its scale, too
   const points = track.steps.flatMap(step => step.path ?? []);
-  for (const step of track.steps) step.reach = [0, 1].map(i => Math.max(1e-9, ...points.map(p => Math.abs(p[i]))));
+  const reach = [0, 1].map(i => Math.max(1e-9, ...points.map(p => Math.abs(p[i]))));
+  track.steps = track.steps.map(step => ({ ...step, reach })); // copies: equal steps are one object
 }
 const longest = (panel, group) => Math.max(...group
   .filter(p => DATA.planes[p.plane].rows[0].length === DATA.planes[panel.plane].rows[0].length)

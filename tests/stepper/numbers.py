@@ -10,8 +10,21 @@ from tests.stepper.tracer import ROOT, Tracer, cells, same_print
 
 
 def data_of(page):
-    """The JSON inside a page."""
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S).group(1))
+    """The JSON inside a page, with its repetitions put back."""
+    packed = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S).group(1))
+    return unpacked(packed["data"], packed["kinds"], packed["parts"])
+
+
+def unpacked(value, kinds, parts):
+    """What stands for a part, a list or an object: see minires/stepper/packing.py."""
+    match value:
+        case [int(n)] if n >= 0:
+            return unpacked(parts[n], kinds, parts)
+        case [-1, *items]:
+            return [unpacked(item, kinds, parts) for item in items]
+        case [int(kind), *values]:
+            return {key: unpacked(v, kinds, parts) for key, v in zip(kinds[kind], values, strict=True)}
+    return value
 
 
 def claims_of_text(text):
