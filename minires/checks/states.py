@@ -1,0 +1,45 @@
+"""Dictionaries of arrays by name, as `state_dict` gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from minires.backend import Array, array_namespace, to_device
+from minires.checks.wording import in_short
+
+
+def check_state(name: str, state: Mapping[str, Array]) -> Mapping[str, Array]:
+    """TypeError unless `state` is a dictionary of arrays by name."""
+    if isinstance(state, type) or not isinstance(state, Mapping):
+        raise TypeError(f"{name} is {in_short(state)}; expected a dictionary of arrays, as from model.state_dict()")
+    for key, value in state.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{name}: a key is {in_short(key)}; expected names")
+        if isinstance(value, type) or not hasattr(value, "shape") or not hasattr(getattr(value, "dtype", None), "kind"):
+            raise TypeError(f"{name}: {key} is {in_short(value)}; expected an array, as from np.asarray")
+    return state
+
+
+def match_state(own: Mapping[str, Array], given: Mapping[str, Array]) -> tuple[list[str], list[str], list[str]]:
+    """How a state fits: the names missing in `given`, its unexpected names, and a sentence for each wrong shape."""
+    check_state("state", given)
+    missing, unexpected = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
+    shapes = {name: (tuple(given[name].shape), tuple(own[name].shape)) for name in own if name in given}
+    misshaped = [f"{name} has shape {was}; expected {right}" for name, (was, right) in shapes.items() if was != right]
+    return missing, unexpected, misshaped
+
+
+def convert_state(own: Mapping[str, Array], given: Mapping[str, Array]) -> dict[str, Array]:
+    """`given` in the dtype and on the device of `own`; ValueError or TypeError unless it fits exactly."""
+    missing, unexpected, misshaped = match_state(own, given)
+    if missing or unexpected:
+        raise ValueError(
+            f"state: missing {missing or 'nothing'}, unexpected {unexpected or 'nothing'}; expected exactly the names "
+            "of state_dict() (init.from_pretrained loads weights that fit in part)"
+        )
+    if misshaped:
+        raise ValueError(f"state: {'; '.join(misshaped)}")
+    for name, value in own.items():
+        if given[name].dtype.kind not in ("f", value.dtype.kind):
+            raise TypeError(f"state: {name} has dtype {given[name].dtype}; expected floating-point numbers")
+    return {name: to_device(given[name], array_namespace(v)).astype(v.dtype) for name, v in own.items()}
