@@ -1,0 +1,45 @@
+"""Starts a program on several ranks, as a user does: `mpiexec -n SIZE python -m MODULE ...`."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def mpiexec():
+    """The mpiexec of this environment, or the first on the path; None where there is none."""
+    return shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+
+
+needs_mpi = pytest.mark.skipif(
+    importlib.util.find_spec("mpi4py") is None or mpiexec() is None,
+    reason='there is no mpi4py, or no mpiexec: pip install -e ".[mpi]"',
+)
+
+
+def start(size, *arguments, threads=1, **options):
+    """A `Popen` of mpiexec; what all ranks print comes together in its stdout."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "MINIRES_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
+    command = [mpiexec(), "-n", str(size), sys.executable, "-m", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **{"cwd": ROOT, "env": env, **options}
+    )
+
+
+def run(size, *arguments, timeout=300, **options):
+    """(exit code, what was printed, seconds)."""
+    began = time.perf_counter()
+    process = start(size, *arguments, **options)
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # mpiexec takes its ranks with it
+        raise
+    return process.returncode, output, time.perf_counter() - began

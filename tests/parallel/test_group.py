@@ -1,0 +1,79 @@
+"""The group over MPI: sums, broadcasts, and ranks that fail."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from minires import fake_gpu
+from minires.backend import to_numpy
+from minires.parallel import MPIGroup
+
+from .group_programs import rows_of
+from .launch import needs_mpi, run
+
+PROGRAMS = "tests.parallel.group_programs"
+
+
+@needs_mpi
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_every_rank_has_the_same_sums_and_what_rank_0_sent(size, tmp_path):
+    code, output, _ = run(size, PROGRAMS, "sums", tmp_path)
+    assert code == 0, output
+    found = [np.load(tmp_path / f"{rank}.npz") for rank in range(size)]
+    expected = np.concatenate([rows_of(rank) for rank in range(size)]).sum(axis=0)
+    ranks = np.arange(size)
+    for rank, each in enumerate(found):
+        np.testing.assert_allclose(each["total"], expected, rtol=1e-14, atol=1e-14)
+        assert each["total"].tobytes() == found[0]["total"].tobytes()
+        np.testing.assert_array_equal(each["later"], [[(k + ranks).sum()] * 3 for k in range(4)])
+        assert each["later"].dtype == np.float32
+        np.testing.assert_array_equal(each["imaginary"], [1j * (ranks + 1).sum()] * 2)
+        np.testing.assert_array_equal(each["weight"], np.zeros((2, 3)))
+        assert tuple(each["empty"]) == (0, 4) and each["source"] == 0 and each["here"] == size
+        assert each["share"][0] == (found[rank - 1]["share"][1] if rank else 0)
+    assert found[-1]["share"][1] == 10
+    assert {int(each["share"][1] - each["share"][0]) for each in found} <= {10 // size, -(-10 // size)}
+
+
+@needs_mpi
+def test_a_rank_that_fails_says_why_and_ends_the_others():
+    code, output, seconds = run(3, PROGRAMS, "stop", ".")
+    assert code != 0 and seconds < 10
+    assert "rank 1 of 3: Traceback" in output and "ValueError: the disk of this machine is full" in output
+
+
+@needs_mpi
+def test_what_all_ranks_find_wrong_is_said_once():
+    code, output, seconds = run(2, PROGRAMS, "all_stop", ".")
+    assert code != 0 and seconds < 10
+    assert output.count("ValueError: no such data set") == 1 and "rank 0 of 2" in output, output
+
+
+@needs_mpi
+def test_a_rank_that_is_killed_ends_the_others():
+    code, output, seconds = run(3, PROGRAMS, "killed", ".")
+    assert code != 0 and seconds < 10
+    assert "KILLED" in output.upper(), output
+
+
+@needs_mpi
+def test_a_waiting_rank_leaves_the_core_to_others():
+    """Half a second of waiting takes less than a tenth of it."""
+    code, output, _ = run(2, PROGRAMS, "late", ".")
+    wall, cpu = map(float, output.split())
+    assert code == 0 and wall > 0.4 and cpu < wall / 10
+
+
+def test_without_mpi_there_is_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(RuntimeError, match=r'pip install "minires\[mpi\]"'):
+        MPIGroup()
+
+
+@needs_mpi
+def test_arrays_of_a_gpu_come_back_as_such_by_way_of_the_host():
+    rows = fake_gpu.device.asarray(np.arange(6.0).reshape(2, 3))
+    total = MPIGroup().sum(rows)
+    assert isinstance(total, fake_gpu.DeviceArray)
+    np.testing.assert_array_equal(to_numpy(total), [3, 5, 7])
