@@ -6,6 +6,9 @@
 A task that raises, or whose process is killed from outside, fails alone: a new process takes the next one. Whoever
 stops reading (Ctrl-C, an error) stops the work. And however this process ends, kill -9 included, its workers end too:
 each of them waits for its parent's end.
+
+Each task has one thread, however many workers there are: so its result does not depend on their number. On several
+machines the workers are the ranks of an MPI job, see `minires.parallel.sweep`.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from concurrent.futures import Executor, as_completed
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from threadpoolctl import threadpool_limits
@@ -27,14 +31,19 @@ class Failure(NamedTuple):
     reason: str
 
 
-def each_result(function: Callable[[Any], Any], tasks: Iterable[Any], workers: int) -> Iterator[tuple[Any, Any]]:
+def each_result(
+    function: Callable[[Any], Any], tasks: Iterable[Any], workers: int, executor: Executor | None = None
+) -> Iterator[tuple[Any, Any]]:
     """(task, function(task) or a `Failure`) of each task, in the order in which they end.
 
     `function` and tasks are sent to processes that start afresh, so they must be picklable. A single worker is this
-    process itself: a browser and a GPU have no use for a second one.
+    process itself: a browser and a GPU have no use for a second one. An executor has workers of its own.
     """
+    if executor is not None:
+        yield from _of_executor(executor, function, tasks)
+        return
     if workers == 1:
-        with threadpool_limits(1):
+        with _one_thread():
             yield from ((task, _attempt(function, task)) for task in tasks)
         return
     from multiprocessing.connection import wait
@@ -62,6 +71,41 @@ def each_result(function: Callable[[Any], Any], tasks: Iterable[Any], workers: i
             worker.process.join()
 
 
+def _of_executor(executor: Executor, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    waiting = {executor.submit(_attempt, function, task): task for task in tasks}
+    try:
+        for future in as_completed([*waiting]):
+            task = waiting.pop(future)
+            yield task, _attempt(lambda _, future=future: future.result(), task)
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within the block this process works as a worker does, on one thread."""
+    before = os.environ.get("MINIRES_NUM_THREADS")
+    os.environ["MINIRES_NUM_THREADS"] = "1"
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        if before is None:
+            os.environ.pop("MINIRES_NUM_THREADS", None)
+        else:
+            os.environ["MINIRES_NUM_THREADS"] = before
+
+
+def become_worker() -> None:
+    """From here on this process works on one thread; for processes that do nothing else."""
+    from minires.machine import keep_freed_memory
+
+    os.environ["MINIRES_NUM_THREADS"] = "1"
+    keep_freed_memory()
+    threadpool_limits(1)
+
+
 class _Worker:
     """A process that answers one task after the other, and our end of the line to it."""
 
@@ -87,8 +131,6 @@ def _serve(connection: Any, function: Callable[[Any], Any]) -> None:
     """A worker's life: one core, no word on Ctrl-C (the main process speaks), and an end with its parent's."""
     from multiprocessing import parent_process
 
-    from minires.machine import keep_freed_memory
-
     def end_with(parent: Any) -> None:
         parent.join()
         os._exit(1)
@@ -96,11 +138,9 @@ def _serve(connection: Any, function: Callable[[Any], Any]) -> None:
     threading.Thread(target=end_with, args=(parent_process(),), daemon=True).start()
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # in the background it is ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.environ["MINIRES_NUM_THREADS"] = "1"
-    keep_freed_memory()
-    with threadpool_limits(1):
-        while True:
-            connection.send(_attempt(function, connection.recv()))
+    become_worker()
+    while True:
+        connection.send(_attempt(function, connection.recv()))
 
 
 def _attempt(function: Callable[[Any], Any], task: Any) -> Any:

@@ -22,6 +22,8 @@ from minires.commands import (
 )
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from minires.comparison import Case, Cell, Run, Store
     from minires.init import Initializer
     from minires.workers import Failure
@@ -36,7 +38,7 @@ DEFAULT_STARTS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--init, --depth, --epochs, --lr, --figure, --out, --seed, --device."""
+    """--init, --depth, --epochs, --lr, --figure, --out, --jobs, --seed, --device."""
     parser.add_argument(
         "--init",
         nargs="+",
@@ -68,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="full: everything in one figure, compare.png; slide: a slide for each network with five of the "
         "initializers, compare-plain.png and so on (default: full)",
     )
+    parser.add_argument(
+        "--jobs",
+        type=whole_number(1, 256),
+        metavar="N",
+        help="runs side by side on this machine (default: one a core); on several: mpiexec -n N python -m minires "
+        "compare, where rank 0 hands out the runs and writes, and the others compute",
+    )
     add_seed_argument(parser)
     add_device_argument(parser)
 
@@ -92,28 +101,37 @@ def depth(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Runs all cases, prints the table, writes the CSV and the figures. 1: a run failed or a file was not written."""
+    from minires.parallel.sweep import lead_all_ranks
+
+    try:
+        return lead_all_ranks(lambda executor: _lead(args, executor), args.jobs)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+
+
+def _lead(args: argparse.Namespace, executor: Executor | None) -> int:
     from minires.files import FolderInUse, locked_folder
 
     folder = output_folder(args.out)
     try:
         with locked_folder(folder):
-            return compare(args, folder)
+            return compare(args, folder, executor)
     except FolderInUse as error:
         raise CommandError(str(error)) from None
     except OSError as error:
         raise CommandError(f"cannot write into {folder}: {error.strerror or error}") from None
 
 
-def compare(args: argparse.Namespace, folder: Path) -> int:
-    """The work itself, once the folder is ours."""
+def compare(args: argparse.Namespace, folder: Path, executor: Executor | None = None) -> int:
+    """The work itself, once the folder is ours. executor: the ranks of an MPI job, if this is one."""
     from minires.comparison import NETWORKS, Case, Store, cells_of, edge_cases
     from minires.comparison.report import foreseen_against_happened, table
 
     settings = {name: getattr(args, name) for name in ("depth", "epochs", "lr", "seed", "device")}
     cases = [Case(net, name, law, **settings) for net in NETWORKS for name, law in dict(args.init).items()]
     store, screen = Store(folder), console()
-    runs, failures = run_cases(cases, store)
-    more, failed = run_cases(edge_cases(runs), store)
+    runs, failures = run_cases(cases, store, args.jobs, executor)
+    more, failed = run_cases(edge_cases(runs), store, args.jobs, executor)
     failures += failed
     for case, failure in failures:
         print(f"{case.network}, {case.name}, seed {case.seed} failed: {failure.reason}", file=sys.stderr)
@@ -150,10 +168,12 @@ def write(cells: Sequence[Cell], folder: Path, figure: str) -> int:
     return missed
 
 
-def run_cases(cases: Sequence[Case], store: Store) -> tuple[list[Run], list[tuple[Case, Failure]]]:
+def run_cases(
+    cases: Sequence[Case], store: Store, jobs: int | None = None, executor: Executor | None = None
+) -> tuple[list[Run], list[tuple[Case, Failure]]]:
     """The runs of the cases, in their order, and what failed. Those in the store are taken over, the others kept there.
 
-    One process a core: for networks as small as these, threads would only wait.
+    `jobs` at a time, by default one process a core: for networks as small as these, threads would only wait.
     """
     from minires.comparison import run_case
     from minires.threads import num_threads
@@ -162,9 +182,9 @@ def run_cases(cases: Sequence[Case], store: Store) -> tuple[list[Run], list[tupl
     found = {case: run for case in cases if (run := store.get(case))}
     left = sorted((case for case in cases if case not in found), key=lambda case: case.initializer is not None)
     failures: list[tuple[Case, Failure]] = []
-    workers = num_threads() if all(case.device == "cpu" for case in left) else 1
+    workers = (jobs or num_threads()) if all(case.device == "cpu" for case in left) else 1
     with progress_bar(len(left)) as advance, _kept(store, len(cases), found):
-        for case, result in each_result(run_case, left, workers):
+        for case, result in each_result(run_case, left, workers, executor):
             advance()
             if isinstance(result, Failure):
                 failures.append((case, result))

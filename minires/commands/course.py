@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from minires.commands import CommandError, console, whole_number
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from minires.course import Assignment, SelfCheck
 
 HELP = "assignments cut from the engine: list, new, build, check, grade, release"
@@ -41,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grade.add_argument(
         "--out", type=Path, metavar="DIR", help="where grades.csv, class.html and the reports go (grades)"
     )
-    grade.add_argument("--jobs", type=whole_number(1, 256), default=1, metavar="N", help="submissions side by side (1)")
+    told = "submissions side by side on this machine (1); on several: mpiexec -n N python -m minires course grade ..."
+    grade.add_argument("--jobs", type=whole_number(1, 256), metavar="N", help=told)
     grade.add_argument(
         "--feedback", choices=("verdict", "where", "fault"), default="where", help="how much is told (where)"
     )
@@ -186,6 +189,12 @@ def _self_checks(assignments: list[Assignment], args: argparse.Namespace) -> int
 
 
 def _grade(args: argparse.Namespace) -> int:
+    from minires.parallel.sweep import lead_all_ranks
+
+    return lead_all_ranks(lambda executor: _grade_class(args, executor), args.jobs)
+
+
+def _grade_class(args: argparse.Namespace, executor: Executor | None) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -206,7 +215,8 @@ def _grade(args: argparse.Namespace) -> int:
             a,
             found,
             out,
-            jobs=args.jobs,
+            jobs=args.jobs or 1,
+            executor=executor,
             level=args.feedback,
             rung=args.isolation,
             trust=args.trust,

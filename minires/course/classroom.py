@@ -12,12 +12,9 @@ import csv
 import hashlib
 import io
 import json
-import multiprocessing
-import os
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +27,7 @@ from minires.course.pages import class_page, points, student_page
 from minires.course.similarity import fingerprint, near_copies
 from minires.files import atomic_write_text
 from minires.gradcheck.process import printable
+from minires.workers import Failure, each_result
 
 ENGINE = "(the engine's own code)"
 """How class.html calls the reference among near-identical files."""
@@ -84,10 +82,12 @@ def grade_class(
     rung: str | None = None,
     trust: bool = False,
     progress: Callable[[SubmissionReport, bool], object] = lambda report, fresh: None,
+    executor: Executor | None = None,
 ) -> list[SubmissionReport]:
     """Grades what has changed, `jobs` at a time, writes all files below `out` and returns every report.
 
-    progress(report, fresh) is called after each; fresh: it was graded now. Raises NoIsolation as `grade` does.
+    progress(report, fresh) is called after each; fresh: it was graded now. executor: the ranks of an MPI job, in
+    place of `jobs` processes here. Raises NoIsolation as `grade` does.
     """
     chosen = isolation.choose(rung, trust)
     folder = out / "reports"
@@ -103,11 +103,12 @@ def grade_class(
         else:
             reports[id] = kept
             progress(kept, False)
-    for report in _graded(a, waiting, jobs, level, chosen):
+    for report, finished in _graded(a, waiting, jobs, level, chosen, executor):
         reports[report.id] = report
         told = {"stamp": waiting[report.id][1], "report": report.as_dict()}
         atomic_write_text(folder / f"{report.id}.html", student_page(report))
-        atomic_write_text(folder / f"{report.id}.json", json.dumps(told, indent=1))
+        if finished:
+            atomic_write_text(folder / f"{report.id}.json", json.dumps(told, indent=1))
         progress(report, True)
     ordered = [reports[id] for id in sorted(reports)]
     atomic_write_text(out / "grades.csv", grades_csv(ordered, found))
@@ -116,44 +117,23 @@ def grade_class(
 
 
 def _graded(
-    a: Assignment, waiting: dict[str, tuple[Path, str]], jobs: int, level: str, rung: str
-) -> Iterator[SubmissionReport]:
-    """The reports as they are finished. A grader process that dies costs its submission a line, nobody else."""
-    what = a.file or a.name
-    if jobs <= 1 or len(waiting) <= 1:
-        for id, (path, _) in waiting.items():
-            yield _one(what, str(path), id, level, rung, a.secret)
-        return
-    context = multiprocessing.get_context("spawn")
-    slots = context.Queue()
-    for slot in range(jobs):
-        slots.put(slot)
-    with ProcessPoolExecutor(jobs, context, _take_slot, (slots,)) as pool:
-        running = {
-            pool.submit(_one, what, str(path), id, level, rung, a.secret): id for id, (path, _) in waiting.items()
-        }
-        for future in as_completed(running):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                problem = "the grader's process ended while this was graded; grade it again"
-                yield SubmissionReport(
-                    a.name, a.title, running[future], rung, [failed_part(p, problem) for p in a.parts], problem=problem
-                )
+    a: Assignment, waiting: dict[str, tuple[Path, str]], jobs: int, level: str, rung: str, executor: Executor | None
+) -> Iterator[tuple[SubmissionReport, bool]]:
+    """The reports as they are finished; False: the grader failed, not the submission, which loses nothing for good."""
+    tasks = [(a.file or a.name, str(path), id, level, rung, a.secret) for id, (path, _) in waiting.items()]
+    for task, report in each_result(_one, tasks, max(1, min(jobs, len(tasks))), executor):
+        if isinstance(report, Failure):
+            problem = f"the grader failed here ({report.reason}); grade it again"
+            parts = [failed_part(part, problem) for part in a.parts]
+            yield SubmissionReport(a.name, a.title, task[2], rung, parts, problem=problem), False
+        else:
+            yield report, True
 
 
-_slot = 0
-
-
-def _take_slot(slots: multiprocessing.Queue) -> None:
-    global _slot
-    _slot = slots.get()
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-
-def _one(what: str, path: str, id: str, level: str, rung: str, secret: str) -> SubmissionReport:
+def _one(task: tuple[str, str, str, str, str, str]) -> SubmissionReport:
+    what, path, id, level, rung, secret = task
     a = replace(load(what), secret=secret)
-    return grade(a, Path(path), id=id, level=level, rung=rung, trust=rung == "none", slot=_slot)
+    return grade(a, Path(path), id=id, level=level, rung=rung, trust=rung == "none")
 
 
 # --- what has been graded already ----------------------------------------------------------------------------------

@@ -1,3 +1,9 @@
-"""Several processes, on one machine or on many, that share each batch: the group of `minires.threads`, over MPI."""
+"""Several processes, on one machine or on many, by MPI.
+
+    group         the group of `minires.threads`, of processes: ranks that share each batch
+    sweep         many small runs on all ranks: `compare` and `course grade` under mpiexec
+
+Importing this loads no MPI: that happens where a group or a sweep is made.
+"""
 
 from minires.parallel.group import MPIGroup
