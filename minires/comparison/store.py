@@ -25,7 +25,7 @@ from minires.theory.outlook import Outlook
 
 FILE = "runs.json"
 
-ROOMS = ("backend.py", "ops", "nn", "fast", "init", "optim.py", "data", "train.py", "theory", "comparison")
+ROOMS = ("backend.py", "ops", "nn", "fast", "init", "optim.py", "data", "train", "theory", "comparison")
 """What decides the result of a run, in the package's folder."""
 
 

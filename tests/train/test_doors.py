@@ -209,7 +209,7 @@ def test_a_history_that_cannot_be_written_costs_itself_alone(tmp_path, monkeypat
 
     def report(now):
         calls.append(now)
-        monkeypatch.setattr("minires.train.atomic_write_text", full)
+        monkeypatch.setattr("minires.train.saving.atomic_write_text", full)
 
     with pytest.warns(UserWarning, match=r"history\.json not written, training goes on"):
         train(model, tmp_path, report=report)

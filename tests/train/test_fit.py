@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from minires import nn, optim
+from minires.backend import to_numpy
 from minires.checkpoint import CheckpointError, checkpoints, read, save_checkpoint
 from minires.data import Augmentation, Split, load_digits
 from minires.train import SettingsDiffer, TrainingDiverged, TrainingInterrupted, evaluate, first_nonfinite, fit
@@ -120,10 +121,9 @@ def test_looking_at_the_loss_less_often_changes_no_weight():
 
 def test_the_device_is_waited_for_once_a_look(monkeypatch):
     """Whatever leaves the device passes `to_numpy`: the two sums at each look at the loss and at each test, no more."""
-    import minires.train as module
-
-    waits, real = [], module.to_numpy
-    monkeypatch.setattr(module, "to_numpy", lambda x: waits.append(np.shape(x)) or real(x))
+    waits = []
+    for module in ("run", "evaluation"):
+        monkeypatch.setattr(f"minires.train.{module}.to_numpy", lambda x: waits.append(np.shape(x)) or to_numpy(x))
     history = train(small_model(), log_every=7, epochs=2)
     assert len(history.steps) == 2 and waits == [(2,)] * 4
 
@@ -148,7 +148,7 @@ def test_without_the_generators_a_resumed_run_would_differ(tmp_path, monkeypatch
     train(whole)
     with pytest.raises(TrainingInterrupted):
         train(dropping_model(), tmp_path, report=interrupt_at(10))
-    monkeypatch.setattr("minires.train._Run.generators", lambda run: iter(()))
+    monkeypatch.setattr("minires.train.run.Run.generators", lambda run: iter(()))
     train(resumed, tmp_path, resume=True)
     assert bits(resumed) != bits(whole)
 
@@ -253,7 +253,7 @@ def test_a_disk_that_fills_up_is_a_warning_and_nothing_is_lost(tmp_path, monkeyp
             raise OSError(28, "No space left on device", str(folder))
         return save_checkpoint(folder, step, arrays, state)
 
-    monkeypatch.setattr("minires.train.checkpoint.save_checkpoint", full)
+    monkeypatch.setattr("minires.checkpoint.save_checkpoint", full)
     model = small_model()
     with pytest.warns(UserWarning, match="not written, training goes on: .*No space left"):
         train(model, tmp_path)
@@ -269,7 +269,7 @@ def test_an_interruption_that_cannot_be_saved_is_an_error(tmp_path, monkeypatch)
             raise OSError(28, "No space left on device")
         return real(*arguments)
 
-    monkeypatch.setattr("minires.train.checkpoint.save_checkpoint", full)
+    monkeypatch.setattr("minires.checkpoint.save_checkpoint", full)
     with pytest.raises(OSError, match="No space left"):
         train(small_model(), tmp_path, report=interrupt_at(3))
 

@@ -1,6 +1,6 @@
 """The checks at the door of training: what makes no sense among `train.fit`'s settings gets a sentence at once.
 
-They stand apart from the loop so that a reader of `train.py` meets training alone.
+They stand apart from the loop so that a reader of `run.py` meets training alone.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, array_namespace, to_numpy
-from .data.batches import Augmentation
-from .data.split import Split
-from .nn import Layer
-from .optim import SGD
+from minires.backend import Array, array_namespace, to_numpy
+from minires.data.batches import Augmentation
+from minires.data.split import Split
+from minires.nn import Layer
+from minires.optim import SGD
 
 
 def as_split(data: Split | Sequence[Array]) -> Split:

@@ -1,0 +1,97 @@
+"""How good a model is, and where it broke; it is left as it was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from minires.backend import Array, array_namespace, to_device, to_numpy
+from minires.checks import check_model as check_layer
+from minires.data.batches import batches
+from minires.nn import Layer, SoftmaxCrossEntropy
+from minires.train.checks import as_split, check_model, check_whole, nonfinite_parameters
+
+
+def evaluate(
+    model: Layer, x: np.ndarray, y: np.ndarray, batch_size: int = 256, device: str = "cpu"
+) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of `model` in eval mode on x (N, C, H, W), labels y (N,).
+
+    The model is left in the mode in which it was found. Raises ValueError where its weights hold a NaN or an infinity,
+    naming them; an overflow of finite weights gives a loss of NaN.
+    """
+    check_model(model)
+    check_whole(batch_size=batch_size)
+    loss, accuracy = evaluated(model, *as_split((x, y))[:2], batch_size, device)
+    if not math.isfinite(loss) and (names := nonfinite_parameters(model)):
+        raise ValueError(f"model: {names[0]} holds NaN or infinity, as do {len(names) - 1} more; its training diverged")
+    return loss, accuracy
+
+
+def evaluated(model: Any, x: Array, y: Array, batch_size: int, device: str) -> tuple[float, float]:
+    sums = None
+    with left_as_it_is(model):
+        model.eval()
+        for images, labels in batches(x, y, batch_size):
+            logits = model.infer(to_device(images, device))
+            labels = to_device(labels, device)
+            found = batch_sums(logits, labels, SoftmaxCrossEntropy().forward(logits, labels))
+            sums = found if sums is None else sums + found
+    loss, correct = to_numpy(sums).tolist()
+    return loss / len(x), correct / len(x)
+
+
+def first_nonfinite(model: Layer, x: Array) -> str | None:
+    """The path of the first layer whose output on x has a NaN or an infinity ("" is the model itself); None if none.
+
+    A layer made of layers is looked at after those in it, so the name is that of a single operation. The model is left
+    as it was found: its mode, BatchNorm's running statistics, the generators of dropout.
+    """
+    check_layer(model)
+    found: list[str] = []
+
+    def look(layer: Layer, path: str, direction: str, x: Array, y: Array) -> None:
+        if not found and not bool(array_namespace(y).isfinite(y).all()):
+            found.append(f"{path} ({type(layer).__name__})")
+
+    with np.errstate(all="ignore"), left_as_it_is(model), model.observe(look):
+        model.forward(x)
+    return found[0] if found else None
+
+
+@contextmanager
+def left_as_it_is(model: Any) -> Iterator[None]:
+    """After the block the model is in its old modes, its buffers and generators are what they were."""
+    if not isinstance(model, Layer):
+        model = model.model  # a compiled model computes with this one's buffers, in its mode
+    modes = [(layer, layer.training) for _, layer in model.named_layers()]
+    buffers = [(layer, name, getattr(layer, name).copy()) for _, layer, name in model.named_buffers()]
+    states = [(generator, generator.bit_generator.state) for _, generator in generators(model)]
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+        for layer, name, value in buffers:
+            setattr(layer, name, value)
+        for generator, state in states:
+            generator.bit_generator.state = state
+
+
+def generators(model: Layer) -> Iterator[tuple[str, np.random.Generator]]:
+    """Every random generator that a layer owns, by the layer's path and the attribute's name."""
+    for path, layer in model.named_layers():
+        for name, value in vars(layer).items():
+            if isinstance(value, np.random.Generator):
+                yield f"{path}.{name}", value
+
+
+def batch_sums(logits: Array, labels: Array, loss: Array) -> Array:
+    """Summed loss and number of right answers of a batch, as two float64 on the logits' device: no waiting."""
+    xp = array_namespace(logits)
+    right = (logits.argmax(1) == labels).sum()
+    return xp.stack([loss.astype(np.float64) * len(labels), right.astype(np.float64)])

@@ -1,0 +1,146 @@
+"""What a run leaves on the disk, and how it goes on from there."""
+
+from __future__ import annotations
+
+import json
+import platform
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from minires import __version__, checkpoint
+from minires.files import atomic_write_text, locked_folder
+from minires.optim import SGD
+from minires.threads import num_threads
+from minires.train.checks import check_place
+from minires.train.errors import SettingsDiffer, TrainingInterrupted
+from minires.train.history import History
+
+if TYPE_CHECKING:
+    from minires.train.run import Run
+
+PLACE = ("epoch", "batch", "images", "loss_sum", "correct", "seconds")
+"""Where a run is: attributes of `Run` that a checkpoint holds as they are."""
+
+
+def save(run: Run) -> None:
+    """A checkpoint and history.json. What cannot be written is a warning: the weights are still in memory."""
+    if run.folder is None:
+        return
+    for what, write in (("checkpoint", write_checkpoint), ("history.json", write_history)):
+        try:
+            write(run)
+        except OSError as error:
+            warnings.warn(f"{what} not written, training goes on: {error}", stacklevel=2)
+
+
+def write_checkpoint(run: Run) -> Path:
+    """The run as it is now. Raises OSError where it cannot be written."""
+    state = {
+        **{name: getattr(run, name) for name in PLACE},
+        "generators": run.generator_states(),
+        "history": asdict(run.history),
+        "config": settings(run),
+        "versions": versions(run),
+    }
+    return checkpoint.save_checkpoint(run.folder, run.step, run.arrays(), state)
+
+
+def write_history(run: Run) -> None:
+    """history.json, if the run has a folder. Raises OSError."""
+    if run.folder is not None:
+        content = {"config": settings(run), "versions": versions(run), **asdict(run.history)}
+        atomic_write_text(run.folder / "history.json", json.dumps(content, indent=1, allow_nan=False))
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """All that decides the result, as JSON gives it back: equal settings, equal bits."""
+    own = {name: getattr(run, name) for name in ("epochs", "batch_size", "seed", "frozen", "log_every")}
+    described = {name: _describe(getattr(run, name)) for name in ("schedule", "optimizer", "augmentation")}
+    data = {"images": [len(run.data.y_train), len(run.data.y_test)], **run.checksums}
+    weights = {"parameters": sum(parameter.value.size for parameter in run.model.parameters())}
+    return json.loads(json.dumps({**own, **described, **data, **weights, **run.config}))
+
+
+def versions(run: Run) -> dict[str, str]:
+    """What else a run's last bits may depend on."""
+    return {
+        "minires": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "engine": "definition" if run.engine is run.model else "compiled",
+        "threads": str(num_threads()),
+        "device": str(run.device),
+    }
+
+
+# Starting, stopping, going on
+
+
+def locked(run: Run, resume: bool) -> AbstractContextManager:
+    """The run's folder for this run alone; made here unless the run is resumed. Raises FolderInUse, OSError."""
+    if run.folder is None or (resume and not run.folder.is_dir()):
+        return nullcontext()
+    run.folder.mkdir(parents=True, exist_ok=True)
+    return locked_folder(run.folder)
+
+
+def open_folder(run: Run, resume: bool) -> None:
+    """Go on from the newest checkpoint, or write a first one: a folder that cannot be written shows now."""
+    if resume:
+        path, arrays, state = checkpoint.load_checkpoint(run.folder)
+        try:
+            restore(run, arrays, state)
+        except SettingsDiffer:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise checkpoint.CheckpointError(f"{path}: is no checkpoint of a run ({error})") from error
+    elif checkpoint.checkpoints(run.folder):
+        raise FileExistsError(f"{run.folder} holds a run already: resume it, or choose another folder")
+    else:
+        write_checkpoint(run)
+    write_history(run)  # a run that was killed may have got no further than its checkpoint
+
+
+def restore(run: Run, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+    """Take over a checkpoint. Raises SettingsDiffer; KeyError and the like where something is missing in it."""
+    if state.get("config") != settings(run):
+        raise SettingsDiffer(state.get("config", {}), settings(run))
+    check_place(state, run.batches_per_epoch)
+    saved, own = state["versions"], versions(run)
+    before, now = (" on ".join((v.get("engine", "?"), f"{v.get('threads')} threads")) for v in (saved, own))
+    if before != now and not run.other_engine:
+        raise SettingsDiffer({"engine": before}, {"engine": now})  # other_engine=True goes on all the same
+    if saved != own:
+        warnings.warn(
+            f"the run was started with {saved}, goes on with {own}: it may end with other last bits", stacklevel=2
+        )
+    run.set_arrays(arrays, state["generators"])
+    run.history = History(**state["history"])
+    for name in PLACE:
+        setattr(run, name, state[name])
+
+
+def stop(run: Run, signum: int) -> NoReturn:
+    """Save and raise TrainingInterrupted. Raises OSError where the checkpoint cannot be written."""
+    path = write_checkpoint(run)
+    with suppress(OSError):  # resuming writes it anew
+        write_history(run)
+    raise TrainingInterrupted(signum, path, run.step)
+
+
+def _describe(value: Any) -> str | None:
+    """A setting as text that is the same in every process: no memory addresses."""
+    if isinstance(value, SGD):
+        skipped = ("parameters", "lr")  # the schedule says the rate
+        plain = {k: v for k, v in vars(value).items() if isinstance(v, bool | int | float) and k not in skipped}
+        return f"SGD({', '.join(f'{name}={plain[name]}' for name in sorted(plain))})"
+    if value is None or is_dataclass(value):
+        return value and repr(value)
+    return getattr(value, "__qualname__", type(value).__qualname__)
