@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
+from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any, Protocol
 from weakref import finalize
@@ -98,6 +99,13 @@ class Group(Protocol):
         Every rank calls this at the same point of its work and receives the same bits. The rows are added in the
         order of the batch, so that the bits do not depend on how the batch is divided.
         """
+
+
+def divide(start: int, stop: int, parts: int) -> list[slice]:
+    """range(start, stop) in `parts` contiguous slices of nearly equal length, none of them empty."""
+    parts = max(1, min(parts, stop - start))
+    ends = [start + (stop - start) * i // parts for i in range(parts + 1)]
+    return [slice(*both) for both in pairwise(ends)]
 
 
 class Ended(Exception):

@@ -5,6 +5,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -12,10 +13,10 @@ import numpy as np
 from minires.backend import Array, array_namespace
 from minires.checks import check_upstream, whole
 from minires.fast.check import Checked
-from minires.fast.piece import Refused, Worker, channels_first, divide
+from minires.fast.piece import Refused, Worker, channels_first
 from minires.fast.program import Program
 from minires.nn import Layer, Parameter, SoftmaxCrossEntropy
-from minires.threads import Group, Team, blas_at_one_thread, num_threads
+from minires.threads import Group, Team, blas_at_one_thread, divide, num_threads
 
 PIECE_PIXELS = 2**15
 """Pixels of input images in a piece: 32 images of 32x32. Fewer would cost calls, more would leave the cache."""
@@ -120,8 +121,13 @@ class Compiled:
     def _run(self, name: str, workers: list[Worker], x: Array) -> Array:
         """Has every rank go -> their pieces put together, in the order of the batch."""
         with blas_at_one_thread():
-            shares = self._team.run(len(workers), lambda group: workers[group.rank].go(name, group, x))
+            met = partial(self.on_meeting, workers)
+            shares = self._team.run(len(workers), lambda group: workers[group.rank].go(name, group, x, met))
         return channels_first(array_namespace(x).concatenate([piece for share in shares for piece in share]))
+
+    def on_meeting(self, workers: list[Worker], finished: list[Parameter]) -> None:
+        """Called after each meeting of the workers. finished: parameters whose gradients are complete in all of them,
+        unless a layer that comes later on the way back has them, too. For a subclass that sends them on at once."""
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -36,14 +36,12 @@ def check_fit(x: Array, weight: Array, axis: int, ndim: tuple[int, ...], way: Wa
 class Samplewise(Node):
     """A layer that treats each image by itself: its own two functions, called for each piece.
 
-    They belong to a copy of the layer whose parameters collect the gradients of this worker's images.
+    On the way back they are those of a copy of the layer, whose parameters collect the gradients of this worker's
+    images.
     """
 
     def forward(self, x: Array, way: Way) -> Array:
-        layer, images = copy.copy(self.layer), channels_first(x)
-        for name, value in vars(self.layer).items():
-            if isinstance(value, Parameter):
-                setattr(layer, name, _Share(value, way.gradient(value)))
+        layer, images = self.layer, channels_first(x)
         shape = layer._output_shape(images.shape)
         y = way.take((shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape, x.dtype)
         cache: list[Any] = []
@@ -52,11 +50,13 @@ class Samplewise(Node):
             channels_first(y)[...], *cache[:] = layer._forward(images)
 
         way.do(run)
-        way.tape.append((x, layer, cache))
+        way.tape.append((x, cache))
         return y
 
     def backward(self, dy: Array, way: Way) -> Array:
-        x, layer, cache = way.tape.pop()
+        (x, cache), layer = way.tape.pop(), copy.copy(self.layer)
+        own = {name: value for name, value in vars(layer).items() if isinstance(value, Parameter)}
+        vars(layer).update((name, _Share(value, way.gradient(value))) for name, value in own.items())
         dx = way.take(x.shape, x.dtype)
         way.do(lambda: setitem(channels_first(dx), ..., layer._backward(channels_first(dy), *cache)))
         return dx

@@ -16,7 +16,7 @@ Inside, images are (n, H, W, C), their order in memory.
 import math
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from itertools import count, pairwise
+from itertools import count
 from operator import setitem  # noqa: F401 - how a node notes that one array is copied into another
 from types import ModuleType
 from typing import Any, Self
@@ -64,24 +64,26 @@ class Worker:
         """For each way, arrays that no call noted so far will need again; for all pieces, since one follows another."""
         self._block, self._used = np.zeros(FIRST_BYTES, np.uint8), FIRST_BYTES
 
-    def go(self, name: str, group: ThreadGroup, x: Array) -> list[Array]:
+    def go(self, name: str, group: ThreadGroup, x: Array, met: Callable[[list[Parameter]], None]) -> list[Array]:
         """Carries the images of x through the program ("forward") -> what comes out, piece by piece.
 
         Or dy back: "backward", or "step", which leaves dx undone. The parameters' gradients are in `gradients`.
+        met: called by rank 0 after each meeting, with the parameters to which no rank will add anything any more.
         """
         if name not in self.ways:
             before = [None] * len(self.images) if name == "forward" else self.ways["forward"]
             self.ways[name] = [Way(self, name, *each, x) for each in zip(self.images, before, strict=True)]
         for gradient in self.gradients.values():
             gradient[...] = 0
-        ways = self.ways[name]
-        for way in ways:
+        for way in (ways := self.ways[name]):
             way.start[...] = pixels(x[way.images])
         for place in count():
             meetings = [way.go_to(place) for way in ways]
             if meetings[0] is None:
                 return [way.result for way in ways]
             self._meet(meetings, group)
+            if group.rank == 0:
+                met(ways[0].sections[place][2])
 
     def _meet(self, meetings: list[Meeting], group: ThreadGroup) -> None:
         rows, function = [meeting.rows for meeting in meetings], meetings[0].function
@@ -125,18 +127,19 @@ class Way:
         self.start = self.new((images.stop - images.start, *pixels(x).shape[1:]), x.dtype)
         plan = worker.program.backward if before else worker.program.forward
         self._plan, self.result = plan(self.start, self), None
-        self._sections: list[tuple[list[Callable[[], Any]], Meeting | None]] = []
+        self.sections: list[tuple[list[Callable[[], Any]], Meeting | None, list[Parameter]]] = []
+        """Calls, the meeting behind them, and the parameters whose gradients they add to."""
 
     def go_to(self, place: int) -> Meeting | None:
         """Makes the calls up to a meeting, from the one before; None where there is no further one."""
-        if place == len(self._sections):
-            self._calls: list[Callable[[], Any]] = []
+        if place == len(self.sections):
+            self._calls, self._parameters = list[Callable[[], Any]](), list[Parameter]()
             try:
-                meeting = self._plan.send(self._sections[-1][1].answer if self._sections else None)
+                meeting = self._plan.send(self.sections[-1][1].answer if self.sections else None)
             except StopIteration as end:
                 self.result, meeting = end.value, None
-            self._sections.append((self._calls, meeting))
-        calls, meeting = self._sections[place]
+            self.sections.append((self._calls, meeting, self._parameters))
+        calls, meeting, _ = self.sections[place]
         for call in calls:
             call()
         return meeting
@@ -165,14 +168,8 @@ class Way:
         """The array to which the pieces add their gradients; `view` shows one of this shape as the parameter's."""
         gradient = self.scratch(parameter, shape or parameter.value.shape, parameter.value.dtype)
         self.worker.gradients.setdefault(parameter, view(gradient) if view else gradient)
+        self._parameters.append(parameter)
         return gradient
-
-
-def divide(start: int, stop: int, parts: int) -> list[slice]:
-    """range(start, stop) in `parts` contiguous slices of nearly equal length, none of them empty."""
-    parts = max(1, min(parts, stop - start))
-    ends = [start + (stop - start) * i // parts for i in range(parts + 1)]
-    return [slice(*both) for both in pairwise(ends)]
 
 
 def pixels(x: Array) -> Array:
