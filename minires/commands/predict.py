@@ -210,5 +210,5 @@ def _draw(args: argparse.Namespace, signals: dict[str, tuple]) -> None:
     from minires.theory.summary import BLOCKS
 
     network = args.model + ("" if args.batchnorm else " without BatchNorm")
-    title = f"{network}: what the theory foretells" + (" and what comes" if args.measure else "")
+    title = f"{network}: the signal block by block, foretold" + (" and measured" if args.measure else "")
     save(draw_signals({name: Signal(*pair) for name, pair in signals.items()}, title, BLOCKS), args.plot)

@@ -9,12 +9,10 @@ from matplotlib.figure import Figure
 
 from minires.bench.engines import ENGINES
 from minires.bench.measure import Result, Run
-from minires.plot.style import COLORS, caption, new_figure
+from minires.plot.style import COLORS, STYLES, caption, end_labels, new_figure
 
 KINDS = {"train": "training step", "infer": "inference"}
 CURVES = [name for name, engine in ENGINES.items() if not engine.slow]
-LABEL_HEIGHT = 0.06
-"""Of the axes' height: names beside curves are at least so far apart."""
 
 
 def draw_times(run: Run) -> Figure:
@@ -51,19 +49,19 @@ def _panel(ax: Axes, results: list[Result], against: str) -> None:
     """A line an engine, through its medians."""
     results = sorted(results, key=lambda result: getattr(result.case, against))
     ends = []
-    for color, name in zip(COLORS, CURVES, strict=False):
+    for color, (dash, mark), name in zip(COLORS, STYLES, CURVES, strict=False):
         present = [result for result in results if result.seconds.get(name)]
         if present:
             x = [getattr(result.case, against) for result in present]
             y = [result.median(name) * _unit(result, against) for result in present]
-            ax.plot(x, y, "o-", color=color, markersize=4)
-            ends.append((y[-1], ENGINES[name].title, color))
+            ax.plot(x, y, color=color, linestyle=dash, marker=mark, markersize=4)
+            ends.append((x[-1], y[-1], ENGINES[name].title, color))
     ax.set_xscale("log")
     ticks = [getattr(result.case, against) for result in results]
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
     ax.set_ylim(bottom=0)
-    _label(ax, ticks[-1], ends)
+    end_labels(ax, ends)
 
 
 def _unit(result: Result, against: str) -> float:
@@ -71,11 +69,3 @@ def _unit(result: Result, against: str) -> float:
     if against == "batch":
         return 1e3 / result.case.batch
     return 1e6 / (result.case.batch * result.case.depth)
-
-
-def _label(ax: Axes, x: float, ends: list[tuple[float, str, str]]) -> None:
-    """The curves' names beside their ends, moved up where two would lie on each other."""
-    step, lowest = LABEL_HEIGHT * ax.get_ylim()[1], -math.inf
-    for y, text, color in sorted(ends):
-        lowest = max(y, lowest + step)
-        ax.annotate(text, (x, lowest), (7, 0), textcoords="offset points", va="center", color=color, fontsize=10)

@@ -24,7 +24,7 @@ from matplotlib.ticker import MaxNLocator
 
 from minires.comparison import CHANCE, NETWORKS, Cell, finite, headline
 from minires.comparison.cells import count_learned
-from minires.plot.style import COLORS, INK, new_figure
+from minires.plot.style import COLORS, INK, apart, end_labels, new_figure
 
 BLUE, RED, GREEN, PINK, ORANGE, SKY, GRAY = COLORS
 FAMILIES = {
@@ -141,21 +141,11 @@ def _direct_labels(ax: Axes, cells: Sequence[Cell], looks: Mapping[str, Look]) -
     for cell in cells:
         family = {"he": "He", "xavier": "Xavier"}.get(cell.case.name.partition("_")[0], display(cell.case.name))
         end = _clipped(finite(cell.first.signal.activations.values()))[-1]
-        ends.setdefault(family, (np.log10(end), looks[cell.case.name].color))
+        ends.setdefault(family, (end, looks[cell.case.name].color))
     layers = max((len(cell.first.signal.activations) for cell in cells), default=1)
-    _spread_labels(ax, layers, ends, gap=1.15, size=11)
-
-
-def _spread_labels(
-    ax: Axes, layers: int, ends: Mapping[str, tuple[float, str]], gap: float, size: float, room: float = 1.55
-) -> None:
-    """Writes each name at its height (log10), in its color, at least `gap` above the one below it."""
-    lowest = -np.inf
-    for name, (height, color) in sorted(ends.items(), key=lambda item: item[1][0]):
-        lowest = max(height, lowest + gap)
-        ax.annotate(name, (layers + 0.6, 10**lowest), color=color, va="center", fontsize=size, annotation_clip=False)
     ax.set_xticks([tick for tick in ax.get_xticks() if 0 < tick <= layers])
-    ax.set_xlim(None, layers * room)
+    ax.set_xlim(None, layers * 1.55)
+    end_labels(ax, [(layers, end, family, color) for family, (end, color) in ends.items()], size=11)
 
 
 def _accuracies(panels: Sequence[Axes], cells: Sequence[Cell], looks: Mapping[str, Look]) -> None:
@@ -236,30 +226,31 @@ def slide(cells: Sequence[Cell]) -> Figure:
         ax.tick_params(labelsize=15)
     axes[0, 0].set_ylabel("rms: marks measured, lines foreseen", fontsize=15, color=INK)
     layers = len(cells[0].first.signal.activations)
-    ends = {
-        display(cell.case.name): (
-            float(np.log10(_clipped(finite(cell.first.signal.activations.values()))[-1])),
-            looks[cell.case.name].color,
-        )
-        for cell in cells
-    }
-    _spread_labels(axes[0, 0], layers, ends, gap=1.5, size=15, room=1.62)
-    _end_labels(axes[0, 2], cells, looks)
+    ends = [_clipped(finite(cell.first.signal.activations.values()))[-1] for cell in cells]
+    _name_curves(axes[0, 0], layers, ends, [display(name) for name in names], [looks[name] for name in names], 1.85)
+    axes[0, 2].set_ylabel("cross-entropy (nats)", fontsize=15, color=INK)
+    values = [cell.middle.accuracy for cell in cells]
+    percents = ["diverges" if math.isnan(value) else f"{value:.0%}" for value in values]
+    texts = [f"{display(name)}: {percent}" for name, percent in zip(names, percents, strict=True)]
+    last = [TOP if cell.first.diverged else min(cell.first.losses[-1], TOP) for cell in cells]
+    _name_curves(axes[0, 2], case.epochs, last, texts, [looks[name] for name in names], 2.2)
     return fig
 
 
 DASHES = (":", "--", "-", "-.", (0, (8, 2, 2, 2, 2, 2)))
+TOP = 2.85
+"""Where on the axis of losses a run ends that diverged."""
 
 
-def _end_labels(ax: Axes, cells: Sequence[Cell], looks: Mapping[str, Look]) -> None:
-    """Name and accuracy beside the last loss, pushed apart where they would overlap."""
-    lowest, epochs = -np.inf, cells[0].case.epochs
-    ends = [(min(cell.first.losses[-1], 2.85) if not cell.first.diverged else 2.85, cell) for cell in cells]
-    for height, cell in sorted(ends, key=lambda end: end[0]):
-        lowest = max(height, lowest + 0.2)
-        value = cell.middle.accuracy
-        text = f"{display(cell.case.name)}: {'diverges' if math.isnan(value) else f'{value:.0%}'}"
-        color = looks[cell.case.name].color
-        ax.annotate(text, (epochs * 1.05, lowest), color=color, va="center", fontsize=15, annotation_clip=False)
-    ax.set_xlim(None, epochs * 1.8)
-    ax.set_xticks([tick for tick in ax.get_xticks() if 0 <= tick <= epochs])
+def _name_curves(
+    ax: Axes, x: float, y: Sequence[float], texts: Sequence[str], looks: Sequence[Look], room: float
+) -> None:
+    """Beside the end of each curve a piece of it and its name: also in grey one sees which name belongs to which."""
+    ax.set_xticks([tick for tick in ax.get_xticks() if 0 <= tick <= x])
+    ax.set_xlim(None, x * room)
+    for place, text, look in zip(apart(ax, y, 15), texts, looks, strict=True):
+        style = {"color": look.color, "linestyle": look.dash, "linewidth": 2.5, "clip_on": False}
+        ax.plot([1.08 * x, 1.24 * x], [place, place], transform=ax.get_xaxis_transform(), **style)
+        ax.plot(1.16 * x, place, look.mark, color=look.color, markersize=8, transform=ax.get_xaxis_transform())
+        at = {"xycoords": ax.get_xaxis_transform(), "annotation_clip": False}
+        ax.annotate(text, (1.29 * x, place), va="center", color=INK, fontsize=15, **at)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
-from minires.plot.style import COLORS, QUIET, caption, end_label, new_figure
+from minires.plot.style import COLORS, QUIET, STYLES, caption, end_labels, new_figure, plain_log
 from minires.train import History
 
 
@@ -20,13 +20,13 @@ def draw_history(history: History, name: str) -> Figure:
     at = [row["step"] / per_epoch for row in history.steps]
     loss.plot(at, [row["loss"] for row in history.steps], color=QUIET, linewidth=0.6, alpha=0.6)
     if history.epochs:
-        epochs = history.column("epoch")
-        for i, part in enumerate(("train", "test")):
-            _curve(loss, epochs, history.column(f"{part}_loss"), part, COLORS[i])
-            _curve(accuracy, epochs, [100 * a for a in history.column(f"{part}_accuracy")], part, COLORS[i])
+        epochs, parts = history.column("epoch"), ("train", "test")
+        _curves(accuracy, epochs, {part: [100 * a for a in history.column(f"{part}_accuracy")] for part in parts})
         final = history.epochs[-1]["test_accuracy"]
         caption(accuracy, f"accuracy: {final:.2%} of the test images at the end", x="epoch", y="accuracy (%)")
-    _log_loss(loss)
+        loss.set_yscale("log")
+        _curves(loss, epochs, {part: history.column(f"{part}_loss") for part in parts})
+    plain_log(loss)
     caption(loss, "loss (gray: single steps)", x="epoch", y="cross-entropy (nats)")
     return fig
 
@@ -35,25 +35,22 @@ def draw_comparison(runs: Mapping[str, History], title: str) -> Figure:
     """Several runs, by name: test loss on the left, test accuracy on the right, over the epochs."""
     fig, axes = new_figure(1, 2, size=(11, 4.2), title=title)
     loss, accuracy = axes[0]
-    for (name, history), color in zip(runs.items(), COLORS, strict=False):
-        epochs = history.column("epoch")
-        _curve(loss, epochs, history.column("test_loss"), name, color)
-        _curve(accuracy, epochs, [100 * a for a in history.column("test_accuracy")], name, color)
-    _log_loss(loss)
+    epochs = max((history.column("epoch") for history in runs.values()), key=len, default=[])
+    loss.set_yscale("log")
+    _curves(loss, epochs, {name: history.column("test_loss") for name, history in runs.items()})
+    _curves(accuracy, epochs, {n: [100 * a for a in h.column("test_accuracy")] for n, h in runs.items()})
+    plain_log(loss)
     caption(loss, "loss on the test images", x="epoch", y="cross-entropy (nats)")
     caption(accuracy, "accuracy on the test images", x="epoch", y="accuracy (%)")
     return fig
 
 
-def _log_loss(ax: Axes) -> None:
-    """A logarithmic axis with plain numbers: 0.3 and not 3 x 10^-1."""
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _curve(ax: Axes, x: list[float], y: list[float], name: str, color: str) -> None:
-    ax.plot(x, y, color=color, marker="o" if len(x) < 40 else "", markersize=3)
+def _curves(ax: Axes, x: Sequence[float], curves: Mapping[str, Sequence[float]]) -> None:
+    """Each with a color, a dash and a mark, its name beside its end; a curve that lies on another shows it through."""
+    ends = []
+    for (name, y), color, (dash, mark) in zip(curves.items(), COLORS, STYLES, strict=False):
+        look = {"markersize": 6, "markerfacecolor": "none"} if len(x) < 40 else {"marker": ""}
+        ax.plot(x[: len(y)], y, color=color, linestyle=dash, **{"marker": mark, **look})
+        ends += [(x[len(y) - 1], y[-1], name, color)] if len(y) else []
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    end_label(ax, x, y, name, color)
+    end_labels(ax, ends)

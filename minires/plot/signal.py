@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from minires.init import Initializer
-from minires.plot.style import COLORS, INK, QUIET, caption, new_figure
+from minires.plot.style import COLORS, INK, QUIET, caption, new_figure, plain_log
 from minires.theory.forecast import STATIONS
 from minires.theory.report import Quantity, Row, SignalReport
 from minires.theory.samplers.weights import family
@@ -27,37 +27,59 @@ class Signal(NamedTuple):
     measured: SignalReport | None = None
 
 
-def draw_signals(signals: Mapping[str, Signal], title: str, stations: Sequence[str] = STATIONS) -> Figure:
-    """A column for each named signal: rms of the activations above, of the gradients below, by layer, logarithmic.
+WAYS = {"forward": ("activations", "from first to last"), "gradient_out": ("gradients", "towards the input")}
 
-    stations: kinds of layers that are drawn. The band is where one network may lie: the law's own allowance and two
-    standard deviations. Small dots are single networks, large ones their mean (the root of the mean square).
+
+def draw_signals(signals: Mapping[str, Signal], title: str, stations: Sequence[str] = STATIONS) -> Figure:
+    """rms of the activations and of the gradients by layer, logarithmic: a column for each named signal, gradients
+    below; a single signal has its two panels side by side.
+
+    stations: kinds of layers that are drawn; where they are blocks, so is what the first block gets. The band is where
+    one network may lie: the law's own allowance and two standard deviations. Small dots are single networks, large ones
+    their mean (the root of the mean square).
     """
-    width = min(4.2 + 3.8 * len(signals), 16)
-    fig, axes = new_figure(2, len(signals), size=(width, 6.4), title=title, sharex="col", sharey="row")
-    for column, (name, signal) in zip(axes.T, signals.items(), strict=True):
+    alone, width = len(signals) == 1, min(4.2 + 3.8 * len(signals), 16)
+    grid = {"size": (12, 4)} if alone else {"size": (width, 6.4), "sharex": "col", "sharey": "row"}
+    fig, axes = new_figure(1 if alone else 2, 2 if alone else len(signals), title=title, **grid)
+    for panels, (name, signal) in zip(axes if alone else axes.T, signals.items(), strict=True):
         report = signal.predicted or signal.measured
-        paths = [row.path for row in report if row.kind in stations]
-        for ax, quantity in zip(column, ("forward", "gradient_out"), strict=True):
+        paths = _paths(report, stations)
+        for ax, (quantity, (what, way)) in zip(panels, WAYS.items(), strict=True):
             if signal.predicted is not None:
                 _line(ax, _rows(signal.predicted, paths), quantity)
             if signal.measured is not None:
                 _points(ax, signal.measured, paths, quantity)
             ax.set_yscale("log")
-            ax.yaxis.set_minor_formatter(NullFormatter())
-        caption(column[0], name)
-        for ax, quantity, way in zip(
-            column, ("forward", "gradient_out"), ("from first to last", "towards the input"), strict=True
-        ):
+            caption(ax, name if ax is panels[0] else "", y=f"rms of the {what}" if alone or ax in axes[:, 0] else "")
             ax.set_title(_end_to_end(report, paths, quantity, way), fontsize=10, color=LAW, loc="right")
-        column[1].set_xlabel("layer" if stations is STATIONS else "block", fontsize=11, color=INK)
-        column[1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0, 0].set_ylabel("rms of the activations", fontsize=11, color=INK)
-    axes[1, 0].set_ylabel("rms of the gradients", fontsize=11, color=INK)
-    for row in axes:
-        _at_least(row[0])
+            if alone or ax is panels[1]:
+                _name_layers(ax, report, paths, stations)
+    for ax in axes[0] if alone else axes[:, 0]:
+        _at_least(ax)
+        plain_log(ax)
     _legend(axes[0, -1], list(signals.values()))
     return fig
+
+
+def _paths(report: SignalReport, stations: Sequence[str]) -> list[str]:
+    """The layers of these kinds, in order; what the first block gets stands before the blocks."""
+    rows = list(report)
+    chosen = [row.path for row in rows if row.kind in stations]
+    if chosen and stations is not STATIONS:
+        first = next(i for i, row in enumerate(rows) if row.path == chosen[0] or row.path.startswith(f"{chosen[0]}."))
+        chosen[:0] = [rows[first - 1].path] if first and rows[first].path != chosen[0] else []
+    return chosen
+
+
+def _name_layers(ax: Axes, report: SignalReport, paths: Sequence[str], stations: Sequence[str]) -> None:
+    """Numbers below the layers; below blocks their names, which say where the stages begin."""
+    ax.set_xlabel("layer", fontsize=11, color=INK)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(paths) > 1 and report[paths[0]].kind not in stations:
+        names = ["stem", *(path.removeprefix("layer") for path in paths[1:])]
+        step = math.ceil(len(names) / 10)
+        ax.set_xticks(range(1, len(names) + 1, step), names[::step])
+        ax.set_xlabel("block (stage.number)", fontsize=11, color=INK)
 
 
 def _end_to_end(report: SignalReport, paths: Sequence[str], quantity: str, way: str) -> str:
@@ -68,7 +90,14 @@ def _end_to_end(report: SignalReport, paths: Sequence[str], quantity: str, way: 
     if not (ends[0] > 0 and 0 < ends[1] < math.inf):
         return ""
     factor = math.sqrt(ends[1] / ends[0])
-    return f"× {factor:.2g} {way}" if factor >= 1 else f"÷ {1 / factor:.2g} {way}"
+    if 0.95 < factor < 1.05:
+        return f"steady {way}"
+    return f"× {_short(factor)} {way}" if factor > 1 else f"÷ {_short(1 / factor)} {way}"
+
+
+def _short(factor: float) -> str:
+    power = math.floor(math.log10(factor))
+    return f"{factor:.2g}" if power < 2 else rf"${factor / 10**power:.2g}\cdot 10^{{{power}}}$"
 
 
 def _rows(report: SignalReport, paths: Sequence[str]) -> list[Row]:
@@ -109,12 +138,12 @@ def _at_least(ax: Axes, span: float = 10.0) -> None:
 
 
 def _legend(ax: Axes, signals: Sequence[Signal]) -> None:
-    """Two words above the right end, in the colors of what they name."""
-    words = [("theory", LAW)] if any(s.predicted for s in signals) else []
+    """Two words above the right end, in the colors of what they name; line and dots tell them apart in grey."""
+    words = [("line: theory", LAW)] if any(s.predicted for s in signals) else []
     measured = [s.measured for s in signals if s.measured]
     if measured:
         count = measured[0].networks
-        words.append(("measured" if count == 1 else f"measured on {count} networks", POINT))
+        words.append(("dots: measured" + f" on {count} networks" * (count > 1), POINT))
     for line, (word, color) in enumerate(reversed(words)):
         place = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "bottom"}
         ax.annotate(word, (1, 1), (0, 20 + 15 * line), color=color, fontsize=11, **place)

@@ -48,7 +48,8 @@ def test_a_prediction_alone_has_no_points():
     fig = draw_signals({"He": Signal(predict(model(), SHAPE))}, "title")
     assert all(len(ax.lines) == 1 for ax in fig.axes)
     words = [text.get_text() for text in fig.axes[0].texts]
-    assert words == ["theory"]
+    assert words == []
+    assert [text.get_text() for text in fig.axes[1].texts] == ["line: theory"]
 
 
 def test_weights_against_their_density():
