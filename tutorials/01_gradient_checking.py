@@ -1,17 +1,16 @@
 # %% [markdown]
 # # Gradient checking: trust, but measure
 #
-# A backward pass is written by hand, so it may be wrong, and a network with a wrong gradient often still learns a
-# little. The remedy is to measure the derivative. Here you see how well that can be done, when it cannot be done at
-# all, and when it seems to work although it shows nothing.
-#
-# Notation: f(t) is the loss after a step t along some direction; f'(0) is what we want. Four times you are asked to
-# **predict first**: write your answer down, then run the cell, which asserts it. Takes about 1 s.
+# A backward pass written by hand may be wrong, and a network with a wrong gradient often still learns a little. So
+# measure the derivative: here you see how well that works, and when it shows nothing. Takes about 1 s.
+# Notation: $f(t)$ is the loss after a step $t$ along some direction; $f'(0)$ is what we want. $u = 1.1\cdot 10^{-16}$
+# is what a rounding costs in float64, relative to the number.
+# Five times you are asked to **predict first**: put your guess where None stands, and run on.
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
 
-from minires import gradcheck
+from minires import gradcheck, tutorial
 from minires.gradcheck.curves import kink_curve, step_curve
 from minires.gradcheck.numerical import central_difference, complex_step, forward_difference
 from minires.ops import batchnorm_backward, batchnorm_forward, relu_backward, relu_forward
@@ -22,105 +21,112 @@ rng = np.random.default_rng(0)
 
 # %% [markdown]
 # ## How small should the step be?
-# (f(h) - f(0)) / h misses f' by about f'' h / 2, (f(h) - f(-h)) / 2h by f''' h^2 / 6. So: as small as possible?
+# $(f(h) - f(0))/h$ misses $f'$ by about $f'' h/2$, $(f(h) - f(-h))/2h$ by $f''' h^2/6$. So: as small as possible?
 #
-# **Predict first (1).** float64 has 16 digits. For the derivative of exp at 0, which step gives the smaller error with
-# the central difference: 1e-5 or 1e-12?
+# **Predict first.** The derivative of exp at 0 in float64, by the central difference. Of the steps $10^{-1}, 10^{-2},
+# \dots, 10^{-14}$, which one gives the smallest error?
 # %%
-errors = {h: abs(central_difference(np.exp, h) - 1) for h in (1e-5, 1e-12)}
-print(errors)
-assert errors[1e-5] < 1e-9 < errors[1e-12], "subtracting two numbers that agree in 12 digits leaves 4 of 16"
+tutorial.guess("1.1", None)  # as in 1e-10
+# %%
+errors = {h: abs(central_difference(np.exp, h) - 1) for h in (10.0**-power for power in range(1, 15))}
+tutorial.reveal("1.1", min(errors, key=errors.get))
+print({h: f"{error:.0e}" for h, error in errors.items()})
 
 # %% [markdown]
-# Two errors pull in opposite directions: truncation grows with h, rounding (u times the loss, u = 1.1e-16) with 1/h.
-# Their sum is a V. Theory puts its tip at h = (3 u f / f''')^(1/3): the circle, which is computed and not fitted.
+# Two errors pull in opposite directions: truncation grows with $h$, rounding is $u f / h$. Their sum is a V with its
+# tip at $h = (3 u f / f''')^{1/3}$ (Press et al., *Numerical Recipes*, 5.7): the star, computed and not fitted.
 # %%
 fig, axes = new_figure(1, 2, size=(12, 4.5), title="The error of a difference is a V; the complex step has no floor")
 for ax, dtype in zip(axes[0], ("float64", "float32"), strict=True):
     draw_steps(ax, step_curve(dtype))
-axes[0, 0].legend(frameon=False)
+axes[0, 0].legend(frameon=False, loc="upper center")
 plt.show()
 
 # %% [markdown]
-# ## No subtraction, no rounding
-# If f computes with complex numbers, f(ih) = f(0) + i h f'(0) - h^2 f''/2 - ..., so f' = Im f(ih) / h. Nothing is
-# subtracted.
+# The dashed line is this: if $f$ computes with complex numbers, $f(ih) = f(0) + i h f'(0) - h^2 f''(0)/2 - \dots$, so
+# $f'(0) \approx \mathrm{Im} f(ih) / h$ (Squire and Trapp 1998).
 #
-# **Predict first (2).** How large is the error of the complex step with h = 1e-30?
+# **Predict first.** Take $h = 10^{-30}$. How large is the error of this derivative of exp at 0?
 # %%
-assert abs(complex_step(np.exp, 1e-30) - 1) <= 2.3e-16, "one rounding; h may be as small as you like"
-assert forward_difference(np.exp, 1e-30) == 0, "1 + 1e-30 is 1, so the plain difference sees nothing at all"
+tutorial.guess("1.2", None)
+# %%
+error = abs(complex_step(np.exp, 1e-30) - 1)
+tutorial.reveal("1.2", error)
+assert error <= 2.3e-16 and forward_difference(np.exp, 1e-30) == 0  # 1 + 1e-30 is 1: the difference sees nothing
 
 # %% [markdown]
 # ## Kinks
-# A ReLU has no derivative at 0. If the step carries an input across 0, the difference mixes two slopes; a smaller step
-# does not make that error smaller, only rarer. How rare is known: 2 h |x| phi(0) / sd for each ReLU.
+# A ReLU has no derivative at 0. A step that carries its input across 0 mixes two slopes.
+#
+# **Predict first.** A ReLU's input lies at $0.3 h$, so its slope is 1. What does the central difference give?
 # %%
-fig, axes = new_figure(1, 1, size=(7, 4.5), title="Ten times smaller steps cross ten times fewer kinks")
-draw_kinks(axes[0, 0], kink_curve())
+tutorial.guess("1.3", None)
+# %%
+found = [central_difference(lambda t, h=h: np.maximum(0.3 * h + t, 0), h) for h in (1e-2, 1e-4, 1e-6)]
+tutorial.reveal("1.3", found[0])
+assert np.allclose(found, found[0])  # a smaller step is wrong by as much
+
+# %% [markdown]
+# A smaller step makes this error rarer, not smaller: each ReLU is crossed in $2 h |x| \varphi(0)/\mathrm{sd}(z)$ of
+# all cases. So gradcheck compares the switches on both sides of a step and leaves out what crossed. Many checks widen
+# their tolerance instead, and then let wrong gradients pass.
+# %%
+curve = kink_curve()
+assert abs(curve.counted[-1] - curve.expected[-1]) < 5 * np.sqrt(curve.expected[-1])  # five sd of a Poisson count
+draw_kinks(new_figure(1, 1, size=(7, 4.5), title="A law says how many kinks a step crosses")[1][0, 0], curve)
 plt.show()
 
 # %% [markdown]
-# So gradcheck compares all switches on both sides of a step and leaves out what crossed. It never widens a tolerance.
-#
-# **Predict first (3).** One input of a ReLU is exactly 0. Pass, fail, or something else?
+# **Predict first.** One input of a ReLU is *exactly* 0. Which verdict: "pass", "fail", "kink"?
+# %%
+tutorial.guess("1.4", None)
 # %%
 x = rng.standard_normal((4, 5))
 assert gradcheck.check_op(relu_forward, relu_backward, x, like="relu").verdict == "pass"
 x[1, 2] = 0.0
 report = gradcheck.check_op(relu_forward, relu_backward, x, like="relu")
-print(report)
-assert report.verdict == "kink" and report["dx"].left_out == 1
+tutorial.reveal("1.4", report.verdict)
+assert report["dx"].left_out == 1
 
 # %% [markdown]
 # ## A check that could not have failed
-# Here is a wrong backward of batch normalization: it returns zeros for dx. The loss is the sum of y, a popular choice.
-#
-# **Predict first (4).** Does a comparison with numerical derivatives find the mistake?
+# **Predict first.** A wrong backward of batch normalization returns zeros for dx. A popular check takes the sum of $y$
+# as the loss (so dy is 1 everywhere) and compares dx with numerical derivatives. Does it notice, "yes" or "no"?
+# %%
+tutorial.guess("1.5", None)
 # %%
 x = rng.standard_normal((6, 3))
 gain, offset = np.array([1.2, -0.7, 0.4]), np.array([0.1, 0.0, -0.3])
 
 
 def zero_backward(dy, cache):
-    _, dgain, doffset = batchnorm_backward(dy, cache)
-    return np.zeros_like(dy), dgain, doffset
+    return np.zeros_like(dy), *batchnorm_backward(dy, cache)[1:]
 
 
-def total(x):  # with dy = 1 everywhere, the gradient that reaches batchnorm
-    return batchnorm_forward(x, gain, offset)[0].sum()
+def slope_of_the_sum(entry):
+    unit = (np.arange(x.size) == entry).reshape(x.shape)
+    return central_difference(lambda t: batchnorm_forward(x + t * unit, gain, offset)[0].sum(), 1e-5)
 
 
-for index in np.ndindex(x.shape):
-    unit = np.zeros_like(x)
-    unit[index] = 1
-    assert abs(central_difference(lambda t, unit=unit: total(x + t * unit), 1e-5)) < 1e-9, "zero is right, alas"
-
-# %% [markdown]
-# y is normalized, so its sum is N * offset whatever x is: dx really is 0 for that loss, and the wrong backward passes.
-# A check has to say so instead of passing; and with a random dy it finds the mistake.
-# %%
+wrong = np.max(np.abs([slope_of_the_sum(entry) for entry in range(x.size)]))
+tutorial.reveal("1.5", "yes" if wrong > 1e-6 else "no")
 ones = gradcheck.check_op(batchnorm_forward, zero_backward, (x, gain, offset), dy=np.ones_like(x))
 random = gradcheck.check_op(batchnorm_forward, zero_backward, (x, gain, offset))
-print(ones.reason)
+print(f"dy = 1: {ones.verdict}. {ones.reason}\ndy random: {random.verdict}. {random.diagnosis}")
 assert (ones.verdict, random.verdict) == ("vacuous", "fail")
 
 # %% [markdown]
-# ## A fault, found and named
-# Finding that a gradient is wrong is half of the work. `like=` compares it with a catalogue of typical mistakes.
+# To find that a gradient is wrong is half of the work. `like=` compares it with a catalogue of typical mistakes.
 # %%
 fault = gradcheck.CATALOGUE["batchnorm:dx-variance-path-missing"]
-report = gradcheck.check_op(fault.forward, fault.backward, (x, gain, offset), like="batchnorm")
-print(report)
+print(report := gradcheck.check_op(fault.forward, fault.backward, (x, gain, offset), like="batchnorm"))
 assert report.fault == fault.name
 
+
 # %% [markdown]
-# Whole networks work the same way, and the layer at fault is searched for: see `gradcheck.check_model`.
-# ## Exercises: write the two functions below, run the cell, and let the gradient check be the judge
-# 1. The backward of y = x * sigmoid(x), called swish. cache is x.
-# 2. The backward of y = x / |x|, row by row (|x| is the length of a row). cache is (x, the lengths as a column).
-
-
+# ## Exercises (whole networks work the same way: see `gradcheck.check_model`)
+# 1. The backward of $y = x\,\sigma(x)$, called swish, with $\sigma(x) = 1/(1 + e^{-x})$. cache is x.
+# 2. The backward of $y = x/|x|$, row by row ($|x|$: the row's length). cache is (x, the lengths as a column).
 # %%
 def exercise_1(dy, x):
     raise NotImplementedError("yours to write")
@@ -135,8 +141,7 @@ def normalize(x):
     return x / length, (x, length)
 
 
-for number, pair in enumerate([(lambda x: (x / (1 + np.exp(-x)), x), exercise_1), (normalize, exercise_2)], 1):
-    try:
-        print(f"exercise {number}:", gradcheck.check_op(*pair, x))
-    except ValueError as error:
-        print(f"exercise {number}: {error}")
+tutorial.exercise("1.1", lambda: gradcheck.check_op(lambda x: (x / (1 + np.exp(-x)), x), exercise_1, [x]))
+tutorial.exercise("1.2", lambda: gradcheck.check_op(normalize, exercise_2, [x]))
+# %% [markdown]
+# After a try: `tutorial.solution("1.1")`. **What to change next:** `fault`, to any other of `gradcheck.CATALOGUE`.

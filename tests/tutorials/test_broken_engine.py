@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from minires import init, nn, ops
+from minires import gradcheck, init, nn, ops
+from minires.gradcheck import numerical
 from minires.nn.residual import ResidualBlock
 from minires.tutorial import folder
 
@@ -49,6 +51,7 @@ def scaled(name, place, factor):
 
 
 BREAKS = {
+    "gradient check: relu with no gate": ("01", "relu_backward", lambda dy, cache: dy),
     "softmax: 1/N missing": (
         "02",
         "softmax_cross_entropy_backward",
@@ -115,6 +118,18 @@ def test_a_biased_running_variance_is_noticed(monkeypatch):
         run("06")
 
 
-@pytest.mark.parametrize("number", ["02", "03", "06", "07"])
+def test_a_difference_over_half_its_length_is_noticed(monkeypatch):
+    monkeypatch.setattr(numerical, "central_difference", lambda f, h: (f(h) - f(-h)) / h)
+    with pytest.raises(AssertionError):
+        run("01")
+
+
+def test_a_gradient_check_that_passes_kinks_is_noticed(monkeypatch):
+    monkeypatch.setattr(gradcheck, "check_op", lambda *args, **options: SimpleNamespace(verdict="pass"))
+    with pytest.raises(AssertionError):
+        run("01")
+
+
+@pytest.mark.parametrize("number", ["01", "02", "03", "06", "07"])
 def test_the_engine_as_it_is_passes(number):
     run(number)

@@ -10,6 +10,9 @@ import pytest
 
 from minires import tutorial
 
+SWISH = "def exercise_1(dy, x):\n    s = 1 / (1 + np.exp(-x))\n    return "
+LENGTH = "def exercise_2(dy, cache):\n    x, length = cache\n    y = x / length\n    return "
+
 FORWARD = {
     "6.1": "def exercise_1(dy, cache):\n    xhat, inv = cache\n    return ",
     "6.2": "def exercise_2(dy, cache):\n    xhat, weight, inv = cache.xhat[:, 0], cache.weight, cache.inv\n    return ",
@@ -33,6 +36,16 @@ UNIFORM = "def exercise_1(shape, rng):\n    "
 ROTATION = "def exercise_2(shape, rng):\n    z = rng.standard_normal((math.prod(shape[1:]), shape[0]))\n    "
 
 WRONG = {
+    "1.1": [
+        (SWISH + "dy * s", "dx"),
+        (SWISH + "s + x * s * (1 - s)", "dx"),
+        (SWISH + "np.sum(dy * (s + x * s * (1 - s)))", "has shape ()"),
+    ],
+    "1.2": [
+        (LENGTH + "dy / length", "dx"),
+        (LENGTH + "(dy - y * (dy * y).sum()) / length", "dx"),
+        (LENGTH + "(dy - y * (dy * y).sum(axis=1)) / length", "Print the shapes"),
+    ],
     "2.1": [
         (WARM + "dy * (p - one_hot) / len(p)", "times what it should be"),
         (WARM + "dy * (p - one_hot) / T", "times what it should be"),
