@@ -7,13 +7,17 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minires.bench.engines import ENGINES
 from minires.bench.measure import Result, Run
 from minires.bench.profiling import Row
+from minires.parallel.cost import all_reduce
+
+if TYPE_CHECKING:
+    from minires.parallel.network import Fit
 
 ABSENT = "–"  # noqa: RUF001  (a dash, as tables have it)
 
@@ -146,8 +150,12 @@ def explanation(run: Run, threads: int, device: str) -> list[str]:
 
 def machine() -> str:
     """The processor's name, how many cores this process may use, and the system."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
+    return f"{_processor()}, {cores()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:
@@ -173,6 +181,30 @@ def as_json(run: Run, threads: int, device: str) -> str:
     ]
     facts = {"date": today(), "machine": machine(), "threads": threads, "device": device, "versions": run.facts}
     return json.dumps(facts | {"cases": cases, "notes": run.notes}, indent=1) + "\n"
+
+
+# --- the line between ranks ---------------------------------------------------------------------------------------
+
+
+def network_tables(fit: Fit, sums: Mapping[int, float], ranks: int) -> list[Table]:
+    """What `bench --network` shows: messages measured and fitted, sums measured and foretold."""
+    messages = [
+        [f"{size:,}", _us(taken), _us(fit.network.message(size)), f"{1e-6 * size / taken:,.0f}" if size else ""]
+        for size, taken in fit.seconds.items()
+    ]
+    foretold = [
+        [f"{size:,}", _us(taken), _us(seconds), name]
+        for size, taken in sums.items()
+        for seconds, name in [all_reduce(ranks, size, fit.network)]
+    ]
+    return [
+        Table("A message", ["bytes", "measured µs", "fitted µs", "MB/s"], messages),
+        Table(f"A sum over {ranks} ranks (MPIGroup.sum)", ["bytes", "measured µs", "foretold µs", "by"], foretold),
+    ]
+
+
+def _us(seconds: float) -> str:
+    return f"{1e6 * seconds:,.2f}" if seconds < 1e-4 else f"{1e6 * seconds:,.0f}"
 
 
 # --- profile -------------------------------------------------------------------------------------------------------

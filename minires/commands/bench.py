@@ -68,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epoch", action="store_true", help="instead: an epoch of resnet20 on 50,000 images, foretold and timed"
     )
+    parser.add_argument(
+        "--network",
+        action="store_true",
+        help="instead: the line between two ranks of `mpiexec -n 2 python -m minires bench --network`, by ping-pong",
+    )
     parser.add_argument("--images", type=whole_number(1), metavar="N", help="with --epoch: so many images")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single time into a file")
@@ -94,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise CommandError(str(error)) from None
     os.environ["MINIRES_NUM_THREADS"] = str(threads)  # for --profile and --epoch, which run in this process
+    if args.network:
+        return _network(args)
     if args.epoch:
         return _epoch(args, threads)
     if args.profile:
@@ -183,6 +190,37 @@ def _epoch(args: argparse.Namespace, threads: int) -> int:
     )
     out.print(f"{report.machine()}; {threads} threads; {report.today()}.")
     return 0 if epoch.error <= 0.1 else 1
+
+
+def _network(args: argparse.Namespace) -> int:
+    from minires.bench import report
+    from minires.parallel import MPIGroup
+    from minires.parallel.network import measure_network, measure_sums
+
+    try:
+        group = MPIGroup()
+    except RuntimeError as error:
+        raise CommandError(str(error)) from None
+    if group.size < 2:
+        raise CommandError("a ping-pong needs two ranks: mpiexec -n 2 python -m minires bench --network")
+    with group:
+        fit = measure_network(group.comm)
+        sums = measure_sums(group)
+    if fit is None:
+        return 0
+    alpha, beta = fit.network
+    size, error = fit.worst
+    notes = [
+        f"alpha = {1e6 * alpha:.3g} µs a message, beta = {1e9 * beta:.3g} ns a byte ({1e-9 / max(beta, 1e-15):.3g} "
+        f"GB/s), between rank 0 on {fit.places[0]} and rank {group.size - 1} on {fit.places[1]}; fitted with equal "
+        f"weight to every relative error; the worst: {error:+.0%} at {size:,} bytes.",
+        f"python -m minires predict --parallel 64 --network {alpha:.3g},{beta:.3g}",
+        f"{report.machine()}; {group.size} ranks; {report.today()}.",
+    ]
+    if group.ranks_here > report.cores():
+        notes.insert(0, f"{group.ranks_here} ranks share {report.cores()} cores: sums wait for each other's turns.")
+    _print(report.network_tables(fit, sums, group.size), notes, args.markdown)
+    return 0
 
 
 def _print(tables: list[Table], notes: list[str], markdown: bool) -> None:

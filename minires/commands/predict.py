@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minires.commands import (
@@ -31,7 +32,7 @@ BATCH = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--model, --init, --input, --shortcut, --batchnorm, --lr, --steps, --measure, --plot, --seed, --device."""
+    """Options of the signal's forecast; --parallel foretells the time of a step instead."""
     parser.add_argument(
         "--model", default="resnet20", metavar="NAME", help="resnetN or plainN, N = 6n + 2 (default: resnet20)"
     )
@@ -82,8 +83,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", type=picture_file, metavar="FILE", help="draw the signal by layer into this file: .png, .pdf or .svg"
     )
+    parser.add_argument(
+        "--parallel",
+        type=whole_number(1, 1024),
+        metavar="P",
+        help="instead: foretell the time of a training step that P ranks share, see --network, --batch and --compute",
+    )
+    parser.add_argument(
+        "--network",
+        type=network,
+        metavar="A,B",
+        help="with --parallel: seconds of a message and of each of its bytes, as `mpiexec -n 2 python -m minires bench "
+        "--network` measures them (default: under mpiexec measured at the start, else 25e-6,8e-10, 10 Gbit/s Ethernet)",
+    )
+    parser.add_argument(
+        "--batch", type=whole_number(1), default=128, metavar="N", help="with --parallel: images in a batch (128)"
+    )
+    parser.add_argument(
+        "--compute",
+        type=compute,
+        metavar="FILE|MS",
+        help="with --parallel: what `bench --json FILE` has written, or a number, ms of a step per image (default: "
+        "measured at the start, with MINIRES_NUM_THREADS threads)",
+    )
     add_seed_argument(parser)
     add_device_argument(parser)
+
+
+def network(text: str) -> tuple[float, float]:
+    """An argparse type: "2e-6,1e-10" -> (2e-6, 1e-10), seconds and seconds a byte."""
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected seconds of a message and of a byte, as in 2e-6,1e-10")
+    alpha, beta = map(positive_number, parts)
+    return alpha, beta
+
+
+def compute(text: str) -> float | Path:
+    """An argparse type: ms of an image, or a file that is there."""
+    try:
+        float(text)
+    except ValueError:
+        if not Path(text).is_file():
+            raise argparse.ArgumentTypeError(f"{text!r} is neither a number of ms nor a file") from None
+        return Path(text)
+    return positive_number(text)
 
 
 def named_initializer(text: str) -> tuple[str, object]:
@@ -104,8 +148,12 @@ def image_shape(text: str) -> tuple[int, int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """0: foretold, and measured within the laws where it was measured; 1: some layer departs from its law."""
+    from minires.commands import predict_parallel
+
+    if args.parallel is None and (args.network or args.compute):
+        raise CommandError("--network and --compute go with --parallel P")
     try:
-        return _run(args)
+        return _run(args) if args.parallel is None else predict_parallel.run(args, build(args))
     except ValueError as error:  # an initializer that does not fit the network's shapes, say
         raise CommandError(str(error)) from error
 

@@ -2,6 +2,10 @@
 
     group         the group of `minires.threads`, of processes: ranks that share each batch
     sweep         many small runs on all ranks: `compare` and `course grade` under mpiexec
+    network       the line between two ranks, measured by ping-pong
+    cost          what a step on P ranks will take: the formulas, and where they come from
+    simulation    the same step message by message
+    report        tables and sentences of it
 
 Importing this loads no MPI: that happens where a group or a sweep is made.
 """
