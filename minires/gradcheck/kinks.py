@@ -52,7 +52,9 @@ def max_pool_switch(z: Array, options: dict) -> Switch:
     kernel = pair("kernel_size", options["kernel_size"], 1)
     stride = kernel if options.get("stride") is None else pair("stride", options["stride"], 1)
     (ph, pw) = pair("padding", options.get("padding", 0), 0)
-    padded = np.pad(z.real, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=-np.inf)
+    n, c, h, w = z.shape
+    padded = np.full((n, c, h + 2 * ph, w + 2 * pw), -np.inf)
+    padded[:, :, ph : ph + h, pw : pw + w] = z.real
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
     return Switch(z, windows.reshape(*windows.shape[:4], -1).argmax(axis=-1), kernel[0] * kernel[1])
 

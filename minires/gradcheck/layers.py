@@ -158,7 +158,8 @@ def _check(
     )
     if (few := _too_few(pair, x, call)) is not None:
         return few
-    report = run(call, dy, *settings)
+    with pair.watching():
+        report = run(call, dy, *settings)
     if not any(row.analytic is not None for row in report.tensors if row.name != "y"):
         return report  # forward is wrong: no gradient was looked at
     passes = pair.record(x, call.dy)
@@ -166,13 +167,9 @@ def _check(
     _say_why_vacuous(report, pair, passes, x)
     if report.verdict == "fail":
         _find_layer(report, pair, passes, x, call.dy, settings)
-    for holds, rule in (
-        (pair.accumulates(x, call.dy), "grad overwritten"),
-        (pair.same_unwatched(x, call.dy), "other when unwatched"),
-    ):
-        if not holds:
-            report.offences.append(RULES[rule])
-            report.diagnosis = report.diagnosis or RULES[rule]
+    if not pair.accumulates(x, call.dy):
+        report.offences.append(RULES["grad overwritten"])
+        report.diagnosis = report.diagnosis or RULES["grad overwritten"]
     return report
 
 

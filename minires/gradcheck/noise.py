@@ -6,8 +6,8 @@ one evaluation (the squares of 1, 4, 6, 4, 1 add up to 70). `amplification` is h
 is, at least 1.
 
 A kink bends as well. What tells it from noise is the step: noise is the same at every step, a smooth bend grows as h^4,
-and a kink bends in proportion to h. `is_kink` asks for all of it: far above the noise of small steps, and growing
-by about 2 when the step doubles.
+and a kink bends in proportion to h. `is_kink` asks for all of it: far above the noise of five small steps, and growing
+by about 2 each time that a large step doubles.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ SUSPICIOUS = 16
 ENOUGH = 8
 """Fourth differences at least are collected for `amplification`."""
 
-SMALL_STEPS = (1 / 8, 1 / 16, 1 / 64)
-LARGE_STEPS = (8.0, 16.0)
+OTHER_STEPS = (2.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)
+"""Steps, beside its own, by which the noise along a single line is measured."""
+
+SMALL_STEPS = (1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128)
+"""So many, since noise is near 0 now and then: of three bends, two were small enough to let the others look like a
+kink once in a thousand checks of a noisy loss."""
+
+LARGE_STEPS = (8.0, 16.0, 32.0)
 
 
 def ratio(probe: Probe, u: float) -> float:
@@ -45,6 +51,11 @@ def amplification(ratios: list[float]) -> float:
     shows in no fourth difference, so some of them are too small.
     """
     return max(1.0, 3 * float(np.quantile(ratios, 0.75)) / 1.15) if ratios else 1.0
+
+
+def along_line(probe: Probe, measure: Callable[[float], Probe], u: float) -> float:
+    """The amplification along one line: a step in one weight may round far more than a step in another."""
+    return amplification([ratio(p, u) for p in (probe, *(measure(factor * probe.step) for factor in OTHER_STEPS))])
 
 
 def error(probe: Probe, u: float, amplified: float) -> float:
@@ -64,7 +75,8 @@ def is_kink(probe: Probe, measure: Callable[[float], Probe], u: float) -> tuple[
     measure(step) -> the probe along the same line with another step.
     """
     small = [measure(factor * probe.step) for factor in SMALL_STEPS]
-    quiet = max(float(np.median([p.bend for p in small])), u * probe.size)
-    near, far = (measure(factor * probe.step).bend for factor in LARGE_STEPS)
-    kink = far > 30 * quiet and near > 8 * quiet and 1.3 < far / near < 6
+    quiet = max(*(p.bend for p in small), u * probe.size)
+    near, middle, far = (measure(factor * probe.step).bend for factor in LARGE_STEPS)
+    stands_out = near > 8 * quiet and middle > 30 * quiet
+    kink = stands_out and 1.3 < middle / near < 6 and 1.3 < far / middle < 6
     return kink, [] if kink else [ratio(p, u) for p in small]

@@ -48,10 +48,6 @@ RULES = {
         "a second backward replaces what is in .grad; it has to be added to it, as parameter.add_grad does: a "
         "parameter that is used twice receives the sum of both gradients"
     ),
-    "other when unwatched": (
-        "the layer gives other numbers when nobody observes it: then a Conv2d, a BatchNorm2d and a ReLU behind each "
-        "other go through memory together (nn/sequential.py), which must not change a bit of y"
-    ),
     "ties": (
         "where several pixels of a window are equally large, one of them has to get all of dy (the first, unless ties= "
         "says otherwise); here it does not"

@@ -175,12 +175,14 @@ class Examination:
         return excess
 
     def _look_twice(self, tally: Tally, worst: int, bound: float, amplified: float) -> tuple[float, float]:
-        """Value and bound of a probe that disagrees: with all outputs that may move, then with smaller steps.
+        """Value and bound of a probe that disagrees: with the noise of its own line, then with smaller steps.
 
-        A smaller step is believed where it knows more, or where it shows that the first estimate had not converged.
+        All outputs that may move count. A smaller step is believed where it knows more, or where it shows that the
+        first estimate had not converged.
         """
         line, probe, claim = tally.lines[worst], tally.probes[worst], tally.claims[worst]
         direction = self._along(line)
+        amplified = max(amplified, noise.along_line(probe, lambda step: self._measure(line, step)[0], self.plan.u))
         wide = numerical.widened(probe, lambda t: self.evaluate(self.value + t * direction)[0], self.dy, self.y0)
         value, bound = probe.value, max(bound, self._bound(wide, amplified))
         for factor in (8, 64, 512):

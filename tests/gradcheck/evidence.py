@@ -215,9 +215,9 @@ def entry(trials: int = 200) -> list[str]:
         candidates = np.flatnonzero(spoiled)  # an entry of 0 cannot be off by a thousandth of it
         spoiled.flat[candidates[int(rng.integers(len(candidates)))]] *= 1.001
         plan = Plan("central", 1, MODEL_DIRECTIONS, ROUNDOFF["float64"], rng)
-        report, _ = Examination(slots[chosen], call.evaluator(chosen), np.ones(()), plan).run(
-            pair.names[chosen - 1], spoiled
-        )
+        with pair.watching():
+            examination = Examination(slots[chosen], call.evaluator(chosen), np.ones(()), plan)
+            report, _ = examination.run(pair.names[chosen - 1], spoiled)
         found += report.verdict == "fail"
         left_out += report.left_out
     return [

@@ -83,3 +83,22 @@ def test_the_error_of_a_probe_is_never_zero():
     assert noise.error(flat, ROUNDOFF["float64"], 1.0) == 2.0 * ROUNDOFF["float64"]
     bent = Probe(0.0, truncation=0.0, size=2.0, bend=1e-9, step=1e-6)
     assert noise.error(bent, ROUNDOFF["float64"], 1.0) == pytest.approx(1e-9 / np.sqrt(70))
+
+
+def test_white_noise_is_no_kink_in_20000_draws():
+    """With the median of three small steps as the noise, about 19 of them were called kinks."""
+    u, rng = ROUNDOFF["float64"], np.random.default_rng(2)
+
+    def measure(step):
+        return Probe(0.0, truncation=0.0, size=1.0, bend=1e-11 * abs(rng.standard_normal()), step=step)
+
+    assert not any(noise.is_kink(measure(1e-6), measure, u)[0] for _ in range(20_000))
+
+
+def test_the_noise_of_a_line_is_measured_along_that_line():
+    """Five evaluations can agree by chance; other steps along the same line do not."""
+    u = ROUNDOFF["float64"]
+    calm = Probe(0.0, truncation=0.0, size=1.0, bend=2 * u, step=1e-6)
+    noisy = Probe(0.0, truncation=0.0, size=1.0, bend=800 * u, step=1e-6)
+    assert noise.along_line(calm, lambda step: calm, u) == 1
+    assert noise.along_line(calm, lambda step: noisy, u) > 80
