@@ -159,9 +159,12 @@ def _is_factor(forward: Callable, arrays: tuple[Array, ...], dy: Array, i: int, 
 
 
 def _bends_at_zero(forward: Callable, arrays: tuple[Array, ...], dy: Array, i: int) -> bool:
-    """Whether y is linear in tensor i on either side of 0, with other slopes: as a ReLU is."""
-    slopes = []
-    for factor in (1.0, 2.0, -1.0, -2.0):
+    """Whether y is linear in tensor i on either side of 0, with other slopes: as a ReLU of that tensor is.
+
+    On either side two points are compared, not on one line through 0: relu(x w) is linear along such a line as well.
+    """
+    slopes, stretched = [], 1.5 + np.sin(1.0 + np.arange(arrays[i].size)).reshape(arrays[i].shape)
+    for factor in (1.0, stretched, -1.0, -stretched):
         try:
             slopes.append(_slope(forward, tuple(factor * a if j == i else a for j, a in enumerate(arrays)), dy, i))
         except (ValueError, TypeError):

@@ -13,7 +13,7 @@ from minires.gradcheck import definitions, hypotheses
 from minires.gradcheck.faults import Fault, faults_of
 from minires.gradcheck.findings import Case, Finding
 from minires.gradcheck.hypotheses import Comparison
-from minires.gradcheck.numerical import is_single
+from minires.gradcheck.precision import looks_single
 
 
 @dataclass
@@ -127,7 +127,7 @@ def _matches(mine: Array | None, theirs: Array, tolerance: Array, rounding: floa
 
 
 def _matches_all(case: Case, outputs: list[Array], which: Sequence[int]) -> list[bool]:
-    single = [x is not None and is_single(x) for x in case.outputs]
+    single = [x is not None and looks_single(x) for x in case.outputs]
     return [_matches(case.outputs[i], outputs[i], case.tolerances[i], 2.0**-20 if single[i] else 1e-13) for i in which]
 
 

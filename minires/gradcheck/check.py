@@ -8,14 +8,14 @@ import numpy as np
 
 from minires.backend import Array
 from minires.checks import check_whole
-from minires.gradcheck import blind_spots, definitions, identities, layouts, rules
+from minires.gradcheck import blind_spots, definitions, identities, layouts, precision, rules
 from minires.gradcheck import ties as ties_of_pool
 from minires.gradcheck.call import Call
 from minires.gradcheck.diagnosis import diagnose
 from minires.gradcheck.findings import Case
 from minires.gradcheck.jacobians import Jacobians
 from minires.gradcheck.kinks import Reach
-from minires.gradcheck.numerical import ROUNDOFF, is_single
+from minires.gradcheck.numerical import ROUNDOFF
 from minires.gradcheck.probing import Measured, Plan
 from minires.gradcheck.report import GradReport, TensorReport
 from minires.gradcheck.rules import RULES
@@ -133,7 +133,7 @@ def run(call: Call, dy: Array | float | None, method: str, max_entries: int, dir
         broken += rules.of_large_inputs(like, *pair, call.arrays[0], call.options, call.dy)
         broken += _ties(call, pair)
         call.notes += _upstream_of_number(call) if y.ndim == 0 else []
-    u = ROUNDOFF["float32" if is_single(y) else "float64"]
+    u = precision.unit_roundoff(lambda arrays: call.subject.forward(arrays)[0], call.arrays, y)
     plan = Plan(method, max_entries, directions, u, np.random.default_rng([seed, 1]))
     return _report(call, y, list(gradients), broken, plan)
 
@@ -175,7 +175,7 @@ def _report(call: Call, y: Array, gradients: list[Array | None], broken: list[st
         broken = [b for b in broken if b not in rules.LINEARITY]
     report = GradReport(call.title, rows, notes=call.notes, offences=[RULES[b] for b in broken])
     if call.like is not None and rows[0].verdict == "pass":
-        report.identities = identities.adjoint(call.like, call.arrays, call.options, y, call.dy, gradients)
+        report.identities = identities.adjoint(call.like, call.arrays, call.options, y, call.dy, gradients, plan.u)
     if reach is not None:
         _count_kinks(report, reach)
     _weaken(report, _blind_spots(call, report, y))
@@ -229,7 +229,7 @@ def _weaken(report: GradReport, blind: dict[str, str]) -> None:
 def _blind_spots(call: Call, report: GradReport, y: Array) -> dict[str, str]:
     """Tensor -> why a wrong gradient could have passed here."""
     settings = blind_spots.of_settings(call.like, call.arrays, y, call.dy, call.names)
-    if report.verdict != "pass" or "*" in settings or call.keeps_cache:
+    if report.verdict != "pass" or "*" in settings:
         return settings
     if call.like is None:
         seen = blind_spots.of_numbers(lambda a: call.subject.forward(a)[0], call.arrays, call.dy, call.names)

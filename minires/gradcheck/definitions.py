@@ -20,7 +20,7 @@ from minires.gradcheck import composites
 from minires.gradcheck.report import TensorReport
 
 ROUNDINGS = 16
-"""How many roundings (eps = 2^-52 each) of its size a number may be off."""
+"""How many roundings (of eps each: 2^-52 in float64) of its size a number may be off."""
 
 MAX_OUTPUTS = 600
 """Of a larger output, this many numbers are drawn and compared."""
@@ -46,7 +46,10 @@ class Definition(NamedTuple):
 
 
 def compare(like: str, y: Array, inputs: tuple[Array, ...], options: dict, rng: np.random.Generator) -> TensorReport:
-    """Holds the output y of somebody's forward against the definition of the op `like`."""
+    """Holds the output y of somebody's forward against the definition of the op `like`.
+
+    A y of float32 is held to the roundings of float32. One that float32 was hidden in (a cast there and back) is not.
+    """
     definition = DEFINITIONS[like]
     shape = definition.shape(inputs, options)
     if y.shape != shape:
@@ -57,7 +60,8 @@ def compare(like: str, y: Array, inputs: tuple[Array, ...], options: dict, rng: 
         indices = np.sort(rng.choice(y.size, MAX_OUTPUTS, replace=False))
     values = [definition.at(_unravel(i, shape), inputs, options) for i in indices]
     expected = np.array([v.value for v in values])
-    bounds = ROUNDINGS * np.finfo(float).eps * np.array([v.size for v in values])
+    eps = np.finfo(np.float32 if y.dtype == np.float32 else np.float64).eps
+    bounds = ROUNDINGS * float(eps) * np.array([v.size for v in values])
     got = y.ravel()[indices].astype(float)
     errors = np.abs(got - expected)
     excess = np.where(np.isfinite(got), errors / np.maximum(bounds, 1e-300), np.inf)

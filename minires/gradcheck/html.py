@@ -58,7 +58,7 @@ def fragment(report: GradReport) -> str:
     parts += [f"<p>Broken rule: {escape(sentence)}</p>" for sentence in report.offences]
     if report.verdict != "fail" and report.verdict != "pass":
         parts.append(f"<p>{escape(report.reason)}</p>")
-    parts += [f'<p class="hint">Note: {escape(note)}</p>' for note in report.notes]
+    parts += [f'<p class="hint">Note: {escape(note)}</p>' for note in report.all_notes]
     parts += [error_map(t) for t in report.tensors if t.verdict == "fail" and _drawable(t)]
     return _wrapped(parts)
 

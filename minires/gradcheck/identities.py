@@ -18,6 +18,7 @@ import numpy as np
 from minires import nn, ops
 from minires.backend import Array
 from minires.gradcheck import definitions
+from minires.gradcheck.numerical import ROUNDOFF
 from minires.gradcheck.report import IdentityReport
 
 ROUNDINGS = 16
@@ -25,9 +26,15 @@ LINEAR_OPS = ("conv2d", "linear", "avg_pool2d", "global_avg_pool2d")
 
 
 def adjoint(
-    like: str, inputs: tuple[Array, ...], options: dict, y: Array, dy: Array, gradients: list[Array | None]
+    like: str,
+    inputs: tuple[Array, ...],
+    options: dict,
+    y: Array,
+    dy: Array,
+    gradients: list[Array | None],
+    u: float = ROUNDOFF["float64"],
 ) -> list[IdentityReport]:
-    """<op(x) - b, dy> = <x, dx> (= <W, dW>) for an op that is linear in each of its inputs."""
+    """<op(x) - b, dy> = <x, dx> (= <W, dW>) for an op that is linear in each of its inputs; u: its unit roundoff."""
     if like not in LINEAR_OPS or any(g is None or g.shape != x.shape for g, x in zip(gradients, inputs, strict=True)):
         return []
     product, terms = y, _expanded(like, inputs[:2], options, dy)
@@ -37,7 +44,7 @@ def adjoint(
     left = _inner(product, dy)
     names = ("<op(x), dy> = <x, dx>", "<op(x), dy> = <W, dW>")
     pairs = zip(names, inputs[:2], gradients[:2], strict=False)
-    return [IdentityReport(name, left, _inner(a, g), _tolerance(terms)) for name, a, g in pairs]
+    return [IdentityReport(name, left, _inner(a, g), _tolerance(terms, u)) for name, a, g in pairs]
 
 
 def _expanded(like: str, inputs: tuple[Array, ...], options: dict, dy: Array) -> float:
@@ -50,8 +57,8 @@ def _inner(a: Array, b: Array) -> float:
     return float(np.sum(a * b))
 
 
-def _tolerance(terms: float) -> float:
-    return ROUNDINGS * float(np.finfo(np.float64).eps) * terms
+def _tolerance(terms: float, u: float = ROUNDOFF["float64"]) -> float:
+    return ROUNDINGS * 2 * u * terms
 
 
 @dataclass

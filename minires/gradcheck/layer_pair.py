@@ -75,6 +75,22 @@ class LayerPair:
         dx = layer.backward(dy)
         return (to_numpy(dx), *(to_numpy(p.grad) for p in layer.parameters()))
 
+    def redraw_ones(self, seed: int) -> list[str]:
+        """Random numbers in place of parameters that are 1 everywhere; a note that says so, or none.
+
+        Gains begin with ones, and a gain of 1 looks the same whether it is used or forgotten.
+        """
+        rng = np.random.default_rng([*b"gains", seed])
+        drawn = {name: value for name, value in zip(self.names, self.values, strict=True) if np.all(value == 1)}
+        for name in drawn:
+            drawn[name] = not_one(rng, drawn[name].shape)
+        for of_one in {id(m): m for m in (self.layer, *self.copies.values())}.values():
+            for parameter in of_one.parameters():
+                if parameter.name in drawn:
+                    like = parameter.value
+                    parameter.value = to_device(drawn[parameter.name], array_namespace(like)).astype(like.dtype)
+        return note_on_ones(list(drawn))
+
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Within it, every forward call leaves its switches behind."""
@@ -114,6 +130,23 @@ class LayerPair:
         """Random generators (dropout's) start every pass in the same state."""
         for generator, state in self.generators[id(layer)]:
             generator.bit_generator.state = state
+
+
+def not_one(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Gains to check with: between 0.5 and 1.5, of either sign."""
+    return rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
+
+
+def note_on_ones(names: list[str]) -> list[str]:
+    """What to say of parameters that were 1 everywhere."""
+    if not names:
+        return []
+    told = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
+    return [
+        f"{told} {verb} 1 everywhere, which hides whether {them} {verb} used: checked with random numbers instead (the "
+        "layer itself is left alone)"
+    ]
 
 
 def _library(layer: nn.Layer, x: Array) -> ModuleType:

@@ -16,7 +16,7 @@ from minires.gradcheck import identities
 from minires.gradcheck.call import Call
 from minires.gradcheck.check import all_vacuous, check_hints, check_method, few_values, run
 from minires.gradcheck.identities import Pass
-from minires.gradcheck.layer_pair import LayerPair
+from minires.gradcheck.layer_pair import LayerPair, not_one, note_on_ones
 from minires.gradcheck.report import GradReport
 from minires.gradcheck.rules import RULES
 from minires.gradcheck.user_functions import Subject, prepare_inputs
@@ -67,7 +67,12 @@ def _check_wrapped(
     """A layer object of somebody's own, as a pair of functions of x and its parameters."""
     (like, options), (method, max_entries, seed) = op, plan
     (x, *_), notes = prepare_inputs((x,))
-    slots, names = [x, *layer.values], ["x", *layer.names]
+    layer, unchecked = layer.completed(x)
+    notes += unchecked
+    ones = [name for name, value in zip(layer.names, layer.values, strict=True) if np.all(value == 1)]
+    rng, notes = np.random.default_rng([*b"gains", seed]), [*notes, *note_on_ones(ones)]
+    values = [not_one(rng, v.shape) if np.all(v == 1) else v for v in layer.values]
+    slots, names = [x, *values], ["x", *layer.names]
     subject = Subject(layer.forward, layer.backward, slots)
     title = f"gradient check: {type(layer.layer).__name__}"
     call = Call(subject, slots, names, like, options, title, notes, keeps_cache=True)
@@ -144,6 +149,7 @@ def _check(
     like: str | None,
     options: dict,
 ) -> GradReport:
+    notes += pair.redraw_ones(settings[3])
     slots = [x, *pair.values]
     call = Call(
         Subject(pair.forward, pair.backward, slots),

@@ -161,15 +161,3 @@ def typical_size(x: Array) -> float:
     """The scale on which a step is small: rms of x, but at least 1e-3 (and 1 for zeros: they say nothing)."""
     rms = math.sqrt(np.mean(np.square(np.abs(x)))) if x.size else 0.0
     return max(rms, 1e-3) if rms > 0 else 1.0
-
-
-def is_single(y: Array) -> bool:
-    """Whether y was computed in float32: by its dtype, or because every number in it is one of float32's.
-
-    Whole numbers say nothing (they are exact in both), so some fraction has to be among them.
-    """
-    if y.dtype == np.float32:
-        return True
-    with np.errstate(over="ignore"):
-        representable = bool(np.all(y.astype(np.float32) == y))
-    return representable and bool(np.any(y * 2**12 != np.round(y * 2**12)))

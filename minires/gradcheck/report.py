@@ -88,7 +88,7 @@ class GradReport:
     hint: str | None = None
     """Where to look, without the solution."""
     impossible: list[str] = field(default_factory=list)
-    """Faults of the catalogue that make no difference under these settings, so that they were not looked for."""
+    """Faults of the catalogue that make no difference under these settings: a pass says nothing of them."""
     switches_crossed: int = 0
     """Different switches that the steps of all tensors crossed, and what the law of kinks expects of them."""
     switches_expected: float = 0.0
@@ -113,6 +113,20 @@ class GradReport:
             if t.verdict in verdicts:
                 names.setdefault(t.reason, []).append(t.name)
         return [f"{', '.join(who)}: {reason}" for reason, who in names.items()]
+
+    @property
+    def all_notes(self) -> list[str]:
+        """The notes, and which typical faults this check could not look for."""
+        if not self.impossible:
+            return self.notes
+        named, more = ", ".join(self.impossible[:3]), len(self.impossible) - 3
+        told = f"{named} and {more} more" if more > 0 else named
+        faults, make = ("faults", "make") if len(self.impossible) > 1 else ("fault", "makes")
+        return [
+            *self.notes,
+            f"{len(self.impossible)} {faults} of the catalogue {make} no difference under these settings, so other "
+            f"settings are worth a check: {told}",
+        ]
 
     def limited(self, hints: int) -> GradReport:
         """The report with as much help as asked for: 2 names the fault, 1 says where to look, 0 gives the verdict."""
@@ -149,7 +163,7 @@ class GradReport:
             lines += [Text(f"  broken: {i.name}: {i.left:.9g} is not {i.right:.9g}") for i in broken[:5]]
         lines += [Text(reason) for reason in self._reasons("kink", "roundoff", "vacuous")]
         lines += [Text(f"broken rule: {sentence}", "bold red") for sentence in self.offences]
-        lines += [Text(f"note: {sentence}") for sentence in self.notes]
+        lines += [Text(f"note: {sentence}") for sentence in self.all_notes]
         lines.append(Text(f"verdict: {self.verdict}", STYLE[self.verdict]))
         if self.diagnosis:
             lines.append(Text(f"diagnosis: {self.diagnosis}", "bold"))

@@ -35,7 +35,7 @@ def convention(forward: Callable, backward: Callable, x: Array, options: dict, d
     expected = {name: _expected(name, tied, options, dy) for name in CONVENTIONS}
     if mine is None or mine.shape != x.shape or np.array_equal(expected["first"], expected["last"]):
         return None
-    return next((n for n, dx in expected.items() if np.allclose(mine, dx, rtol=1e-9, atol=1e-12)), "other")
+    return next((n for n, dx in expected.items() if np.allclose(mine, dx, rtol=1e-5, atol=1e-12)), "other")
 
 
 def _expected(name: str, tied: Array, options: dict, dy: Array) -> Array:

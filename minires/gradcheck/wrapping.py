@@ -7,12 +7,15 @@
     check_layer(wrap(Affine(weight, bias), weight="dweight", bias="dbias"), x)
 
 A path is an attribute ("dweight"), one inside it ("W.grad"), or an entry of a list or dict ("grads[0]", "grads[W]").
+Where nobody names the gradients, one pass through a copy of the layer shows them: a parameter moves y, and its gradient
+is the array that backward leaves behind under a usual name, or the only one of its shape.
 """
 
 from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -51,12 +54,28 @@ class WrappedLayer:
         dx = layer.backward(dy)
         return (dx[0] if isinstance(dx, tuple) else dx, *(_get(layer, path) for path in self.gradients.values()))
 
+    def completed(self, x: Array) -> tuple[WrappedLayer, list[str]]:
+        """With the parameters that a pass with x shows, if none were named; notes on those that stay unchecked."""
+        try:
+            found, left = _seen_in_a_pass(self.layer, x, self.gradients)
+        except Exception:  # somebody's layer: what is wrong with it is for the check to say
+            return self, []
+        weights_first = sorted(found, key=lambda path: -np.ndim(_get(self.layer, path)))
+        layer = self if self.gradients else WrappedLayer(self.layer, {path: found[path] for path in weights_first})
+        unchecked = left if not self.gradients else [*found, *left]
+        return layer, [
+            f"{path} moves y, but its gradient is not checked: say where backward leaves it, as in "
+            f'wrap(layer, {{"{path}": "..."}})'
+            for path in unchecked
+        ]
+
 
 def wrap(layer: object, paths: dict[str, str] | None = None, **names: str) -> WrappedLayer:
     """Takes a layer object that is not minires' own: parameter="where backward leaves its gradient".
 
     paths: the same as a dict, for names that are no keyword, as in {"params[0]": "grads[0]"}. Without any, attributes
-    named in a common way are taken (weight and dweight, W and dW, params and grads). The layer itself is left alone.
+    named in a common way are taken (weight and dweight, W and dW, params and grads), and what one pass shows. The layer
+    itself is left alone.
     Raises TypeError for an object without forward and backward, or for a parameter that is no array.
     """
     if not (callable(getattr(layer, "forward", layer)) and callable(getattr(layer, "backward", None))):
@@ -81,6 +100,58 @@ def guess(layer: object) -> dict[str, str]:
             keys = value if isinstance(value, dict) else range(len(value))
             found |= {f"{name}[{k}]": f"grads[{k}]" for k in keys}
     return found
+
+
+def _seen_in_a_pass(layer: object, x: Array, known: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Parameters that are not in `known` yet: those whose gradient a forward and a backward pass show, and the rest."""
+    one = copy.deepcopy(layer)
+    before = _arrays(one)
+    y = np.asarray(_run(one, x))
+    middle = _arrays(one)
+    one.backward(np.random.default_rng(0).standard_normal(y.shape))
+    after = _arrays(one)
+    known = known or guess(one)
+    left_behind = [p for p, a in after.items() if p not in middle or not np.array_equal(a, middle[p])]
+    found, unchecked = {p: g for p, g in known.items() if p in before}, []
+    for path, value in before.items():
+        if path in known or path in known.values() or not np.array_equal(middle.get(path), value):
+            continue
+        if not _moves(layer, path, x, y):
+            continue
+        same = [p for p in left_behind if after[p].shape == value.shape and p not in found.values() and p != path]
+        if len(same) == 1:
+            found[path] = same[0]
+        else:
+            unchecked.append(path)
+    return found, unchecked
+
+
+def _moves(layer: object, path: str, x: Array, y: Array) -> bool:
+    """Whether y changes with an array of the layer."""
+    one = copy.deepcopy(layer)
+    value = _get(one, path)
+    _set(one, path, value + 0.01 * (1 + np.abs(value)))
+    return not np.array_equal(np.asarray(_run(one, x)), y)
+
+
+def _run(layer: object, x: Array) -> object:
+    return getattr(layer, "forward", layer)(x.copy())
+
+
+def _arrays(layer: object) -> dict[str, Array]:
+    """Copies of all float arrays of an object, in its lists and dicts, and one object deep, by their paths."""
+    return {path: np.array(a) for path, a in _found(layer, "", 2) if a.dtype.kind == "f"}
+
+
+def _found(thing: object, path: str, depth: int) -> Iterator[tuple[str, Array]]:
+    if isinstance(thing, np.ndarray):
+        yield path, thing
+    elif isinstance(thing, list | tuple | dict):
+        for key, value in thing.items() if isinstance(thing, dict) else enumerate(thing):
+            yield from _found(value, f"{path}[{key}]", depth - 1)
+    elif depth and hasattr(thing, "__dict__") and not isinstance(thing, type):
+        for name, value in vars(thing).items():
+            yield from _found(value, f"{path}.{name}" if path else name, depth - 1)
 
 
 def advice(layer: object) -> str:

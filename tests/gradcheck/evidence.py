@@ -188,12 +188,27 @@ def _facts(pair: list[Fault], forward: Callable, backward: Callable, inputs: tup
     right_ones = run_backward(pair[0].op, seed.dy, cache)[: len(inputs)]
     mine = backward(seed.dy, forward(*inputs)[1])
     arrays = dict(zip(DEFINITIONS[pair[0].op].inputs, inputs, strict=False))
+    same = [fault.name for fault in faults_of(pair[0].op) if _gives(fault, mine, seed.dy, inputs, options)]
     return Facts(
         dict(zip(names, map(np.asarray, mine), strict=True)),
         dict(zip(names, map(np.asarray, right_ones), strict=True)),
         arrays,
-        tuple(fault.name for fault in pair),
+        (*(fault.name for fault in pair), *same),
     )
+
+
+def _gives(fault: Fault, gradients: tuple, dy: np.ndarray, inputs: tuple, options: dict) -> bool:
+    """Whether one fault by itself gives these gradients, so that its sentence is true of them.
+
+    A term that is doubled and a term that is added where it is subtracted are together a term that is missing.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            theirs = fault.backward(dy, fault.forward(*inputs, **options)[1])
+    except (ValueError, IndexError, KeyError, TypeError):
+        return False
+    pairs = zip(gradients, theirs, strict=False)
+    return len(gradients) == len(theirs) and all(a.shape == b.shape and np.allclose(a, b) for a, b in pairs)
 
 
 def entry(trials: int = 200) -> list[str]:

@@ -108,9 +108,11 @@ def deep(rng: np.random.Generator) -> GradReport:
 
 
 def float32(rng: np.random.Generator) -> GradReport:
-    """Any op in float32. (With `like` that is a fault: the definition's dtype is that of the inputs.)"""
+    """Any op in float32, with and without `like`."""
     op = str(rng.choice(list(DEFINITIONS)))
-    return op_check(op, *draw(op, rng), np.float32)
+    inputs, options = draw(op, rng)
+    known = {"like": op, "options": options} if rng.random() < 0.5 else {}
+    return op_check(op, inputs, options, np.float32, **known)
 
 
 def float32_inside(rng: np.random.Generator) -> GradReport:

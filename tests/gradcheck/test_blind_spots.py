@@ -42,6 +42,8 @@ def test_faults_that_the_settings_rule_out_are_listed_and_do_no_harm():
     assert report.verdict == "pass"
     assert "conv2d:dx-stride-ignored" in report.impossible, "the stride is 1"
     assert "conv2d:dx-kernel-not-flipped" not in report.impossible
+    said = f"{len(report.impossible)} faults of the catalogue make no difference under these settings"
+    assert said in " ".join(str(report).split()) and said in report._repr_html_()
 
 
 @pytest.mark.parametrize("gain", [True, False], ids=["with the gain", "without it"])
@@ -67,6 +69,13 @@ def test_a_gate_that_no_input_closes_cannot_show():
         assert report.verdict == "vacuous" and "no number of x is negative" in report.reason
     assert check_op(lambda x: (x * x, x), lambda dy, x: 2 * x * dy, np.abs(X)).verdict == "pass", "smooth at 0"
     assert check_op(lambda x: (3 * x, x), lambda dy, x: 3 * dy, np.abs(X)).verdict == "pass", "linear"
+
+
+def test_a_gate_deeper_inside_has_inputs_of_both_signs():
+    """Of relu(x w) with positive x the gate is seen, though along a line through 0 it looks like relu(x)."""
+    w = RNG.standard_normal((3, 5))
+    report = check_op(lambda x: (np.maximum(x @ w, 0), x), lambda dy, x: (dy * (x @ w > 0)) @ w.T, np.abs(X))
+    assert report.verdict == "pass"
 
 
 def test_a_matrix_that_equals_its_transpose_hides_one():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minires import init, nn, ops
-from minires.gradcheck import check_layer, check_model, identities
+from minires.gradcheck import check_layer, check_model, identities, wrap
 from minires.gradcheck.identities import Recorder
 
 RNG = np.random.default_rng(0)
@@ -95,6 +95,77 @@ def test_a_layer_that_overwrites_grad():
     report = check_layer(Overwrites(6, 4, rng=0), ROWS)
     assert report.verdict == "fail" and "added" in report.diagnosis
     assert report["dweight"].verdict == "pass"
+
+
+# --- numbers that would hide a mistake ----------------------------------------------------------------------------
+
+
+class ForgetsTheGain(nn.BatchNorm2d):
+    def _backward(self, dy, cache):
+        return super()._backward(dy / self.weight.value.reshape(1, -1, 1, 1), cache)
+
+
+class Scale:
+    """gamma * tanh(x), as a layer object of somebody's own."""
+
+    def __init__(self, forgets):
+        self.gamma, self.forgets = np.ones(6), forgets
+
+    def forward(self, x):
+        self.t = np.tanh(x)
+        return self.gamma * self.t
+
+    def backward(self, dy):
+        self.dgamma = (dy * self.t).sum(axis=0)
+        return dy * (1 if self.forgets else self.gamma) * (1 - self.t**2)
+
+
+def test_gains_of_1_hide_nothing_since_they_are_drawn_anew():
+    fresh = nn.BatchNorm2d(4, eps=0.1)
+    report = check_layer(fresh, IMAGES)
+    assert report.verdict == "pass" and "weight is 1 everywhere" in report.notes[0]
+    assert np.all(fresh.weight.value == 1)
+    assert check_layer(ForgetsTheGain(4, eps=0.1), IMAGES)["dx"].verdict == "fail"
+    inside = nn.Sequential(nn.Conv2d(4, 3, 1, rng=0), ForgetsTheGain(3, eps=0.1), nn.Tanh())
+    report = check_layer(inside, IMAGES)
+    assert report.verdict == "fail" and report.diagnosis.startswith("layer 1, ForgetsTheGain")
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_gains_of_1_of_a_layer_object_are_drawn_anew(forgets):
+    report = check_layer(wrap(Scale(forgets)), ROWS)
+    assert report.verdict == ("fail" if forgets else "pass") and "gamma is 1 everywhere" in report.notes[0]
+
+
+class OddNames:
+    """Its bias comes first, its gradients have names that nobody would guess, and its scale is not differentiated."""
+
+    def __init__(self, wrong=1.0):
+        self.shift, self.kernel, self.scale = RNG.standard_normal(4), RNG.standard_normal((6, 4)), np.array([0.5])
+        self.wrong = wrong
+
+    def forward(self, x):
+        self.kept = x
+        return (x @ self.kernel + self.shift) * self.scale
+
+    def backward(self, up):
+        up = up * self.scale
+        self.for_kernel, self.for_shift = self.wrong * self.kept.T @ up, up.sum(axis=0)
+        return up @ self.kernel.T
+
+
+def test_gradients_of_any_name_are_found_by_a_pass():
+    report = check_layer(wrap(OddNames()), ROWS)
+    assert [row.name for row in report.tensors] == ["dx", "dkernel", "dshift"] and report.verdict == "pass"
+    assert any("scale moves y, but its gradient is not checked" in note for note in report.notes)
+    report = check_layer(wrap(OddNames(3.0)), ROWS)
+    assert report["dkernel"].verdict == "fail" and report.diagnosis.startswith("dkernel is 3 times what it should be")
+
+
+def test_a_layer_whose_input_hides_a_typical_fault_is_vacuous():
+    report = check_layer(nn.ReLU(), np.abs(ROWS))
+    assert report.verdict == "vacuous" and "relu:gate-missing" in report.alike
+    assert check_layer(nn.Sequential(nn.Linear(6, 4, rng=0), nn.ReLU()), np.abs(ROWS)).verdict == "pass"
 
 
 def test_whole_numbers_as_a_layers_input():

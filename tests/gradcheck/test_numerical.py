@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minires import ops
-from minires.gradcheck import numerical
+from minires.gradcheck import numerical, precision
 from minires.gradcheck.curves import kink_curve, step_curve
 from minires.gradcheck.kinks import Reach, poisson_quantile, relu_switch
 from minires.gradcheck.numerical import ROUNDOFF, Probe
@@ -112,7 +112,7 @@ def test_a_steep_function_gets_a_smaller_step():
     ids=["float32", "float32 in disguise", "float64", "exact in both"],
 )
 def test_float32_is_recognized_in_any_dtype(y, single):
-    assert numerical.is_single(y) is single
+    assert precision.looks_single(y) is single
 
 
 def test_kinks_follow_their_law():

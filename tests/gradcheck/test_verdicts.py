@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from minires import nn, ops
-from minires.gradcheck import check_layer, check_op
+from minires.gradcheck import CATALOGUE, check_layer, check_op
 from minires.gradcheck.configurations import draw
 from minires.gradcheck.definitions import DEFINITIONS, run_backward, run_forward
+from tests.gradcheck.right_cases import op_check
 
 
 def check(like, inputs, options=None, **more):
@@ -134,6 +135,43 @@ def test_a_function_in_float32_is_roundoff():
     )
     assert report.verdict == "roundoff"
     assert "float32" in report["dx"].reason and "forward computes in float32" in report.diagnosis
+
+
+@pytest.mark.parametrize("like", DEFINITIONS)
+def test_a_right_op_in_float32_is_roundoff_and_not_a_fail(like):
+    inputs, options = draw(like, np.random.default_rng(5))
+    report = op_check(like, inputs, options, np.float32, like=like, options=options)
+    assert report.verdict == "roundoff", str(report)
+    assert "forward computes in float32" in report.diagnosis
+
+
+@pytest.mark.parametrize(
+    "fault", ["batchnorm:dx-mean-path-missing", "linear:dbias-mean", "conv2d:dx-kernel-not-flipped"]
+)
+def test_float32_does_not_hide_a_fault_of_the_catalogue(fault):
+    fault = CATALOGUE[fault]
+    inputs, options = draw(fault.op, np.random.default_rng(5), **fault.needs)
+
+    def forward(*arrays):
+        return fault.forward(*(a.astype(np.float32) for a in arrays), **options)
+
+    def backward(dy, cache):
+        return fault.backward(dy.astype(np.float32), cache)
+
+    report = check_op(forward, backward, inputs, like=fault.op, options=options)
+    assert report.verdict == "fail" and report.fault == fault.name
+
+
+def test_numbers_that_float32_holds_exactly_do_not_make_a_float32_function():
+    """Digits are multiples of 1/16, photographs come in float32; a ReLU or a pooling leaves them as they are."""
+    rng = np.random.default_rng(0)
+    sixteenths, photograph = rng.integers(-160, 160, (4, 2, 4, 6)) / 16 / 512, normal(4, 2, 4, 6).astype(np.float32)
+    for x in (sixteenths, photograph):
+        assert check_op(ops.relu_forward, ops.relu_backward, x).verdict in ("pass", "kink")
+        report = check("relu", (x,))
+        assert report.diagnosis is None and report.verdict in ("pass", "kink")
+    single = check_op(lambda x: (x.astype(np.float32).astype(float), x), lambda dy, x: dy, photograph)
+    assert single.verdict == "roundoff", "in disguise"
 
 
 def test_float32_does_not_excuse_a_wrong_gradient():

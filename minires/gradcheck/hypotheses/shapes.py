@@ -7,7 +7,7 @@ from itertools import permutations
 import numpy as np
 
 from minires.gradcheck.hypotheses.comparison import Comparison, close, listed, subsets
-from minires.gradcheck.numerical import is_single
+from minires.gradcheck.precision import looks_single
 
 
 def wrong_shape(c: Comparison) -> str:
@@ -101,7 +101,7 @@ def single_precision(c: Comparison) -> str | None:
     """Right up to the rounding of float32."""
     scale = np.maximum(np.abs(c.expected), np.nanmax(np.abs(c.expected)) * 0.1)
     close = np.abs(c.yours - c.expected)[c.known] <= 2.0**-20 * scale[c.known]
-    if not np.all(close) or not (is_single(c.yours) or c.yours.dtype == np.float32):
+    if not np.all(close) or not looks_single(c.yours):
         return None
     kept = "the dtype of the inputs" if c.name == "y" else "the dtype of dy"
     return f"{c.name} is right, but rounded to float32: keep {kept} (look for astype and np.float32)"
