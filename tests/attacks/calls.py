@@ -9,6 +9,7 @@ Python's own for arguments that do not bind. Everything else is raw: an error fr
 
 import ast
 import collections
+import contextlib
 import functools
 import inspect
 import itertools
@@ -32,6 +33,7 @@ PACKAGE = str(Path(__file__).resolve().parents[2] / "minires")
 
 def entries():
     """{name: (function, its good arguments)}; every call gets fresh ones."""
+    import minires
     from minires import checkpoint, data, gradcheck, init, nn, ops, optim, pretrained, recipes, theory, train
 
     rng = np.random.default_rng(0)
@@ -40,19 +42,34 @@ def entries():
     gain, offset = np.ones(3, np.float32), np.zeros(3, np.float32)
     weight = rng.standard_normal((5, 3, 3, 3)).astype(np.float32)
     matrix = rng.standard_normal((5, 3)).astype(np.float32)
+    pool = {"kernel_size": 2, "stride": None, "padding": 0, "ceil_mode": False}
     found = {
         "ops.conv2d_forward": (
             ops.conv2d_forward,
-            {"x": x, "weight": weight, "bias": np.zeros(5, np.float32), "stride": 1, "padding": 1, "dilation": 1},
+            {
+                "x": x,
+                "weight": weight,
+                "bias": np.zeros(5, np.float32),
+                "stride": 1,
+                "padding": 1,
+                "dilation": 1,
+                "groups": 1,
+            },
         ),
+        "ops.layernorm_forward": (ops.layernorm_forward, {"x": rows, "weight": gain, "bias": offset, "eps": 1e-5}),
+        "ops.groupnorm_forward": (
+            ops.groupnorm_forward,
+            {"x": x, "weight": gain, "bias": offset, "num_groups": 3, "eps": 1e-5},
+        ),
+        "ops.softmax_forward": (ops.softmax_forward, {"x": rows}),
         "ops.linear_forward": (ops.linear_forward, {"x": rows, "weight": matrix, "bias": np.zeros(5, np.float32)}),
         "ops.batchnorm_forward": (
             ops.batchnorm_forward,
             {"x": x, "weight": gain, "bias": offset, "eps": 1e-5, "mean": None, "var": None},
         ),
         "ops.leaky_relu_forward": (ops.leaky_relu_forward, {"x": x, "slope": 0.01}),
-        "ops.max_pool2d_forward": (ops.max_pool2d_forward, {"x": x, "kernel_size": 2, "stride": None, "padding": 0}),
-        "ops.avg_pool2d_forward": (ops.avg_pool2d_forward, {"x": x, "kernel_size": 2, "stride": None, "padding": 0}),
+        "ops.max_pool2d_forward": (ops.max_pool2d_forward, {**pool, "x": x}),
+        "ops.avg_pool2d_forward": (ops.avg_pool2d_forward, {**pool, "x": x, "count_include_pad": True}),
         "ops.dropout_forward": (ops.dropout_forward, {"x": x, "p": 0.5, "rng": np.random.default_rng(0)}),
         "ops.softmax_cross_entropy_forward": (ops.softmax_cross_entropy_forward, {"logits": rows, "labels": labels}),
         "ops.mse_forward": (ops.mse_forward, {"prediction": rows, "target": rows}),
@@ -127,6 +144,18 @@ def entries():
         ),
         "checkpoint.read_weights": (checkpoint.read_weights, {"path": "good.npz"}),
         "recipes.model_for": (recipes.model_for, {"weights": small().state_dict(), "plain": False}),
+        "checkpoint.pytorch_names": (
+            checkpoint.pytorch_names,
+            {"state": small().state_dict(), "head": "fc", "projection": "downsample"},
+        ),
+        "minires.compile": (
+            lambda model, threads, x, labels: minires.compile(model, threads=threads).step(x, labels),
+            {"model": small(), "threads": 1, "x": few.x_test[:4], "labels": few.y_test[:4]},
+        ),
+        "compiled.backward": (
+            lambda x, dy: (lambda fast: (fast.forward(x), fast.backward(dy)))(minires.compile(small(), threads=1)),
+            {"x": few.x_test[:4], "dy": np.ones((4, 10), np.float32)},
+        ),
         "recipes.depth_of": (recipes.depth_of, {"model": "resnet8"}),
         "train.evaluate": (
             train.evaluate,
@@ -166,7 +195,14 @@ def entries():
                 "law": init.Normal(0.1),
             },
         ),
-        "theory.forecast": (theory.forecast, {"model": small(), "shape": (4, 1, 8, 8)}),
+        "theory.forecast": (theory.forecast, {"model": small(), "input_shape": (4, 1, 8, 8)}),
+        "theory.compare": (
+            theory.compare,
+            {
+                "predicted": theory.predict(small(), (4, 1, 8, 8)),
+                "measured": theory.measure(small(), (4, 1, 8, 8), seeds=2, rng=0),
+            },
+        ),
         "gradcheck.check_op": (
             gradcheck.check_op,
             {
@@ -203,15 +239,18 @@ def _layers(nn, x, rows):
             "stride": 1,
             "padding": 1,
             "dilation": 1,
+            "groups": 1,
             "bias": True,
             "weight_init": None,
             "rng": 0,
         },
+        "LayerNorm": {"normalized_shape": (3, 8, 8), "eps": 1e-5},
+        "GroupNorm": {"num_groups": 3, "num_channels": 3, "eps": 1e-5},
         "Linear": {"in_features": 3, "out_features": 4, "bias": True, "weight_init": None, "rng": 0},
         "BatchNorm2d": {"num_features": 3, "eps": 1e-5, "momentum": 0.1},
         "LeakyReLU": {"slope": 0.1},
-        "MaxPool2d": {"kernel_size": 2, "stride": None, "padding": 0},
-        "AvgPool2d": {"kernel_size": 2, "stride": None, "padding": 0},
+        "MaxPool2d": {"kernel_size": 2, "stride": None, "padding": 0, "ceil_mode": False},
+        "AvgPool2d": {"kernel_size": 2, "stride": None, "padding": 0, "ceil_mode": False, "count_include_pad": True},
         "Dropout": {"p": 0.5, "rng": 0},
         "BasicBlock": {
             "in_channels": 3,
@@ -280,6 +319,17 @@ def _layers(nn, x, rows):
     )
     found["layer.astype"] = (lambda dtype: nn.Linear(2, 2).astype(dtype), {"dtype": "float64"})
     found["layer.to"] = (lambda device: nn.Linear(2, 2).to(device), {"device": "cpu"})
+    found["layer.observe"] = (
+        lambda observer: _observed(nn.Linear(3, 4), observer, rows),
+        {"observer": lambda layer, path, direction, x, y: None},
+    )
+    found["layer.children as attributes"] = (_holding, {"value": nn.Linear(3, 4)})
+    found["nn.MeanSquaredError"] = (
+        lambda prediction, target, dy: (lambda loss: (loss.forward(prediction, target), loss.backward(dy)))(
+            nn.MeanSquaredError()
+        ),
+        {"prediction": rows, "target": rows, "dy": 1.0},
+    )
     found["nn.SoftmaxCrossEntropy"] = (
         lambda logits, labels, dy: (lambda loss: (loss.forward(logits, labels), loss.backward(dy)))(
             nn.SoftmaxCrossEntropy()
@@ -289,9 +339,25 @@ def _layers(nn, x, rows):
     return found
 
 
+def _observed(layer, observer, x):
+    with layer.observe(observer):
+        return layer.forward(x)
+
+
+def _holding(value):
+    from minires import nn
+
+    class Net(nn.Layer):
+        def __init__(self):
+            self.part = value
+
+    net = Net()
+    return net.parameters(), net.state_dict(), net.train(), repr(net)
+
+
 def _initializers(init, pretrained, nn, x):
     arguments = {
-        "Constant": {"value": 0.1},
+        "Constant": {"c": 0.1},
         "Normal": {"std": 0.1},
         "TruncatedNormal": {"std": 0.1},
         "Uniform": {"bound": 0.1},
@@ -322,7 +388,7 @@ def _initializers(init, pretrained, nn, x):
     )
     found["init.zero_gamma"] = (init.zero_gamma, {"model": model})
     found["init.fixup"] = (init.fixup, {"model": model})
-    found["init.lsuv"] = (init.lsuv, {"model": model, "x": x, "tolerance": 0.02, "passes": 3})
+    found["init.lsuv"] = (init.lsuv, {"model": nn.resnet(8, width=2), "x": x, "tolerance": 0.02, "passes": 3})
     found["from_pretrained"] = (
         pretrained.from_pretrained,
         {"model": model, "state_dict": model.state_dict(), "strict": True},
@@ -449,6 +515,7 @@ def absurd():
 
 def attack(count, seed):
     counts, raw = collections.defaultdict(collections.Counter), {}
+    wrong = [f"the good arguments of {name}: {text}" for name, text in in_child(refused_good_arguments).items()]
     for start in range(0, count, CHUNK):
         done = in_child(
             lambda start=start: chunk(seed, start, min(start + CHUNK, count)), seconds=900, extra_memory=3 << 30
@@ -460,7 +527,7 @@ def attack(count, seed):
             counts[kind].update(outcomes)
         for text, (kind, times) in done["raw"].items():
             raw.setdefault(text, [kind, 0])[1] += times
-    wrong = [
+    wrong += [
         f"{times}x {kind}: {text}"
         for text, (kind, times) in sorted(raw.items(), key=lambda item: -item[1][1])
         if kind == "plausible"
@@ -475,16 +542,39 @@ def attack(count, seed):
     return table("arguments", counts), wrong
 
 
-def chunk(seed, start, stop):
-    counts, raw = collections.defaultdict(collections.Counter), {}
+@contextlib.contextmanager
+def elsewhere():
+    """In a folder with a good file of weights, where nothing is printed."""
+    from minires.checkpoint import write_weights
+
     with tempfile.TemporaryDirectory() as folder, silenced(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         os.chdir(folder)
-        from minires.checkpoint import write_weights
-
         write_weights("good.npz", {"a": np.ones(2)})
+        yield
+
+
+def refused_good_arguments():
+    """{name: error} of the calls that fail before anything is strange about them: they would test nothing."""
+    found = {}
+    with elsewhere():
+        for name, (function, good) in entries().items():
+            try:
+                function(**fresh(good))
+            except Exception as error:
+                found[name] = repr(error)[:200]
+    return found
+
+
+def fresh(good):
+    return {key: value() if isinstance(value, functools.partial) else value for key, value in good.items()}
+
+
+def chunk(seed, start, stop):
+    counts, raw = collections.defaultdict(collections.Counter), {}
+    with elsewhere():
         pools = plausible(), absurd()
-        signal.signal(signal.SIGALRM, too_slow)
+        signal.signal(signal.SIGPROF, too_slow)  # seconds of this process, however busy the machine
         for number in range(start, stop):
             if number % 50 == 0:  # what a strange call did to a good argument must not last
                 calls = entries()
@@ -508,7 +598,7 @@ def one_call(calls, pools, seed, number):
     rng = np.random.default_rng((seed, number))
     name = list(calls)[rng.integers(len(calls))]
     function, good = calls[name]
-    arguments = {key: value() if isinstance(value, functools.partial) else value for key, value in good.items()}
+    arguments = fresh(good)
     kind = "plausible"
     changes = {}
     for key in rng.permutation(list(arguments))[: 1 + (rng.random() < 0.3)]:
@@ -516,7 +606,7 @@ def one_call(calls, pools, seed, number):
         pool = pools[1] if strange else pools[0]
         kind = "absurd" if strange else kind
         changes[str(key)] = pool[rng.integers(len(pool))]
-    signal.alarm(30)
+    signal.setitimer(signal.ITIMER_PROF, 30)
     try:
         with np.errstate(all="ignore"):
             function(**{**arguments, **changes})
@@ -540,7 +630,7 @@ def one_call(calls, pools, seed, number):
             f"({', '.join(f'{key}={_short(value)}' for key, value in changes.items())}) took over 30 s",
         )
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _short(value):
