@@ -119,8 +119,12 @@ def pytorch_names(
     """
     from .pretrained import translate
 
+    for what, word in (("head", head), ("projection", projection)):
+        if not isinstance(word, str) or not word:
+            raise TypeError(f"{what} is {word!r:.60}; expected a name, such as 'fc' or 'downsample'")
+
     renamed, kept, origin = {"linear": head, "shortcut": projection}, {}, {}
-    for name, array in state.items():
+    for name, array in check_state("state", state).items():
         if name.endswith("num_batches_tracked"):
             continue
         new = translate(name)

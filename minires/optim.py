@@ -35,7 +35,7 @@ class SGD:
         decay_all: bool = True,
     ) -> None:
         self.lr, self.momentum = check_number("lr", lr, 0), check_number("momentum", momentum, 0, below=1)
-        self.weight_decay, self.decay_all = check_number("weight_decay", weight_decay, 0), decay_all
+        self.weight_decay, self.decay_all = check_number("weight_decay", weight_decay, 0), flag("decay_all", decay_all)
         if flag("nesterov", nesterov) and momentum == 0:
             raise ValueError("nesterov is True but momentum is 0; expected a momentum to look ahead with")
         self.parameters = check_parameters(parameters)
@@ -45,7 +45,7 @@ class SGD:
 
     def step(self) -> None:
         """Updates every parameter once, by its `.grad`."""
-        lr = float(self.lr)  # a np.float64 would turn float32 weights into float64
+        lr = check_number("lr", self.lr, 0)  # a np.float64 would turn float32 weights into float64
         for i, p in enumerate(self.parameters):
             grad = p.grad
             if self.weight_decay and (self.decay_all or p.value.ndim >= 2):

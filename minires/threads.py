@@ -21,7 +21,7 @@ from functools import partial
 from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any, Protocol
-from weakref import finalize
+from weakref import WeakKeyDictionary, finalize
 
 from minires.backend import Array, array_namespace
 
@@ -37,6 +37,14 @@ def num_threads() -> int:
     if not (wanted.isascii() and wanted.isdigit()) or int(wanted) < 1:
         raise ValueError(f"MINIRES_NUM_THREADS is {wanted!r}; expected a whole number of at least 1")
     return int(wanted)
+
+
+_locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def lock_of(thing: Any) -> Any:
+    """The one lock that belongs to an object for as long as it lives: who holds it is alone with the object."""
+    return _locks.setdefault(thing, threading.Lock())
 
 
 class _Blas:

@@ -35,7 +35,9 @@ from minires.checks.settings import Rng, check_dtype, check_scale, check_whole, 
 from minires.checks.networks import (
     blocks_of,
     check_batch,
+    check_batch_shape,
     check_blocks,
+    check_callable,
     check_input_shape,
     check_model,
     check_sum,
@@ -44,6 +46,7 @@ from minires.checks.networks import (
     layer_name,
     layer_padding,
     raise_with_path,
+    refuse_hidden_layers,
 )
-from minires.checks.states import check_state, convert_state, match_state
+from minires.checks.states import check_state, convert_state, match_state, no_name_twice
 from minires.checks.optimizers import check_parameters, check_schedule, distinct_names

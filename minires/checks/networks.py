@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
 from inspect import signature
-from types import FunctionType
 from typing import Any, NoReturn
+
+import numpy as np
 
 from minires.checks.operations import check_arrays, pair, plain_index, whole, whole_shape
 from minires.checks.wording import in_short, shown
@@ -29,20 +32,31 @@ def check_batch(x: Any) -> bool:
 def check_input_shape(layer: Any, shape: Sequence[int]) -> tuple[int, ...]:
     """`shape` as a tuple; TypeError or ValueError where a layer's forward would refuse an input of it.
 
-    What a layer takes is read from what it says of itself: in_channels, in_features, num_features, kernel_size.
+    What a layer takes is read from what it says of itself: in_channels, in_features, num_features, num_channels,
+    normalized_shape, kernel_size.
     """
     sizes = whole_shape(shape)
-    images = hasattr(layer, "in_channels") or hasattr(layer, "kernel_size")
+    images = any(hasattr(layer, name) for name in ("in_channels", "num_channels", "kernel_size"))
     axes = (
         (4,) if images else (2,) if hasattr(layer, "in_features") else (2, 4) if hasattr(layer, "num_features") else ()
     )
     if (axes and len(sizes) not in axes) or len(sizes) < 1 or 0 in sizes:
         expected = " or ".join(("(N, C)" if n == 2 else "(N, C, H, W)") for n in axes) or "(N, ...)"
         raise ValueError(f"shape is {sizes}; expected {expected}, no axis empty")
-    for name in ("in_channels", "in_features", "num_features"):
+    for name in ("in_channels", "in_features", "num_features", "num_channels"):
         if sizes[1:2] != (wanted := getattr(layer, name, sizes[1:2] and sizes[1]),) and len(sizes) > 1:
             raise ValueError(f"shape is {sizes}; expected {wanted} in its second place: {name} is {wanted}")
+    last = getattr(layer, "normalized_shape", ())
+    if last and (len(sizes) <= len(last) or sizes[-len(last) :] != last):
+        raise ValueError(f"shape is {sizes}; expected a batch of {last}: normalized_shape is {last}")
     return sizes
+
+
+def check_batch_shape(what: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape (N, ...) of a batch; ValueError for one without a second axis."""
+    if len(shape) < 2:
+        raise ValueError(f"{what} {shape}; expected (N, ...)")
+    return shape
 
 
 def image_size(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -69,14 +83,41 @@ def check_sum(branch: tuple[int, ...], shortcut: tuple[int, ...]) -> None:
 def factory(name: str, value: Any, example: str) -> Any:
     """TypeError unless `value` makes something when it is called: a class or a function, not a layer itself."""
     right = callable(value) and (isinstance(value, type) or not hasattr(value, "named_layers"))
-    if right and isinstance(value, FunctionType):
+    if right and name == "activation":
         try:
             signature(value).bind()
-        except TypeError:
-            right = name != "activation"  # a block gets arguments, an activation none
+        except (TypeError, ValueError):  # it needs arguments, or does not say what it needs
+            right = False
+        right = right and hasattr(value(), "named_layers")
+    elif right:
+        right = hasattr(value, "expansion") and hasattr(value, "__name__")
     if not right:
-        raise TypeError(f"{name} is {in_short(value)}; expected what makes one, such as the class {example}")
+        was = f"the class {value.__name__}" if isinstance(value, type) else in_short(value)
+        raise TypeError(f"{name} is {was}; expected what makes one, such as the class {example}")
     return value
+
+
+def refuse_hidden_layers(name: str, value: Any) -> None:
+    """TypeError where an attribute keeps layers or parameters in a set, say, in which nobody looks for them."""
+    if isinstance(value, set | frozenset | deque | Mapping):
+        inside: Iterable[Any] = value.values() if isinstance(value, Mapping) else value
+    elif isinstance(value, np.ndarray) and value.dtype == object:
+        inside = value.flat
+    elif is_dataclass(value) and not isinstance(value, type):
+        inside = vars(value).values()
+    else:
+        return
+    if any(hasattr(thing, "named_layers") or hasattr(thing, "add_grad") for thing in inside):
+        raise TypeError(
+            f"{name} is a {type(value).__name__} with layers in it; expected a list, tuple or dict of them: parameters "
+            "in anything else would be neither trained nor saved"
+        )
+
+
+def check_callable(name: str, value: Any, example: str) -> None:
+    """TypeError unless `value` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} is {in_short(value)}; expected {example}")
 
 
 def layer_name(name: str) -> str:

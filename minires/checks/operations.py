@@ -102,6 +102,7 @@ def check_loss_upstream(dy: Array | float, like: Array) -> Array | float:
     A np.float64 becomes a plain float: it would turn float32 gradients into float64.
     """
     if isinstance(dy, int | float):
+        check_arrays(**{"the forward's input": like})
         return float(dy)
     check_upstream(dy, (), like)
     return dy
@@ -190,15 +191,17 @@ def check_normalized_shape(x: Array, weight: Array, bias: Array) -> None:
     check_shape("bias", bias, weight.shape, "the shape of weight")
 
 
-def check_number(name: str, value: float, minimum: float, below: float = math.inf) -> float:
-    """`value` as a plain number; TypeError unless it is a real one, ValueError unless minimum <= value < below.
+def check_number(name: str, value: float, minimum: float, below: float = math.inf, most: float = math.inf) -> float:
+    """`value` as a plain number; TypeError unless it is a real one, ValueError unless it is within the limits.
 
-    NaN is refused. A np.float64 becomes a plain float: it would turn float32 arrays into float64.
+    It is finite, at least `minimum`, below `below` and at most `most`. A np.float64 becomes a plain
+    float: it would turn float32 arrays into float64.
     """
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} is {in_short(value)}; expected a number")
-    if not minimum <= value < below:
+    if not (minimum <= value < below and value <= most):
         limit = "" if below == math.inf else f" and below {below}"
+        limit += "" if most == math.inf else f" and at most {most}"
         raise ValueError(f"{name} is {value}; expected a number of at least {minimum}{limit}")
     return float(value)
 

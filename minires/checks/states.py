@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from minires.backend import Array, array_namespace, to_device
 from minires.checks.wording import in_short
@@ -29,8 +30,25 @@ def match_state(own: Mapping[str, Array], given: Mapping[str, Array]) -> tuple[l
     return missing, unexpected, misshaped
 
 
-def convert_state(own: Mapping[str, Array], given: Mapping[str, Array]) -> dict[str, Array]:
-    """`given` in the dtype and on the device of `own`; ValueError or TypeError unless it fits exactly."""
+def no_name_twice(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The same pairs; ValueError where one name stands for two things: a dictionary of them would lose one."""
+    known: dict[str, Any] = {}
+    for name, thing in named:
+        if known.setdefault(name, thing) is not thing:
+            raise ValueError(
+                f"{name} is the name of two parameters; expected a name of its own for each (a list's 0 and a "
+                "dictionary's '0' are one name, and a dot stands between the names in a path)"
+            )
+        yield name, thing
+
+
+def convert_state(
+    own: Mapping[str, Array], given: Mapping[str, Array], parameters: Iterable[tuple[str, Any]] = ()
+) -> dict[str, Array]:
+    """`given` in the dtype and on the device of `own`; ValueError or TypeError unless it fits exactly.
+
+    parameters: (name, parameter) of a model. One that has two names has the same values under both.
+    """
     missing, unexpected, misshaped = match_state(own, given)
     if missing or unexpected:
         raise ValueError(
@@ -42,4 +60,10 @@ def convert_state(own: Mapping[str, Array], given: Mapping[str, Array]) -> dict[
     for name, value in own.items():
         if given[name].dtype.kind not in ("f", value.dtype.kind):
             raise TypeError(f"state: {name} has dtype {given[name].dtype}; expected floating-point numbers")
-    return {name: to_device(given[name], array_namespace(v)).astype(v.dtype) for name, v in own.items()}
+    new = {name: to_device(given[name], array_namespace(v)).astype(v.dtype) for name, v in own.items()}
+    first: dict[int, str] = {}
+    for name, parameter in parameters:
+        other = first.setdefault(id(parameter), name)
+        if other != name and not bool((new[other] == new[name]).all()):
+            raise ValueError(f"state: {other} and {name} are one parameter of the model; expected the same values")
+    return new

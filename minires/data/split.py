@@ -67,8 +67,10 @@ def hold_out(x: np.ndarray, y: np.ndarray, count: int, seed: int = 0) -> Split:
     check_whole("count", count, 1)
     check_whole("seed", seed, 0)
     for name, array in (("x", x), ("y", y)):
-        if isinstance(array, type) or not getattr(array, "shape", ()) or array.shape[:1] != getattr(y, "shape", ())[:1]:
-            raise TypeError(f"{name} is {getattr(array, 'shape', array)!r:.60}; expected an array, one row an image")
+        if isinstance(array, type) or not isinstance(getattr(array, "shape", None), tuple) or not array.shape:
+            raise TypeError(f"{name} is a {type(array).__name__}; expected an array, as from np.asarray")
+    if y.shape != x.shape[:1]:
+        raise ValueError(f"x has shape {x.shape} and y {y.shape}; expected one label for each image")
     if not 0 < count < len(y):
         raise ValueError(f"count is {count}; of {len(y)} images between 1 and {len(y) - 1} can be held out")
     order = np.random.default_rng(seed).permutation(len(y))

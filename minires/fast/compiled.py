@@ -2,7 +2,6 @@
 
 import copy
 import math
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +15,7 @@ from minires.fast.check import Checked
 from minires.fast.piece import Refused, Worker, channels_first
 from minires.fast.program import Program
 from minires.nn import Layer, Parameter, SoftmaxCrossEntropy
-from minires.threads import Group, Team, blas_at_one_thread, divide, num_threads
+from minires.threads import Group, Team, blas_at_one_thread, divide, lock_of, num_threads
 
 PIECE_PIXELS = 2**15
 """Pixels of input images in a piece: 32 images of 32x32. Fewer would cost calls, more would leave the cache."""
@@ -32,7 +31,8 @@ class Compiled:
     """The fast way to run `model`, with the model's own parameters and buffers.
 
     forward, backward, infer, parameters, zero_grad, train and eval mean what they mean for a layer; `step` is all of a
-    training step but the update. One thread at a time may use it. group: the ranks that share each batch with this one.
+    training step but the update. One thread at a time may use the model. group: the ranks that share each batch with
+    this one.
     """
 
     _piece_pixels = PIECE_PIXELS
@@ -41,7 +41,7 @@ class Compiled:
         if not isinstance(model, Layer):
             raise TypeError(f"model is {model!r}; expected a Layer, as in minires.compile(nn.resnet20())")
         self.model, self.threads = model, num_threads() if threads is None else whole("threads", threads)
-        self._team, self._in_use, self._checked = Team(self.threads, group), threading.Lock(), Checked()
+        self._team, self._in_use, self._checked = Team(self.threads, group), lock_of(model), Checked()
         self._planned, self._way_back = dict[Any, list[Worker]](), None
         self._check(Program(True, model))
 
@@ -133,7 +133,7 @@ class Compiled:
     def _alone(self) -> Iterator[None]:
         """Refuses a second thread; after an exception there is no way back."""
         if not self._in_use.acquire(blocking=False):
-            raise RuntimeError("this compiled model is at work in another thread; compile one for each thread")
+            raise RuntimeError("the model is at work in another thread; compile a copy of it for each thread")
         try:
             yield
         except BaseException:

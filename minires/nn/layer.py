@@ -22,8 +22,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from minires import checks
 from minires.backend import Array, array_namespace, to_device
-from minires.checks import check_dtype, check_input_shape, convert_state, raise_with_path
 from minires.printing import constructor_call, layer_table
 
 Observer = Callable[["Layer", str, str, Array, Array], None]
@@ -71,7 +71,7 @@ class Layer:
         try:
             y, cache = self._forward(x)
         except (TypeError, ValueError) as error:
-            raise_with_path(error, self)
+            checks.raise_with_path(error, self)
         self._cache, self._shape = (cache,) if self._remembers else None, y.shape
         for observer in self._observers:
             observer("forward", x, y)
@@ -87,13 +87,13 @@ class Layer:
         """
         if self._cache is None:
             raise ValueError(
-                f"{type(self).__name__}.backward: its forward has not been called, or backward has already "
-                "used it up; expected one forward(x) before each backward(dy)"
+                f"{type(self).__name__}.backward: its forward has not been called, or backward has already used it up; "
+                "expected one forward(x) before each backward(dy), and a layer of its own in each place of a network"
             )
         try:
             dx = self._backward(dy, *self._cache)
         except (TypeError, ValueError) as error:
-            raise_with_path(error, self)
+            checks.raise_with_path(error, self)
         self._cache = None
         for observer in self._observers:
             observer("backward", dy, dx)
@@ -118,7 +118,7 @@ class Layer:
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of y for an x of `shape` (N, ...), without computing anything."""
-        self._shape = self._output_shape(check_input_shape(self, shape))
+        self._shape = self._output_shape(checks.check_input_shape(self, shape))
         return self._shape
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -147,7 +147,7 @@ class Layer:
     def parameters(self) -> list[Parameter]:
         """All parameters of the tree, each once, their `.name` set to the path as seen from here."""
         found = {}
-        for path, parameter in self.named_parameters():
+        for path, parameter in checks.no_name_twice(self.named_parameters()):
             if id(parameter) not in found:
                 parameter.name, found[id(parameter)] = path, parameter
         return list(found.values())
@@ -164,20 +164,21 @@ class Layer:
     @contextmanager
     def observe(self, observer: Observer) -> Iterator[None]:
         """Within the `with` block, `observer` is called after every pass of every layer of the tree."""
-        before = [(layer, layer._observers) for _, layer in self.named_layers()]
-        for path, layer in self.named_layers():
-            layer._observers = (*layer._observers, partial(observer, layer, path))
+        checks.check_callable("observer", observer, "a function of (layer, path, direction, x, y)")
+        added = [(layer, partial(observer, layer, path)) for path, layer in self.named_layers()]
+        for layer, call in added:
+            layer._observers = (*layer._observers, call)
         try:
             yield
         finally:
-            for layer, observers in before:
-                layer._observers = observers
+            for layer, call in added:  # others may have come or gone meanwhile
+                layer._observers = tuple(other for other in layer._observers if other is not call)
 
     # --- state ---------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and buffers by name; PyTorch's names and layouts."""
-        state = {name: parameter.value.copy() for name, parameter in self.named_parameters()}
+        state = {name: parameter.value.copy() for name, parameter in checks.no_name_twice(self.named_parameters())}
         state.update((name, getattr(layer, attribute).copy()) for name, layer, attribute in self.named_buffers())
         return state
 
@@ -187,7 +188,7 @@ class Layer:
         Raises ValueError unless names and shapes fit, TypeError for anything but floating-point numbers. In both cases
         the model is left as it was.
         """
-        new = convert_state(self.state_dict(), state)
+        new = checks.convert_state(self.state_dict(), state, self.named_parameters())
         for name, parameter in self.named_parameters():
             parameter.value = new[name]
         for name, layer, attribute in self.named_buffers():
@@ -208,14 +209,13 @@ class Layer:
 
     def astype(self, dtype: np.dtype | type | str) -> Self:
         """Converts parameters, gradients and buffers to float32, float64 or complex128."""
-        dtype = check_dtype(dtype)
+        dtype = checks.check_dtype(dtype)
         return self._convert(lambda array: array.astype(dtype))
 
     def zero_grad(self) -> None:
         """Sets every gradient to zero; to be called before each backward pass that should not add to the last."""
-        for parameter in self.parameters():
-            value = parameter.value
-            parameter.grad = array_namespace(value).zeros(value.shape, value.dtype)
+        for p in self.parameters():
+            p.grad = array_namespace(p.value).zeros(p.value.shape, p.value.dtype)
 
     def train(self, mode: bool = True) -> Self:
         """Training: BatchNorm uses the batch's statistics, Dropout drops."""
@@ -245,3 +245,5 @@ def _found_in(name: str, value: Any, kind: type) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple | dict):
         for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _found_in(f"{name}.{key}", entry, kind)
+    else:
+        checks.refuse_hidden_layers(name, value)

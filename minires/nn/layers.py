@@ -105,7 +105,7 @@ class BatchNorm2d(_WeightAndBias):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         self.num_features, self.eps = whole("num_features", num_features), check_number("eps", eps, 0)
-        self.momentum = check_number("momentum", momentum, 0)
+        self.momentum = check_number("momentum", momentum, 0, most=1)
         self.weight = Parameter(np.ones(num_features, np.float32), gain=True)
         self.bias = Parameter(np.zeros(num_features, np.float32))
         self.reset_buffers()
@@ -210,7 +210,7 @@ class _Pool(Layer):
     ) -> None:
         self.kernel_size = pair("kernel_size", kernel_size, 1)
         self.stride = self.kernel_size if stride is None else pair("stride", stride, 1)
-        self.padding, self.ceil_mode = pair("padding", padding, 0), ceil_mode
+        self.padding, self.ceil_mode = pair("padding", padding, 0), flag("ceil_mode", ceil_mode)
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         window = place_window(shape[2:], self.kernel_size, self.stride, self.padding, ceil=self.ceil_mode)
@@ -240,7 +240,7 @@ class AvgPool2d(_Pool):
         count_include_pad: bool = True,
     ) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode)
-        self.count_include_pad = count_include_pad
+        self.count_include_pad = flag("count_include_pad", count_include_pad)
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:
         options = {"stride": self.stride, "padding": self.padding, "ceil_mode": self.ceil_mode}
@@ -281,8 +281,7 @@ class Flatten(Layer):
 
     def _forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         checks.check_arrays(x=x)
-        if x.ndim < 2:
-            raise ValueError(f"x has shape {x.shape}; expected (N, ...)")
+        checks.check_batch_shape("x has shape", x.shape)
         return x.reshape(self._output_shape(x.shape)), x.shape
 
     def _backward(self, dy: Array, cache: tuple[int, ...]) -> Array:
@@ -290,7 +289,8 @@ class Flatten(Layer):
         return dy.reshape(cache)
 
     def _output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape[0], math.prod(shape[1:])
+        n, *rest = checks.check_batch_shape("shape is", shape)
+        return n, math.prod(rest)
 
 
 class Identity(Layer):

@@ -129,7 +129,7 @@ def conv2d_forward(
 
 def conv2d_backward(dy: Array, cache: ConvCache | list[ConvCache]) -> tuple[Array, Array, Array | None]:
     """dy (N, O, H_out, W_out) -> dx (N, C, H, W), dweight (O, C/groups, kh, kw), dbias (O,) or None."""
-    if isinstance(cache, list):
+    if isinstance(cache, list) and cache:
         return grouped_backward(dy, cache)
     x, weight, has_bias, window = cache_of(cache, ConvCache)
     xp = check_upstream(dy, (len(x), len(weight), *window.out), x)
@@ -155,7 +155,7 @@ def grouped_forward(
 
 def grouped_backward(dy: Array, caches: list[ConvCache]) -> tuple[Array, Array, Array | None]:
     """Each group's part of dy goes back through its own cache."""
-    x, weight, has_bias, window = caches[0]
+    x, weight, has_bias, window = cache_of(caches[0], ConvCache)
     xp = check_upstream(dy, (len(x), len(weight) * len(caches), *window.out), x)
     dx, dweight, dbias = zip(*map(conv2d_backward, xp.split(dy, len(caches), axis=1), caches), strict=True)
     dx = channels_last_memory(xp, xp.concatenate(dx, axis=1))

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from minires.backend import Array
-from minires.checks import cache_of, check_arrays, check_axes, check_half, check_upstream
+from minires.checks import cache_of, check_arrays, check_axes, check_half, check_upstream, flag
 from minires.ops.window import Pair, Window, channels_last, channels_last_memory, inside, pad, padded, place_window
 
 
@@ -74,7 +74,7 @@ def avg_pool2d_forward(
     """
     xp, window = check_pooling(x, kernel_size, stride, padding, ceil_mode)
     xpad, counted = pad(xp, x, window), padded(xp, (1, 1, *x.shape[2:]), window, x.dtype)
-    if count_include_pad:
+    if flag("count_include_pad", count_include_pad):
         counted[:, :, : counted.shape[2] - window.extra[0], : counted.shape[3] - window.extra[1]] = 1
     else:
         inside(counted, x.shape, window)[...] = 1
@@ -113,7 +113,7 @@ def check_pooling(
     x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair, ceil: bool
 ) -> tuple[ModuleType, Window]:
     """The library of x and the window; TypeError or ValueError if they do not fit."""
-    xp = check_arrays(x=x)
+    xp, ceil = check_arrays(x=x), flag("ceil_mode", ceil)
     check_axes("x", x, "N, C, H, W")
     window = place_window(x.shape[2:], kernel_size, kernel_size if stride is None else stride, padding, ceil=ceil)
     check_half(window.padding, window.kernel)

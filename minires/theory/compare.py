@@ -134,6 +134,9 @@ def compare(predicted: SignalReport, measured: SignalReport) -> ComparisonReport
 
     Raises ValueError if the reports are not of one input shape, or not a prediction and a measurement.
     """
+    for name, report in (("predicted", predicted), ("measured", measured)):
+        if not isinstance(report, SignalReport):
+            raise TypeError(f"{name} is {report!r:.60}; expected a report, as from predict(...) and measure(...)")
     if (predicted.origin, measured.origin) != ("predicted", "measured"):
         raise ValueError(f"expected a prediction and a measurement, got {predicted.origin} and {measured.origin}")
     if predicted.input_shape != measured.input_shape:

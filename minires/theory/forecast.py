@@ -20,6 +20,7 @@ import numpy as np
 
 from minires import nn
 from minires.backend import to_numpy
+from minires.checks import check_model
 from minires.init.distributions import Initializer
 from minires.theory.predict import predict
 from minires.theory.report import Row, SignalReport
@@ -59,7 +60,7 @@ class _AsDrawn(Initializer):
 
 def forecast(model: nn.Layer, input_shape: Sequence[int]) -> Forecast:
     """The signal of ``model`` on white noise of ``input_shape`` (N, C, H, W) or (N, features), without running it."""
-    law = as_drawn(model)
+    law = as_drawn(check_model(model))
     if law is None:
         return Forecast(ALIKE, [], [])
     with np.errstate(all="ignore"):  # signals that explode do so here as well

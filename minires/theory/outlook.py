@@ -41,6 +41,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from minires import nn
+from minires.checks import check_number
 from minires.theory.laws.tangent_kernel import TangentKernel, tangent_kernel
 from minires.theory.report import SignalReport
 
@@ -82,8 +83,12 @@ def outlook(kernel: TangentKernel | None, rate: float, total: float, momentum: f
     kernel: of the network at its start; None: no law, so undecided. rate: the highest learning rate of the schedule.
     total: the sum of its rates over all steps.
     """
+    rate, total = check_number("rate", rate, 0), check_number("total", total, 0)
+    momentum = check_number("momentum", momentum, 0, below=1)
     if kernel is None:
         return UNKNOWN
+    if not isinstance(kernel, TangentKernel):
+        raise TypeError(f"kernel is {kernel!r:.60}; expected None or one from tangent_kernel(model, predicted)")
     low, high = LIMITS[kernel.normalized]
     memory = 1 / (1 - momentum)
     reach = total * memory * (kernel.head / kernel.outputs if kernel.normalized else kernel.typical_change)

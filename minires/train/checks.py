@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from minires.backend import Array, array_namespace, to_numpy
+from minires.checks.wording import in_short
 from minires.data.batches import Augmentation
 from minires.data.split import Split
 from minires.nn import Layer
 from minires.optim import SGD
+from minires.printing import constructor_call
 
 
 def as_split(data: Split | Sequence[Array]) -> Split:
@@ -49,6 +51,9 @@ def check_images(name: str, x: Array, labels: Array) -> None:
             f"{name} has shape {tuple(x.shape)} and there are {len(labels)} labels; expected (N, C, H, W) and N of "
             "them, at least one"
         )
+    for start in range(0, len(labels), 4096):  # a piece at a time: all of them may be all that fits
+        if not bool(array_namespace(x).isfinite(x[start : start + 4096]).all()):
+            raise ValueError(f"{name} holds NaN or infinity, in images {start} and on; expected finite numbers")
 
 
 def _labels(name: str, labels: Any) -> Array:
@@ -68,21 +73,21 @@ def _labels(name: str, labels: Any) -> Array:
 def check_model(model: Any) -> None:
     """TypeError unless `model` is a Layer (an object, not a class) or computes for one, as a compiled model does."""
     if isinstance(model, type) or not all(callable(getattr(model, name, None)) for name in ("infer", "parameters")):
-        hint = f"{model.__name__}(...), the object" if isinstance(model, type) else "a minires.nn.Layer"
-        raise TypeError(f"model is {_named(model)}; expected {hint}")
+        hint = f"{model.__name__}(...)" if isinstance(model, type) else "a minires.nn.Layer"
+        raise TypeError(f"model is {in_short(model)}; expected {hint}")
 
 
 def check_whole(**values: Any) -> None:
     """TypeError unless each is a whole number."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-            raise TypeError(f"{name} is {_named(value)}; expected a whole number")
+            raise TypeError(f"{name} is {in_short(value)}; expected a whole number")
 
 
 def frozen_names(model: Layer, frozen: str | Sequence[str]) -> tuple[str, ...]:
     """The names as a tuple; one name alone counts as one. ValueError for a name that no layer or parameter has."""
     if not isinstance(frozen, str) and (hasattr(frozen, "dtype") or not hasattr(frozen, "__iter__")):
-        raise TypeError(f'frozen is {_named(frozen)}; expected names of layers, as in ("conv1", "layer1")')
+        raise TypeError(f'frozen is {in_short(frozen)}; expected names of layers, as in ("conv1", "layer1")')
     names = (frozen,) if isinstance(frozen, str) else tuple(frozen)
     known = {path for path, _ in model.named_layers() if path} | {name for name, _ in model.named_parameters()}
     for name in names:
@@ -94,10 +99,18 @@ def frozen_names(model: Layer, frozen: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def optimizer_for(model: Layer, is_frozen: Callable[[str], bool]) -> SGD:
+    """The default optimizer, of all parameters that are not frozen. ValueError where there are none."""
+    trained = [parameter for parameter in model.parameters() if not is_frozen(parameter.name)]
+    if not trained:
+        raise ValueError("frozen leaves no parameter to train; expected at least one layer that has any and may move")
+    return SGD(trained)
+
+
 def check_optimizer(model: Layer, optimizer: Any, is_frozen: Callable[[str], bool]) -> None:
     """TypeError unless it is an optimizer; ValueError where it moves parameters of another model, or frozen ones."""
     if not isinstance(optimizer, SGD):
-        raise TypeError(f"optimizer is {_named(optimizer)}; expected optim.SGD(model.parameters(), ...)")
+        raise TypeError(f"optimizer is {in_short(optimizer)}; expected optim.SGD(model.parameters(), ...)")
     own = {id(parameter): name for name, parameter in model.named_parameters()}
     strangers = [p for p in optimizer.parameters if id(p) not in own]
     if strangers:
@@ -114,16 +127,16 @@ def check_callables(schedule: Any, report: Any, augmentation: Any, config: Any) 
     """TypeError for a schedule or report that cannot be called, an augmentation that is none, no JSON in config."""
     for name, value, example in (("schedule", schedule, "optim.Cosine(0.1, steps)"), ("report", report, "print")):
         if value is not None and (isinstance(value, type) or not callable(value)):
-            raise TypeError(f"{name} is {_named(value)}; expected None or a function, such as {example}")
+            raise TypeError(f"{name} is {in_short(value)}; expected None or a function, such as {example}")
     if augmentation is not None and not isinstance(augmentation, Augmentation):
-        raise TypeError(f"augmentation is {_named(augmentation)}; expected None or Augmentation(pad=4, flip=True)")
+        raise TypeError(f"augmentation is {in_short(augmentation)}; expected None or Augmentation(pad=4, flip=True)")
     if config is not None:
         try:
             json.dumps(dict(config) if isinstance(config, Mapping) else None)
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(f"config cannot be written as JSON ({error}); expected names and plain values") from None
         if not isinstance(config, Mapping):
-            raise TypeError(f"config is {_named(config)}; expected a dictionary")
+            raise TypeError(f"config is {in_short(config)}; expected a dictionary")
 
 
 def learning_rate(schedule: Callable[[int], float], step: int) -> float:
@@ -168,39 +181,48 @@ def checksum(array: Array) -> int:
     return zlib.crc32(np.ascontiguousarray(to_numpy(array)).data)
 
 
-def nonfinite_parameters(model: Any) -> list[str]:
-    """The names of the parameters that hold a NaN or an infinity."""
-    return [p.name for p in model.parameters() if not bool(array_namespace(p.value).isfinite(p.value).all())]
+def layers_text(model: Layer) -> str:
+    """What a network is made of, the same in every process: each layer's path, class and settings."""
+    return "\n".join(f"{path} {constructor_call(layer)}" for path, layer in model.named_layers())
 
 
-_IN_TRAINING: set[int] = set()
-"""The parameters, by identity, that some `fit` is at work on."""
+def check_finite(model: Layer) -> None:
+    """ValueError, with its name, where a weight or a running statistic is NaN or infinite, or a variance negative."""
+    state = {name: parameter.value for name, parameter in model.named_parameters()}
+    state |= {name: getattr(layer, attribute) for name, layer, attribute in model.named_buffers()}
+    wrong = [name for name, array in state.items() if not bool(array_namespace(array).isfinite(array).all())]
+    if wrong:
+        more = f", as do {len(wrong) - 1} more of its arrays" if len(wrong) > 1 else ""
+        raise ValueError(f"model: {wrong[0]} holds NaN or infinity{more}; expected finite numbers")
+    for name, array in state.items():
+        if name.rpartition(".")[2] == "running_var" and bool((array.real < 0).any()):
+            raise ValueError(f"model: {name} holds a negative variance; expected at least 0")
+
+
+_USERS: dict[int, int] = {}
+"""The thread that is at work on a parameter, by the parameter's identity."""
 
 _DOOR = threading.Lock()
 
 
 @contextmanager
-def alone_with(model: Layer) -> Iterator[None]:
-    """Within the block nobody else may train any parameter of `model`. ValueError where somebody does."""
-    mine = {id(parameter) for parameter in model.parameters()}
+def alone_with(model: Layer, again: bool = False) -> Iterator[None]:
+    """Within the block nobody else may train or evaluate any parameter of `model`. ValueError where somebody does.
+
+    again: what this thread does with the model already is no hindrance.
+    """
+    mine, me = {id(parameter) for parameter in model.parameters()}, threading.get_ident()
     with _DOOR:
-        if mine & _IN_TRAINING:
-            raise ValueError("model is being trained already, perhaps in another thread; expected one fit at a time")
-        _IN_TRAINING.update(mine)
+        users = {_USERS[parameter] for parameter in mine & _USERS.keys()}
+        if users - ({me} if again else set()):
+            raise ValueError(
+                "model is being trained or evaluated already, perhaps in another thread; expected one at a time"
+            )
+        taken = mine - _USERS.keys()
+        _USERS.update(dict.fromkeys(taken, me))
     try:
         yield
     finally:
         with _DOOR:
-            _IN_TRAINING.difference_update(mine)
-
-
-def _named(value: Any) -> str:
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return (
-        "None"
-        if value is None
-        else f"{value!r:.60}"
-        if isinstance(value, str | int | float)
-        else f"a {type(value).__name__}"
-    )
+            for parameter in taken:
+                del _USERS[parameter]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ from minires.backend import Array, array_namespace, to_device, to_numpy
 from minires.checks import check_model as check_layer
 from minires.data.batches import batches
 from minires.nn import Layer, SoftmaxCrossEntropy
-from minires.train.checks import as_split, check_model, check_whole, nonfinite_parameters
+from minires.train.checks import alone_with, as_split, check_finite, check_model, check_whole
 
 
 def evaluate(
@@ -21,15 +20,15 @@ def evaluate(
 ) -> tuple[float, float]:
     """Mean cross-entropy and accuracy of `model` in eval mode on x (N, C, H, W), labels y (N,).
 
-    The model is left in the mode in which it was found. Raises ValueError where its weights hold a NaN or an infinity,
-    naming them; an overflow of finite weights gives a loss of NaN.
+    The model is left in the mode in which it was found. Raises ValueError where the images, the weights or BatchNorm's
+    running statistics hold a NaN or an infinity, naming them, and while another thread is at work on the model; an
+    overflow of finite weights gives a loss of NaN.
     """
     check_model(model)
     check_whole(batch_size=batch_size)
-    loss, accuracy = evaluated(model, *as_split((x, y))[:2], batch_size, device)
-    if not math.isfinite(loss) and (names := nonfinite_parameters(model)):
-        raise ValueError(f"model: {names[0]} holds NaN or infinity, as do {len(names) - 1} more; its training diverged")
-    return loss, accuracy
+    x, y = as_split((x, y))[:2]
+    check_finite(definition(model))
+    return evaluated(model, x, y, batch_size, device)
 
 
 def evaluated(model: Any, x: Array, y: Array, batch_size: int, device: str) -> tuple[float, float]:
@@ -65,21 +64,29 @@ def first_nonfinite(model: Layer, x: Array) -> str | None:
 
 @contextmanager
 def left_as_it_is(model: Any) -> Iterator[None]:
-    """After the block the model is in its old modes, its buffers and generators are what they were."""
-    if not isinstance(model, Layer):
-        model = model.model  # a compiled model computes with this one's buffers, in its mode
-    modes = [(layer, layer.training) for _, layer in model.named_layers()]
-    buffers = [(layer, name, getattr(layer, name).copy()) for _, layer, name in model.named_buffers()]
-    states = [(generator, generator.bit_generator.state) for _, generator in generators(model)]
-    try:
-        yield
-    finally:
-        for layer, training in modes:
-            layer.training = training
-        for layer, name, value in buffers:
-            setattr(layer, name, value)
-        for generator, state in states:
-            generator.bit_generator.state = state
+    """After the block the model is in its old modes, its buffers and generators are what they were.
+
+    Nobody else gets at it meanwhile: they would find it in the wrong mode, or leave it in one.
+    """
+    model = definition(model)
+    with alone_with(model, again=True):
+        modes = [(layer, layer.training) for _, layer in model.named_layers()]
+        buffers = [(layer, name, getattr(layer, name).copy()) for _, layer, name in model.named_buffers()]
+        states = [(generator, generator.bit_generator.state) for _, generator in generators(model)]
+        try:
+            yield
+        finally:
+            for layer, training in modes:
+                layer.training = training
+            for layer, name, value in buffers:
+                setattr(layer, name, value)
+            for generator, state in states:
+                generator.bit_generator.state = state
+
+
+def definition(model: Any) -> Layer:
+    """The model itself; of a compiled one, the model whose parameters and buffers it computes with."""
+    return model if isinstance(model, Layer) else model.model
 
 
 def generators(model: Layer) -> Iterator[tuple[str, np.random.Generator]]:

@@ -18,10 +18,12 @@ from minires.train.checks import (
     alone_with,
     as_split,
     check_callables,
+    check_finite,
     check_model,
     check_optimizer,
     check_whole,
     frozen_names,
+    optimizer_for,
 )
 from minires.train.history import History, Progress
 from minires.train.run import Run, is_in
@@ -84,7 +86,7 @@ def fit(
     data, frozen = as_split(data), frozen_names(model, frozen)
     model.to(device)
     if optimizer is None:
-        optimizer = SGD([parameter for parameter in model.parameters() if not is_in(parameter.name, frozen)])
+        optimizer = optimizer_for(model, lambda name: is_in(name, frozen))
     check_optimizer(model, optimizer, lambda name: is_in(name, frozen))
     optimizer.velocities = [to_device(velocity, device) for velocity in optimizer.velocities]
     run = Run(
@@ -108,6 +110,7 @@ def fit(
     with alone_with(model), saving.locked(run, resume):
         if run.folder is not None:
             saving.open_folder(run, resume)
+        check_finite(model)
         run.train()
     return run.history
 

@@ -64,8 +64,8 @@ class Run:
         self.sums: Array = None  # of the steps since the last look at the loss, on the device
         self.since_look = 0  # images of those steps
         self.before: tuple | None = None  # the weights at the last look, where steps go unseen
-        parts = {"images_crc32": self.data.x_train, "labels_crc32": self.data.y_train, "test_crc32": self.data.x_test}
-        self.checksums = {name: checksum(array) for name, array in parts.items()}
+        names = ("images_crc32", "labels_crc32", "test_crc32", "test_labels_crc32")
+        self.checksums = {name: checksum(array) for name, array in zip(names, self.data, strict=True)}
 
     @property
     def step(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import warnings
+import zlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, is_dataclass
@@ -17,7 +18,7 @@ from minires import __version__, checkpoint
 from minires.files import atomic_write_text, locked_folder
 from minires.optim import SGD
 from minires.threads import num_threads
-from minires.train.checks import check_place
+from minires.train.checks import check_place, layers_text, learning_rate
 from minires.train.errors import SettingsDiffer, TrainingInterrupted
 from minires.train.history import History
 
@@ -63,7 +64,9 @@ def settings(run: Run) -> dict[str, Any]:
     own = {name: getattr(run, name) for name in ("epochs", "batch_size", "seed", "frozen", "log_every")}
     described = {name: _describe(getattr(run, name)) for name in ("schedule", "optimizer", "augmentation")}
     data = {"images": [len(run.data.y_train), len(run.data.y_test)], **run.checksums}
-    weights = {"parameters": sum(parameter.value.size for parameter in run.model.parameters())}
+    sizes = {"parameters": run.model.parameters(), "trained_parameters": run.optimizer.parameters}
+    weights = {name: sum(parameter.value.size for parameter in parameters) for name, parameters in sizes.items()}
+    weights["layers_crc32"] = zlib.crc32(layers_text(run.model).encode())
     return json.loads(json.dumps({**own, **described, **data, **weights, **run.config}))
 
 
@@ -113,6 +116,10 @@ def restore(run: Run, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]
     if state.get("config") != settings(run):
         raise SettingsDiffer(state.get("config", {}), settings(run))
     check_place(state, run.batches_per_epoch)
+    for row in state["history"]["steps"]:  # a function says nothing of itself but what it gives
+        name, rate = f"learning rate of step {row['step']}", learning_rate(run.schedule, row["step"] - 1)
+        if rate != row["lr"]:
+            raise SettingsDiffer({name: row["lr"]}, {name: rate})
     saved, own = state["versions"], versions(run)
     before, now = (" on ".join((v.get("engine", "?"), f"{v.get('threads')} threads")) for v in (saved, own))
     if before != now and not run.other_engine:
@@ -141,6 +148,7 @@ def _describe(value: Any) -> str | None:
         skipped = ("parameters", "lr")  # the schedule says the rate
         plain = {k: v for k, v in vars(value).items() if isinstance(v, bool | int | float) and k not in skipped}
         return f"SGD({', '.join(f'{name}={plain[name]}' for name in sorted(plain))})"
-    if value is None or is_dataclass(value):
-        return value and repr(value)
-    return getattr(value, "__qualname__", type(value).__qualname__)
+    if is_dataclass(value) and not isinstance(value, type):
+        plain = {name: v if isinstance(v, int | float | tuple) else _describe(v) for name, v in vars(value).items()}
+        return f"{type(value).__name__}({', '.join(f'{name}={v}' for name, v in plain.items())})"
+    return None if value is None else getattr(value, "__qualname__", type(value).__qualname__)

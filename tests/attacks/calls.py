@@ -516,29 +516,21 @@ def absurd():
 def attack(count, seed):
     counts, raw = collections.defaultdict(collections.Counter), {}
     wrong = [f"the good arguments of {name}: {text}" for name, text in in_child(refused_good_arguments).items()]
-    for start in range(0, count, CHUNK):
+    for start in range(0, count, CHUNK):  # raw: {what was raised and where: [kind, how often, the first such call]}
         done = in_child(
             lambda start=start: chunk(seed, start, min(start + CHUNK, count)), seconds=900, extra_memory=3 << 30
         )
         if "died" in done:
-            raw[f"calls {start} to {start + CHUNK}: the process died: {done['died'][-300:]}"] = ["plausible", 1]
+            raw[f"calls {start} to {start + CHUNK}: the process died: {done['died'][-300:]}"] = ["plausible", 1, ""]
             continue
         for kind, outcomes in done["counts"].items():
             counts[kind].update(outcomes)
-        for text, (kind, times) in done["raw"].items():
-            raw.setdefault(text, [kind, 0])[1] += times
-    wrong += [
-        f"{times}x {kind}: {text}"
-        for text, (kind, times) in sorted(raw.items(), key=lambda item: -item[1][1])
-        if kind == "plausible"
-    ]
-    of_absurd = counts["absurd"]
-    if of_absurd["raw"] > 0.01 * sum(of_absurd.values()):
-        wrong += [
-            f"{times}x {kind}: {text}"
-            for text, (kind, times) in sorted(raw.items(), key=lambda item: -item[1][1])
-            if kind == "absurd"
-        ]
+        for text, (kind, times, example) in done["raw"].items():
+            raw.setdefault(text, [kind, 0, example])[1] += times
+    absurd_too = counts["absurd"]["raw"] > 0.01 * sum(counts["absurd"].values())
+    for text, (kind, times, example) in sorted(raw.items(), key=lambda item: -item[1][1]):
+        if kind == "plausible" or absurd_too:
+            wrong.append(f"{times}x {text}, as in {example}")
     return table("arguments", counts), wrong
 
 
@@ -578,10 +570,11 @@ def chunk(seed, start, stop):
         for number in range(start, stop):
             if number % 50 == 0:  # what a strange call did to a good argument must not last
                 calls = entries()
-            name, kind, outcome, text = one_call(calls, pools, seed, number)
+            name, kind, outcome, text, changes = one_call(calls, pools, seed, number)
             counts[kind][outcome] += 1
             if outcome == "raw":
-                raw.setdefault(f"{name}: {text}", [kind, 0])[1] += 1
+                shown = ", ".join(f"{key}={_short(value)}" for key, value in changes.items())
+                raw.setdefault(f"{kind} {name}: {text}", [kind, 0, shown])[1] += 1
     return {"counts": counts, "raw": raw}
 
 
@@ -594,7 +587,7 @@ def too_slow(*_):
 
 
 def one_call(calls, pools, seed, number):
-    """(what was called, kind, outcome, what was raw)."""
+    """(what was called, kind, outcome, what was raw, the odd arguments)."""
     rng = np.random.default_rng((seed, number))
     name = list(calls)[rng.integers(len(calls))]
     function, good = calls[name]
@@ -610,25 +603,15 @@ def one_call(calls, pools, seed, number):
     try:
         with np.errstate(all="ignore"):
             function(**{**arguments, **changes})
-        return name, kind, "worked", ""
+        return name, kind, "worked", "", changes
     except Exception as error:
         if deliberate(error):
-            return name, kind, "refused", ""
+            return name, kind, "refused", "", changes
         last = traceback.extract_tb(error.__traceback__)[-1]
-        shown = ", ".join(f"{key}={_short(value)}" for key, value in changes.items())
-        return (
-            name,
-            kind,
-            "raw",
-            f"({shown}) -> {type(error).__name__}: {str(error)[:90]} [{Path(last.filename).name}:{last.lineno}]",
-        )
+        text = f"{type(error).__name__} [{Path(last.filename).name}:{last.lineno}] {str(error)[:60]}"
+        return name, kind, "raw", text, changes
     except TooSlow:
-        return (
-            name,
-            kind,
-            "raw",
-            f"({', '.join(f'{key}={_short(value)}' for key, value in changes.items())}) took over 30 s",
-        )
+        return name, kind, "raw", "took over 30 s", changes
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 

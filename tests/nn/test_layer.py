@@ -1,5 +1,9 @@
 """What every layer keeps to: one backward for one forward, gradients that add up, names, state, observers."""
 
+import collections
+import dataclasses
+import types
+
 import numpy as np
 import pytest
 
@@ -35,6 +39,21 @@ def test_inputs_are_never_modified_and_may_be_read_only(case):
 def test_output_shape_is_the_real_shape(case):
     layer = case.make()
     assert layer.output_shape(case.shape) == case.layer().forward(case.input()).shape
+
+
+SHAPES = [(4,), (4, 3), (4, 8), (4, 3, 5), (4, 3, 1, 1), (4, 2, 7, 5), (4, 3, 2, 9), (4, 8, 3, 3), (4, 3, 5, 6, 1)]
+
+
+@every_case
+def test_output_shape_refuses_what_forward_refuses(case):
+    for shape in SHAPES:
+        try:
+            expected = case.layer().forward(np.ones(shape)).shape
+        except ValueError:
+            with pytest.raises(ValueError, match="expected"):
+                case.make().output_shape(shape)
+        else:
+            assert case.make().output_shape(shape) == expected
 
 
 @every_case
@@ -229,6 +248,23 @@ def test_observers_leave_after_an_error():
     assert not seen
 
 
+def test_observers_may_come_and_go_in_any_order():
+    model, first, second = nn.Sequential(nn.Linear(4, 3, rng=0)), [], []
+    one, two = (model.observe(lambda *call, seen=seen: seen.append(call)) for seen in (first, second))
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    model.forward(np.ones((5, 4), "float32"))
+    two.__exit__(None, None, None)
+    model.forward(np.ones((5, 4), "float32"))
+    assert (len(first), len(second)) == (0, 2)
+
+
+def test_an_observer_that_cannot_be_called_is_refused():
+    with refused(TypeError, "observer", "None"), nn.ReLU().observe(None):
+        pass
+
+
 # --- losses ----------------------------------------------------------------------------------------------------------
 
 
@@ -298,3 +334,55 @@ def test_layers_and_parameters_are_found_however_deep_they_lie():
     assert len(net.parameters()) == 8 and "scales.1.b" in net.state_dict()
     net.load_state_dict({name: array + 1 for name, array in net.state_dict().items()})
     assert net.scales[0].value == 2
+
+
+def holding(value):
+    """A layer that keeps `value` in the attribute `parts`."""
+    layer = nn.Layer()
+    layer.parts = value
+    return layer
+
+
+@pytest.mark.parametrize("use", ["state_dict", "parameters", "zero_grad"])
+@pytest.mark.parametrize(
+    "parts",
+    [{"0": nn.Linear(2, 2), 0: nn.Linear(2, 2)}, {"a.b": nn.Linear(2, 2), "a": {"b": nn.Linear(2, 2)}}],
+    ids=["a number and its text", "a dot and a dictionary"],
+)
+def test_two_parameters_of_one_name_are_refused(parts, use):
+    with refused(ValueError, "weight", "the name of two parameters"):
+        getattr(holding(parts), use)()
+
+
+@dataclasses.dataclass
+class Parts:
+    first: nn.Layer
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda layer: {layer},
+        lambda layer: collections.deque([layer]),
+        lambda layer: types.MappingProxyType({"a": layer}),
+        lambda layer: np.array([layer, None], dtype=object),
+        lambda layer: [{layer.weight}],
+        Parts,
+    ],
+)
+def test_layers_where_nobody_looks_are_refused(kind):
+    layer = holding(kind(nn.Linear(2, 2)))
+    for use in (layer.parameters, layer.state_dict, layer.train):
+        with refused(TypeError, "parts" if not isinstance(layer.parts, list) else "parts.0", "with layers in it"):
+            use()
+    assert holding({3, "a"}).parameters() == []
+
+
+def test_a_shared_parameter_has_one_value():
+    tied = nn.Sequential(nn.Linear(3, 3, rng=0), nn.Linear(3, 3, rng=1))
+    tied.layers[1].weight = tied.layers[0].weight
+    state = tied.state_dict()
+    tied.load_state_dict({name: array + 1 for name, array in state.items()})
+    with refused(ValueError, "state", "0.weight and 1.weight are one parameter"):
+        tied.load_state_dict({**state, "1.weight": state["1.weight"] + 1})
+    assert np.array_equal(tied.layers[0].weight.value, state["0.weight"] + 1)

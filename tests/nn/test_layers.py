@@ -1,5 +1,7 @@
 """What is particular to single layers: running statistics, modes, settings. (Gradients: test_gradients.py.)"""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -125,6 +127,12 @@ def test_wrong_settings_are_refused():
         nn.BatchNorm2d(3, eps=-1)
     with refused(TypeError, "momentum", "None"):
         nn.BatchNorm2d(3, momentum=None)
+    with refused(ValueError, "momentum", "3"):
+        nn.BatchNorm2d(3, momentum=3)
+    with refused(TypeError, "ceil_mode", "'yes'"):
+        nn.MaxPool2d(2, ceil_mode="yes")
+    with refused(TypeError, "count_include_pad", "None"):
+        nn.AvgPool2d(2, count_include_pad=None)
     with refused(ValueError, "p", "1.5"):
         nn.Dropout(1.5)
     with refused(ValueError, "slope", "-1"):
@@ -133,6 +141,19 @@ def test_wrong_settings_are_refused():
         nn.Conv2d(3, 4, 3, rng="seed")
     with refused(TypeError, "layer 1", "ReLU"):
         nn.Sequential(nn.Linear(3, 4), nn.ReLU)
+
+
+@pytest.mark.parametrize("activation", [nn.Linear, nn.ReLU(), np.float32, "relu", dict, lambda x: x, lambda: 3, None])
+def test_an_activation_is_what_makes_a_layer(activation):
+    for make in (partial(nn.resnet, 8), partial(nn.BasicBlock, 3, 3)):
+        with refused(TypeError, "activation", "such as the class nn.ReLU"):
+            make(activation=activation)
+
+
+@pytest.mark.parametrize("block", [nn.Linear, nn.ReLU, nn.BasicBlock(3, 3), partial(nn.BasicBlock, stride=2), "basic"])
+def test_a_block_is_a_class_of_blocks(block):
+    with refused(TypeError, "block", "such as the class nn.BasicBlock"):
+        nn.resnet(8, block=block)
 
 
 def test_wrong_input_is_refused_by_name():

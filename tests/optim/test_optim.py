@@ -232,6 +232,8 @@ def test_milestones_may_be_a_generator():
         lambda: optim.SGD(nn.Linear),
         lambda: optim.SGD(0.1),
         lambda: optim.SGD(nn.Linear(2, 2).state_dict()),
+        lambda: optim.SGD(nn.Linear(2, 2), decay_all="biases"),
+        lambda: setattr(optimizer := optim.SGD(nn.Linear(2, 2)), "lr", float("nan")) or optimizer.step(),
         lambda: optim.Constant("0.1"),
         lambda: optim.Constant(-1),
         lambda: optim.Constant(float("nan")),

@@ -38,6 +38,11 @@ from .test_fit import bits, interrupt_at, small_data, small_model, train, withou
         ({"frozen": ("conv_1",)}, ValueError, "frozen holds 'conv_1'.*did you mean 'conv1'"),
         ({"frozen": "layer9"}, ValueError, "frozen holds 'layer9'.*no such layer"),
         ({"frozen": 3}, TypeError, "frozen is 3"),
+        (
+            {"frozen": ("conv1", "bn1", "layer1", "layer2", "layer3", "linear")},
+            ValueError,
+            "frozen leaves no parameter",
+        ),
     ],
 )
 def test_settings_that_make_no_sense(options, error, says):
@@ -66,7 +71,7 @@ def test_data_that_is_none(data, error, says):
 
 
 def test_a_class_is_no_model():
-    with pytest.raises(TypeError, match=r"model is the class Linear; expected Linear\(...\), the object"):
+    with pytest.raises(TypeError, match=r"model is the class Linear, not an object of it; expected Linear"):
         fit(nn.Linear, small_data(), epochs=1)
     with pytest.raises(TypeError, match=r"expected a minires\.nn\.Layer"):
         evaluate(None, *small_data()[2:])
@@ -97,7 +102,7 @@ def test_an_optimizer_of_another_model_or_of_frozen_parameters_is_refused():
         train(model, optimizer=optim.SGD(model.parameters()), frozen=("conv1",))
 
 
-@pytest.mark.parametrize("part", ["x_train", "y_train", "x_test"])
+@pytest.mark.parametrize("part", ["x_train", "y_train", "x_test", "y_test"])
 def test_a_run_is_not_resumed_with_other_data(tmp_path, part):
     train(small_model(), tmp_path, epochs=1)
     data = small_data()
@@ -106,6 +111,40 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path, part):
     options = {"batch_size": 32, "schedule": optim.Cosine(0.1, 21), "seed": 1, "augmentation": Augmentation(pad=1)}
     with pytest.raises(SettingsDiffer, match="crc32"):
         fit(small_model(), data._replace(**{part: changed}), epochs=1, folder=tmp_path, resume=True, **options)
+
+
+def test_a_run_is_not_resumed_with_other_layers_of_the_same_size(tmp_path):
+    train(small_model(), tmp_path, epochs=1)
+    other = small_model()
+    other.bn1.momentum = 0.5
+    for model in (other, nn.resnet(8, width=4, in_channels=1, activation=nn.Tanh)):
+        with pytest.raises(SettingsDiffer, match="layers_crc32"):
+            train(model, tmp_path, epochs=1, resume=True)
+
+
+def test_a_run_is_not_resumed_with_an_optimizer_of_fewer_parameters(tmp_path):
+    train(small_model(), tmp_path, epochs=1)
+    model = small_model()
+    with pytest.raises(SettingsDiffer, match="trained_parameters was"):
+        train(model, tmp_path, epochs=1, resume=True, optimizer=optim.SGD(model.linear))
+
+
+def halved_after(step, factor=0.5):
+    return lambda now: 0.1 * (factor if now >= step else 1)
+
+
+def test_a_run_is_not_resumed_with_a_function_that_gives_other_rates(tmp_path):
+    train(small_model(), tmp_path, epochs=1, schedule=halved_after(2))
+    train(small_model(), tmp_path, epochs=1, schedule=halved_after(2), resume=True)
+    with pytest.raises(SettingsDiffer, match=r"learning rate of step 3 was 0\.05, is 0\.02"):
+        train(small_model(), tmp_path, epochs=1, schedule=halved_after(2, 0.2), resume=True)
+
+
+def test_a_schedule_is_described_without_memory_addresses(tmp_path):
+    train(small_model(), tmp_path, epochs=1, schedule=optim.Warmup(halved_after(9), 3))
+    described = json.loads((tmp_path / "history.json").read_text())["config"]["schedule"]
+    assert described == "Warmup(schedule=halved_after.<locals>.<lambda>, steps=3, start=0.0)"
+    train(small_model(), tmp_path, epochs=1, schedule=optim.Warmup(halved_after(9), 3), resume=True)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -133,6 +172,59 @@ def test_weights_that_are_nan_are_named():
         evaluate(model, *small_data()[2:])
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("layer1.0.bn1.running_mean", np.nan, "running_mean holds NaN or infinity"),
+        ("bn1.running_var", np.inf, "running_var holds NaN or infinity"),
+        ("bn1.running_var", -1, "running_var holds a negative variance"),
+    ],
+)
+def test_running_statistics_that_make_no_sense_are_named(name, value, says):
+    model = small_model()
+    state = model.state_dict()
+    state[name][0] = value
+    model.load_state_dict(state)
+    with pytest.raises(ValueError, match=says):
+        evaluate(model, *small_data()[2:])
+    with pytest.raises(ValueError, match=says):
+        train(model)
+
+
+@pytest.mark.parametrize("part", ["x_train", "x_test"])
+def test_images_that_are_nan_are_named_and_no_layer_is_blamed(part):
+    data = small_data()
+    images = getattr(data, part).copy()
+    images[3, 0, 2, 2] = np.nan
+    with pytest.raises(ValueError, match=f"{part} holds NaN or infinity"):
+        fit(small_model(), data._replace(**{part: images}), epochs=1)
+
+
+def test_a_model_is_not_evaluated_while_another_thread_trains_it():
+    """Each would find it in the mode of the other."""
+    model, started, go_on = small_model(), threading.Event(), threading.Event()
+    asked = []
+
+    def wait(now):
+        asked.append(evaluate(model, *small_data()[2:]))  # the thread that trains it may
+        started.set()
+        go_on.wait(60)
+
+    thread = threading.Thread(target=lambda: train(model, epochs=1, report=wait))
+    thread.start()
+    started.wait(60)
+    try:
+        with pytest.raises(ValueError, match="being trained or evaluated already"):
+            evaluate(model, *small_data()[2:])
+        with pytest.raises(ValueError, match="being trained or evaluated already"):
+            first_nonfinite(model, small_data().x_test)
+    finally:
+        go_on.set()
+        thread.join()
+    assert asked
+    evaluate(model, *small_data()[2:])
+
+
 def test_a_model_is_trained_by_one_thread_at_a_time():
     model, started, go_on, found = small_model(), threading.Event(), threading.Event(), []
 
@@ -144,9 +236,9 @@ def test_a_model_is_trained_by_one_thread_at_a_time():
     thread.start()
     started.wait(60)
     try:
-        with pytest.raises(ValueError, match="being trained already"):
+        with pytest.raises(ValueError, match="being trained or evaluated already"):
             train(model, epochs=1)
-        with pytest.raises(ValueError, match="being trained already"):  # a part of it
+        with pytest.raises(ValueError, match="being trained or evaluated already"):  # a part of it
             fit(nn.Sequential(nn.GlobalAvgPool2d(), model.linear), small_data(), epochs=1)
     finally:
         go_on.set()

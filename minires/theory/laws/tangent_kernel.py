@@ -36,6 +36,7 @@ import numpy as np
 
 from minires import nn
 from minires.backend import to_numpy
+from minires.checks import check_model
 from minires.init.distributions import Initializer
 from minires.nn.residual import ResidualBlock
 from minires.theory.report import Row, SignalReport
@@ -97,8 +98,10 @@ def tangent_kernel(model: nn.Layer, predicted: SignalReport, weight: Initializer
 
     weight: the initializer of the prediction; None: the model's weights, with their mean squares as they are.
     """
+    if not isinstance(predicted, SignalReport):
+        raise TypeError(f"predicted is {predicted!r:.60}; expected a report, as from predict(model, shape)")
     rows = {row.path: row for row in predicted}
-    layers = dict(model.named_layers())
+    layers = dict(check_model(model).named_layers())
     weighted = [row for row in predicted if row.path in layers and _weight(layers[row.path]) is not None]
     if not weighted or any(row.note for row in weighted):
         return None
