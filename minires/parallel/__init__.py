@@ -5,6 +5,7 @@
     network       the line between two ranks, measured by ping-pong
     cost          what a step on P ranks will take: the formulas, and where they come from
     simulation    the same step message by message
+    in_one_process  ranks that are threads, to step through
     report        tables and sentences of it
 
 Importing this loads no MPI: that happens where a group or a sweep is made.

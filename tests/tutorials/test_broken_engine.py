@@ -10,6 +10,7 @@ import pytest
 from minires import gradcheck, init, nn, ops
 from minires.gradcheck import numerical
 from minires.nn.residual import ResidualBlock
+from minires.threads import ThreadGroup
 from minires.tutorial import folder
 
 GOOD = {name: getattr(ops, name) for name in dir(ops) if callable(getattr(ops, name))}
@@ -130,6 +131,12 @@ def test_a_gradient_check_that_passes_kinks_is_noticed(monkeypatch):
         run("01")
 
 
-@pytest.mark.parametrize("number", ["01", "02", "03", "06", "07"])
+def test_a_group_that_adds_nothing_is_noticed(monkeypatch):
+    monkeypatch.setattr(ThreadGroup, "sum", lambda group, rows: rows.sum(axis=0))
+    with pytest.raises(AssertionError):
+        run("14")
+
+
+@pytest.mark.parametrize("number", ["01", "02", "03", "06", "07", "14"])
 def test_the_engine_as_it_is_passes(number):
     run(number)

@@ -35,6 +35,20 @@ MIRROR = """def exercise_2(dcols, x_shape):
 UNIFORM = "def exercise_1(shape, rng):\n    "
 ROTATION = "def exercise_2(shape, rng):\n    z = rng.standard_normal((math.prod(shape[1:]), shape[0]))\n    "
 
+TOGETHER = """def exercise_1(dy, xhat, inv, group):
+    count, *sums = group.sum(np.concatenate([np.ones((len(dy), 1)), dy, dy * xhat], axis=1))
+    mean_dy, mean_dy_xhat = np.split(np.array(sums) / count, 2)
+    return (dy - mean_dy - xhat * mean_dy_xhat) * inv
+"""
+RING = """def exercise_2(vector, rank, size, swap):
+    parts = np.split(vector, size)
+    for k in range(size - 1):
+        parts[(rank - k - 1) % size] = parts[(rank - k - 1) % size] + swap(parts[(rank - k) % size])
+    for k in range(size - 1):
+        parts[(rank - k) % size] = swap(parts[(rank - k + 1) % size])
+    return np.concatenate(parts)
+"""
+
 WRONG = {
     "1.1": [
         (SWISH + "dy * s", "dx"),
@@ -95,6 +109,19 @@ WRONG = {
         (SHORTCUT + "dx[:, :, ::2, ::2] = dy[:, :-2]\n    return dx", "dx"),
         (SHORTCUT + "dx[:, :, 1::2, 1::2] = dy[:, 1:-1]\n    return dx", "Print the shapes"),
         (SHORTCUT + "return dy", "has shape"),
+    ],
+    "14.1": [
+        (TOGETHER.replace("group.sum(", "sum("), "rank 0 is off by up to"),
+        (TOGETHER.replace(" / count", " / len(dy)"), "rank 0 is off by up to"),
+        (TOGETHER.replace("mean_dy - xhat", "dy.mean() - xhat").replace(" * inv", " @ inv"), "returns shape (6,)"),
+    ],
+    "14.2": [
+        (RING.replace("parts[(rank - k - 1) % size] + swap", "swap"), "rank 0 is off by up to"),
+        (RING.replace("range(size - 1)", "range(rank)"), "a rank waits for what nobody sends"),
+        (
+            "def exercise_2(vector, rank, size, swap):\n    return vector + swap(vector)",
+            "a part of 8 among 4 ranks has 2",
+        ),
     ],
 }
 FILES = {path.stem[:2]: path for path in tutorial.folder().glob("[0-9][0-9]_*.py")}
