@@ -142,7 +142,8 @@ class ThreadGroup:
 
     def sum(self, rows: Array) -> Array:
         """(n, K) -> (K,): see `Group`. The threads put their rows together, and the outer group adds them."""
-        every = array_namespace(rows).concatenate(self.collect(rows))
+        parts = self.collect(rows)
+        every = rows if len(parts) == 1 else array_namespace(rows).concatenate(parts)
         if self._outer is None:  # each does the small sum itself, which is quicker than to wait for it
             return every.sum(axis=0)
         return self.collect(self._outer.sum(every) if self.rank == 0 else None)[0]

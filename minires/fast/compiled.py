@@ -12,6 +12,7 @@ import numpy as np
 from minires.backend import Array, array_namespace
 from minires.checks import check_upstream, whole
 from minires.fast.check import Checked
+from minires.fast.gpu import for_gpu
 from minires.fast.piece import Refused, Worker, channels_first
 from minires.fast.program import Program
 from minires.nn import Layer, Parameter, SoftmaxCrossEntropy
@@ -94,12 +95,12 @@ class Compiled:
                 f"{type(self.model).__name__}.backward: no forward of the compiled model has been called, or backward "
                 "has already used it up; expected one forward(x) before each backward(dy)"
             )
-        workers, like, shape = self._way_back
+        (workers, like, shape), self._way_back = self._way_back, None
         xp = check_upstream(dy, shape, like)
         dx = self._run(name, workers, dy)
         for parameter in workers[0].gradients:
-            parameter.add_grad(xp.ascontiguousarray(sum(worker.gradients[parameter] for worker in workers)))
-        self._way_back = None
+            first, *others = (worker.gradients[parameter] for worker in workers)
+            parameter.add_grad(xp.ascontiguousarray(sum(others, first)))
         return dx
 
     def _workers(self, program: Program, x: Array) -> list[Worker]:
@@ -112,7 +113,7 @@ class Compiled:
         if key not in self._planned:
             shares, per = divide(0, n, ranks), self._piece_pixels if xp is np else x.size
             parts = [divide(s.start, s.stop, math.ceil((s.stop - s.start) * pixels / per)) for s in shares]
-            self._planned[key] = [Worker(xp, program, images) for images in parts]
+            self._planned[key] = [Worker(xp, program if xp is np else for_gpu(program), images) for images in parts]
         self._planned[key] = self._planned.pop(key)  # as the last one
         for old in [*self._planned][:-PLANS]:
             del self._planned[old]

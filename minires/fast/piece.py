@@ -88,7 +88,7 @@ class Worker:
     def _meet(self, meetings: list[Meeting], group: ThreadGroup) -> None:
         rows, function = [meeting.rows for meeting in meetings], meetings[0].function
         if function is None:
-            answers = [group.sum(self.xp.concatenate(rows))] * len(meetings)
+            answers = [group.sum(rows[0] if len(rows) == 1 else self.xp.concatenate(rows))] * len(meetings)
         else:
             every = [each for share in group.collect(rows) for each in share]
             y = group.collect(function(self.xp.concatenate(every)) if group.rank == 0 else None)[0]
