@@ -62,7 +62,7 @@ class Conv(Node):
         if way.leads:
             way.do(self._load, matrices.reshape(kh, kw, c, o), row.reshape(wo, o))
         y = way.take((len(x), ho, wo, o), x.dtype)
-        for part in in_parts(x, way, x.shape[1] * wo * kw):
+        for part in in_parts(x, x.shape[1] * wo * kw):
             cols = row_columns(way, x[part], pw, 1, (wo, kw, sw, dw))
             add_products(way, cols, matrices, joined, y[part])
         if layer.bias is not None or self.norm is not None:
@@ -91,7 +91,7 @@ class Conv(Node):
             taps = matrices.reshape(kh, kw, o, c)
             way.do(lambda: setitem(taps, ..., weight.value[:, :, :, ::-1].transpose(2, 3, 0, 1)))
         dx = way.take(x.shape, dy.dtype)
-        for part in in_parts(dy, way, dy.shape[1] * w * kw):
+        for part in in_parts(dy, dy.shape[1] * w * kw):
             cols = row_columns(way, dy[part], (kw - 1) * dw - pw, sw, (w, kw, 1, dw))
             if way.wants_dx or self is not way.worker.program.nodes[0]:
                 add_products(way, cols, matrices, [(a, i, r) for a, r, i in joined], dx[part])
@@ -103,8 +103,7 @@ class Conv(Node):
                 way.do(xp.matmul, xp.ones(len(rows), dy.dtype), rows, out=term)  # faster than `sum`
                 way.do(xp.add, dweight[a], term, out=dweight[a])
         if layer.bias is not None:
-            dbias = way.gradient(layer.bias)
-            way.do(lambda: xp.add(dbias, dy.sum(axis=(0, 1, 2)), out=dbias))
+            way.do(lambda dbias: xp.add(dbias, dy.sum(axis=(0, 1, 2)), out=dbias), way.gradient(layer.bias))
         return dx
 
 
@@ -167,9 +166,8 @@ def add_products(way: Way, cols: Array, matrices: Array, joined: list[tuple[int,
             way.do(xp.add, target, term, out=target)
 
 
-def in_parts(images: Array, way: Way, windows: int) -> Iterator[slice]:
-    """Slices of the images, each of them few enough for its columns to stay in the cache."""
-    limit = COLUMN_BYTES if way.xp is np else GPU_COLUMN_BYTES
+def in_parts(images: Array, windows: int, limit: int = COLUMN_BYTES) -> Iterator[slice]:
+    """Slices of the images, each of them few enough for its columns to stay in the cache, or in `limit` bytes."""
     step = max(1, limit // (windows * images.shape[-1] * images.itemsize))
     step = math.ceil(len(images) / math.ceil(len(images) / step))
     return (slice(start, start + step) for start in range(0, len(images), step))

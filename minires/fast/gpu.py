@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from minires.backend import Array
 from minires.fast import nodes
-from minires.fast.conv import Conv, in_parts, landing
+from minires.fast.conv import GPU_COLUMN_BYTES, Conv, in_parts, landing
 from minires.fast.norm import Norm
 from minires.fast.piece import Meeting, Plan, Way, setitem
 from minires.fast.program import Program
@@ -136,7 +136,7 @@ class GPUConv(Conv):
         matrix, row = way.new((math.prod(kernel) * c, o), x.dtype), way.new((o,), x.dtype)
         way.do(self._load, matrix.reshape(*kernel, c, o), row.reshape(1, o))
         y = way.take((len(x), *places, o), x.dtype)
-        for part in in_parts(x, way, math.prod((*places, *kernel))):
+        for part in in_parts(x, math.prod((*places, *kernel)), GPU_COLUMN_BYTES):
             cols = columns(way, x[part], layer.padding, (1, 1), places, tuple(kernel), layer.stride, layer.dilation)
             way.do(way.xp.matmul, cols, matrix, out=y[part].reshape(-1, o))
         if layer.bias is not None or self.norm is not None or type(other) is not float or floor == 0:
@@ -153,14 +153,14 @@ class GPUConv(Conv):
         dweight = way.gradient(weight, (c, math.prod(kernel) * o), unflip)
         term, dx = way.scratch("dweight", dweight.shape, dy.dtype), way.take(x.shape, dy.dtype)
         way.do(lambda: setitem(taps, ..., weight.value[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)))
-        for part in in_parts(dy, way, math.prod((h, w, *kernel))):
+        for part in in_parts(dy, math.prod((h, w, *kernel)), GPU_COLUMN_BYTES):
             cols = columns(way, dy[part], offset, layer.stride, (h, w), tuple(kernel), (1, 1), dilation)
             if way.wants_dx or self is not getattr(way.worker.program.nodes[0], "last", None):
                 way.do(xp.matmul, cols, taps.reshape(-1, c), out=dx[part].reshape(-1, c))
             way.do(xp.matmul, x[part].reshape(-1, c).T, cols, out=term)
             way.do(xp.add, dweight, term, out=dweight)
         if layer.bias is not None:
-            way.do(lambda dbias=way.gradient(layer.bias): xp.add(dbias, dy.sum(axis=(0, 1, 2)), out=dbias))
+            way.do(lambda dbias: xp.add(dbias, dy.sum(axis=(0, 1, 2)), out=dbias), way.gradient(layer.bias))
         return dx
 
 

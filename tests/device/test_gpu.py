@@ -10,6 +10,7 @@ import minires
 from minires import gradcheck, init, nn, optim, theory, train
 from minires.backend import device_namespace, to_device, to_numpy
 from minires.data import load_digits
+from tests.device.test_kernels import KERNELS, arguments, declared
 from tests.nn.cases import BLOCKS, LAYERS, NETWORKS
 from tests.nn.cases import CASES as LAYER_CASES
 from tests.ops.cases import CASES as OP_CASES
@@ -82,6 +83,19 @@ def test_compiled_steps_and_inference_are_the_hosts(options):
     close(fast_there.eval().infer(to_device(x, "cuda")), fast_here.eval().infer(x), "inference")
     for mine, theirs in zip(here.parameters(), there.parameters(), strict=True):
         close(theirs.grad, mine.grad, mine.name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_kernel_is_what_its_arrays_say(cupy, name, dtype):
+    kernel = KERNELS[name]
+    here = list(arguments(kernel, dtype, (5, 6, 7)))
+    expected = kernel.plain(np, *here)
+    kinds = [dtype if kind == "T" else "float64" for kind, _ in declared(kernel.stated[1])]
+    found = [cupy.empty(y.shape, kind) for y, kind in zip(expected, kinds, strict=True)]
+    kernel(cupy, *(to_device(array, "cuda") for array in here), *found)
+    for got, y, kind in zip(found, expected, kinds, strict=True):
+        close(got, y.astype(kind), name)
 
 
 def test_arrays_of_host_and_device_do_not_mix():
