@@ -109,6 +109,24 @@ class Group(Protocol):
         """
 
 
+class Alone:
+    """A group of one rank, which has the whole batch. See `minires.parallel.MPIGroup` for the others."""
+
+    rank, size = 0, 1
+
+    def sum(self, rows: Array) -> Array:
+        """(n, K) -> (K,)."""
+        return rows.sum(axis=0)
+
+    def share(self, count: int) -> slice:
+        """The part of range(count) that falls to this rank."""
+        return slice(0, count)
+
+    def broadcast(self, arrays: Any = None, state: Any = None) -> tuple[Any, Any]:
+        """What rank 0 has."""
+        return arrays, state
+
+
 def divide(start: int, stop: int, parts: int) -> list[slice]:
     """range(start, stop) in `parts` contiguous slices of nearly equal length, none of them empty."""
     parts = max(1, min(parts, stop - start))

@@ -9,7 +9,7 @@ with the model on a GPU the host prepares the next batch while the device comput
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,23 +32,30 @@ class Augmentation:
         check_whole("pad", self.pad, 0)
         flag("flip", self.flip)
 
-    def apply(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """An augmented copy of the batch x (N, C, H, W); x itself is left alone."""
+    def apply(
+        self, x: np.ndarray, rng: np.random.Generator, share: slice = slice(None), of: int | None = None
+    ) -> np.ndarray:
+        """An augmented copy of the batch x (N, C, H, W); x itself is left alone.
+
+        x may be a share of a batch of so many images: each image is changed as it would be with all of them there.
+        """
         if getattr(x, "ndim", 0) != 4:
             raise ValueError(f"x has shape {getattr(x, 'shape', None)}; expected images (N, C, H, W)")
+        n = len(x) if of is None else of
         if self.pad:
-            x = _random_crop(x, self.pad, rng)
+            x = _random_crop(x, self.pad, rng.integers(0, 2 * self.pad + 1, size=(2, n))[:, share])
         if self.flip:
-            mirrored = rng.random(len(x)) < 0.5
+            mirrored = rng.random(n)[share] < 0.5
             x = np.where(mirrored[:, None, None, None], x[..., ::-1], x)
         return x
 
 
-def _random_crop(x: np.ndarray, pad: int, rng: np.random.Generator) -> np.ndarray:
+def _random_crop(x: np.ndarray, pad: int, corners: np.ndarray) -> np.ndarray:
+    """corners (2, N): how far down and to the right each image's window begins."""
     n, _, height, width = x.shape
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
-    top, left = rng.integers(0, 2 * pad + 1, size=(2, n))
+    top, left = corners
     return windows[np.arange(n), :, top, left]
 
 
@@ -61,6 +68,7 @@ def batches(
     epoch: int = 0,
     start: int = 0,
     augmentation: Augmentation | None = None,
+    share: Callable[[int], slice] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """One epoch of x (N, C, H, W) and labels y (N,) in pieces of at most `batch_size` images.
 
@@ -69,6 +77,7 @@ def batches(
 
     seed: None gives the images in their order, unchanged (for evaluation); an int shuffles and augments.
     epoch: every epoch of a seed has its own order. start: the first batch to give, for a run that is resumed.
+    share: gives, for a batch of n images, those of them that are wanted; the batches are the same for all shares.
 
     Raises ValueError for a batch size below 1, for no images, and where x and y differ in length.
     """
@@ -91,10 +100,11 @@ def batches(
 
     def prepare(number: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = order[len(x) * number // count : len(x) * (number + 1) // count]
-        images = x[chosen]
+        part = slice(None) if share is None else share(len(chosen))
+        images = x[chosen[part]]
         if augmentation is not None:
-            images = augmentation.apply(images, np.random.default_rng((seed, epoch, number)))
-        return images, y[chosen]
+            images = augmentation.apply(images, np.random.default_rng((seed, epoch, number)), part, len(chosen))
+        return images, y[chosen[part]]
 
     return map(prepare, range(start, count))
 

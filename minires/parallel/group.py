@@ -19,6 +19,7 @@ import os
 import sys
 import time
 import traceback
+import zlib
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -50,8 +51,11 @@ class MPIGroup:
         self._mpi, self.comm = MPI, (MPI.COMM_WORLD if comm is None else comm).Dup()
         self.rank, self.size = self.comm.rank, self.comm.size
         neighbors = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.ranks_here = neighbors.size
-        """How many of the ranks run on this machine and share its cores."""
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        own, every = np.array(zlib.crc32(repr(cores).encode())), np.empty(neighbors.size, int)
+        neighbors.Allgather(own, every)
+        self.ranks_here = int((every == own).sum())
+        """How many ranks share the cores of this one, itself included."""
         neighbors.Free()
 
     def sum(self, rows: Array) -> Array:
@@ -73,7 +77,7 @@ class MPIGroup:
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def threads(self, cores: int) -> int:
-        """How many threads each rank has if those on this machine divide its cores."""
+        """How many threads this rank has if those that share its cores divide them."""
         return max(1, cores // self.ranks_here)
 
     def broadcast(self, arrays: Mapping[str, Array] | None = None, state: Any = None) -> tuple[dict[str, Array], Any]:

@@ -123,6 +123,24 @@ def check_optimizer(model: Layer, optimizer: Any, is_frozen: Callable[[str], boo
         raise ValueError(f"optimizer moves {moved[0]}, which frozen says should stay; make it of the others")
 
 
+def check_parallel(parallel: Any, model: Layer, compile: bool) -> None:
+    """TypeError or ValueError unless `parallel` is None or computes for this model."""
+    if parallel is None:
+        return
+    if not all(hasattr(parallel, name) for name in ("model", "group", "agree")):
+        raise TypeError(f"parallel is {in_short(parallel)}; expected DataParallel(model, MPIGroup())")
+    if parallel.model is not model:
+        raise ValueError("parallel computes for another model; expected DataParallel(model, ...) of the one to train")
+    if compile:
+        raise ValueError("compile is True beside parallel; expected DataParallel(model, group, compile=...) alone")
+
+
+def check_shares(batches: int, images: int, ranks: int) -> None:
+    """ValueError where some batch has fewer images than there are ranks."""
+    if images // batches < ranks:
+        raise ValueError(f"a batch of {images // batches} images has none for some of {ranks} ranks; take larger ones")
+
+
 def check_callables(schedule: Any, report: Any, augmentation: Any, config: Any) -> None:
     """TypeError for a schedule or report that cannot be called, an augmentation that is none, no JSON in config."""
     for name, value, example in (("schedule", schedule, "optim.Cosine(0.1, steps)"), ("report", report, "print")):
@@ -182,8 +200,12 @@ def checksum(array: Array) -> int:
 
 
 def layers_text(model: Layer) -> str:
-    """What a network is made of, the same in every process: each layer's path, class and settings."""
-    return "\n".join(f"{path} {constructor_call(layer)}" for path, layer in model.named_layers())
+    """What a network is made of, the same in every process: each layer's path, class and settings.
+
+    Whether BatchNorm sums over several ranks is no part of it: a run goes on with any number of them.
+    """
+    calls = (f"{path} {constructor_call(layer)}" for path, layer in model.named_layers())
+    return "\n".join(calls).replace("SyncBatchNorm2d(", "BatchNorm2d(")
 
 
 def check_finite(model: Layer) -> None:

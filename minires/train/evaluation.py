@@ -28,10 +28,14 @@ def evaluate(
     check_whole(batch_size=batch_size)
     x, y = as_split((x, y))[:2]
     check_finite(definition(model))
-    return evaluated(model, x, y, batch_size, device)
+    loss, accuracy = (evaluation_sums(model, x, y, batch_size, device) / len(x)).tolist()
+    return loss, accuracy
 
 
-def evaluated(model: Any, x: Array, y: Array, batch_size: int, device: str) -> tuple[float, float]:
+def evaluation_sums(model: Any, x: Array, y: Array, batch_size: int, device: str) -> np.ndarray:
+    """Summed loss and number of right answers on the images x, of which there may be none."""
+    if len(x) == 0:
+        return np.zeros(2)
     sums = None
     with left_as_it_is(model):
         model.eval()
@@ -40,8 +44,7 @@ def evaluated(model: Any, x: Array, y: Array, batch_size: int, device: str) -> t
             labels = to_device(labels, device)
             found = batch_sums(logits, labels, SoftmaxCrossEntropy().forward(logits, labels))
             sums = found if sums is None else sums + found
-    loss, correct = to_numpy(sums).tolist()
-    return loss / len(x), correct / len(x)
+    return to_numpy(sums)
 
 
 def first_nonfinite(model: Layer, x: Array) -> str | None:

@@ -6,13 +6,14 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minires.backend import Array, to_device
 from minires.data.batches import Augmentation
 from minires.data.split import Split
 from minires.nn import Layer
 from minires.optim import SGD, Constant, Schedule
+from minires.threads import Alone
 from minires.train import saving
 from minires.train.checks import (
     alone_with,
@@ -21,12 +22,17 @@ from minires.train.checks import (
     check_finite,
     check_model,
     check_optimizer,
+    check_parallel,
+    check_shares,
     check_whole,
     frozen_names,
     optimizer_for,
 )
 from minires.train.history import History, Progress
 from minires.train.run import Run, is_in
+
+if TYPE_CHECKING:
+    from minires.parallel import DataParallel
 
 
 def fit(
@@ -45,6 +51,7 @@ def fit(
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
     compile: bool = False,
+    parallel: DataParallel | None = None,
     other_engine: bool = False,
     config: Mapping[str, Any] | None = None,
     report: Callable[[Progress], None] | None = None,
@@ -67,6 +74,10 @@ def fit(
     the definition, so that a breakpoint in an op is hit. A run that was started compiled, or with another number of
     threads, has other last bits: it is resumed that way only with other_engine=True.
 
+    parallel: minires.parallel.DataParallel(model, group), if several processes train the model together: each calls
+    this with the same settings and takes its share of every batch. Rank 0 writes; losses, accuracies and images per
+    second are those of all. A run goes on with any number of ranks, and meets the same batches.
+
     report: called after each step whose loss is looked at. An error in it is a warning; training goes on without it.
 
     Raises TrainingDiverged; TrainingInterrupted after a signal (with a folder); SettingsDiffer and CheckpointError
@@ -83,6 +94,7 @@ def fit(
     check_callables(schedule, report, augmentation, config)
     if not isinstance(folder, str | os.PathLike | None):
         raise TypeError(f"folder is a {type(folder).__name__}; expected None or the name of a folder")
+    check_parallel(parallel, model, compile)
     data, frozen = as_split(data), frozen_names(model, frozen)
     model.to(device)
     if optimizer is None:
@@ -104,9 +116,12 @@ def fit(
         folder=None if folder is None else Path(folder),
         config=config or {},
         report=report,
-        engine=_compiled(model) if compile else model,
+        engine=parallel or (_compiled(model) if compile else model),
+        group=parallel.group if parallel else Alone(),
         other_engine=other_engine,
     )
+    check_shares(run.batches_per_epoch, len(data.x_train), run.group.size)
+    saving.check_settings_of_all(run)
     with alone_with(model), saving.locked(run, resume):
         if run.folder is not None:
             saving.open_folder(run, resume)

@@ -18,12 +18,13 @@ from minires.data.batches import Augmentation, batches, count_batches
 from minires.data.split import Split
 from minires.nn import Layer, SoftmaxCrossEntropy
 from minires.optim import SGD, Schedule
+from minires.threads import Alone, Group
 from minires.train import saving
 from minires.train.checks import checksum, learning_rate
 from minires.train.errors import TrainingDiverged
-from minires.train.evaluation import batch_sums, evaluated, first_nonfinite, generators
+from minires.train.evaluation import batch_sums, evaluation_sums, first_nonfinite, generators
 from minires.train.history import History, Progress
-from minires.train.signals import caught_signals
+from minires.train.signals import CAUGHT, caught_signals
 from minires.train.step import train_step
 
 
@@ -46,7 +47,8 @@ class Run:
     config: Mapping[str, Any]
     report: Callable[[Progress], None] | None
     engine: Any
-    """The model itself, or the compiled model: what runs the steps."""
+    """The model itself, the compiled model, or one that several ranks share: what runs the steps."""
+    group: Group | Alone
     other_engine: bool
 
     epoch: int = 0  # complete ones
@@ -66,6 +68,11 @@ class Run:
         self.before: tuple | None = None  # the weights at the last look, where steps go unseen
         names = ("images_crc32", "labels_crc32", "test_crc32", "test_labels_crc32")
         self.checksums = {name: checksum(array) for name, array in zip(names, self.data, strict=True)}
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes into the run's folder."""
+        return self.folder is not None and self.group.rank == 0
 
     @property
     def step(self) -> int:
@@ -101,14 +108,15 @@ class Run:
             self.seconds = time.perf_counter() - since
             if looked:
                 self.tell()
-                if caught:
-                    saving.stop(self, caught[0])
+                counts = self.group.sum(np.array([[caught.count(number) for number in CAUGHT]]))
+                if counts.any():  # on any rank: all of them stop at the same step
+                    saving.stop(self, CAUGHT[int(counts.argmax())])
         self.finish_epoch()
 
     def batches(self) -> Iterator[tuple[Array, Array]]:
-        """The batches that the present epoch has left, on the device."""
+        """The batches that the present epoch has left, or this rank's share of them, on the device."""
         x, y = self.data.x_train, self.data.y_train
-        place = {"seed": self.seed, "epoch": self.epoch, "start": self.batch}
+        place = {"seed": self.seed, "epoch": self.epoch, "start": self.batch, "share": self.group.share}
         for images, labels in batches(x, y, self.batch_size, augmentation=self.augmentation, **place):
             yield to_device(images, self.device), to_device(labels, self.device)
 
@@ -145,14 +153,14 @@ class Run:
 
         weights: those before the step, which the model gets back if the step was one too many.
         """
-        loss_sum, correct = to_numpy(self.sums).tolist()
-        loss = loss_sum / self.since_look
+        loss_sum, correct, images = self.group.sum(np.array([[*to_numpy(self.sums), self.since_look]])).tolist()
+        loss = loss_sum / images
         if not math.isfinite(loss):
             self.diverged(x, loss, weights)
         self.history.steps.append({"step": self.step + 1, "loss": loss, "lr": lr})
         self.loss_sum += loss_sum
         self.correct += correct
-        self.images += self.since_look
+        self.images += int(images)
         self.sums, self.since_look = None, 0
 
     def diverged(self, x: Array, loss: float, weights: Sequence[Array]) -> NoReturn:
@@ -165,17 +173,31 @@ class Run:
             self.log_every, self.before, self.sums, self.since_look = 1, None, None, 0
             for images, labels in self.batches():
                 self.one_step(images, labels)
-        layer = first_nonfinite(self.model, x) or "none but the loss"
-        raise TrainingDiverged(self.step + 1, loss, layer, self.history)
+        raise TrainingDiverged(self.step + 1, loss, self.where_it_broke(x), self.history)
+
+    def where_it_broke(self, x: Array) -> str:
+        """The first layer whose output on x is not finite, on any rank."""
+        names = [f"{path} ({type(layer).__name__})" for path, layer in self.model.named_layers()]
+        found = first_nonfinite(self.model, x)
+        counts = self.group.sum(np.array([[int(name == found) for name in names]]))
+        return names[int(counts.argmax())] if counts.any() else "none but the loss"
+
+    def agree(self) -> None:
+        """What ranks may have apart from each other, they take from rank 0: see `DataParallel.agree`."""
+        if self.group.size > 1:
+            self.engine.agree()
 
     def finish_epoch(self) -> None:
         """Test, note the epoch's row, write checkpoint and history, and start the sums anew."""
+        self.agree()
         x, y = self.data.x_test, self.data.y_test
-        test_loss, test_accuracy = evaluated(self.engine, x, y, 256, self.device)
+        share = self.group.share(len(x))
+        sums = evaluation_sums(self.engine, x[share], y[share], 256, self.device)
+        test_loss, test_accuracy = (self.group.sum(sums[None]) / len(x)).tolist()
         self.model.eval()
         if not math.isfinite(test_loss):
-            layer = first_nonfinite(self.model, to_device(x[: self.batch_size], self.device))
-            raise TrainingDiverged(self.step, test_loss, layer or "none but the loss", self.history)
+            layer = self.where_it_broke(to_device(x[: self.batch_size], self.device))
+            raise TrainingDiverged(self.step, test_loss, layer, self.history)
         row = {
             "epoch": self.epoch + 1,
             "step": self.step,

@@ -31,7 +31,7 @@ PLACE = ("epoch", "batch", "images", "loss_sum", "correct", "seconds")
 
 def save(run: Run) -> None:
     """A checkpoint and history.json. What cannot be written is a warning: the weights are still in memory."""
-    if run.folder is None:
+    if not run.writes:
         return
     for what, write in (("checkpoint", write_checkpoint), ("history.json", write_history)):
         try:
@@ -53,8 +53,8 @@ def write_checkpoint(run: Run) -> Path:
 
 
 def write_history(run: Run) -> None:
-    """history.json, if the run has a folder. Raises OSError."""
-    if run.folder is not None:
+    """history.json, if this process writes the run's files. Raises OSError."""
+    if run.writes:
         content = {"config": settings(run), "versions": versions(run), **asdict(run.history)}
         atomic_write_text(run.folder / "history.json", json.dumps(content, indent=1, allow_nan=False))
 
@@ -67,18 +67,21 @@ def settings(run: Run) -> dict[str, Any]:
     sizes = {"parameters": run.model.parameters(), "trained_parameters": run.optimizer.parameters}
     weights = {name: sum(parameter.value.size for parameter in parameters) for name, parameters in sizes.items()}
     weights["layers_crc32"] = zlib.crc32(layers_text(run.model).encode())
-    return json.loads(json.dumps({**own, **described, **data, **weights, **run.config}))
+    shares = {"local_batchnorm": run.group.size} if getattr(run.engine, "local_batchnorm", False) else {}
+    return json.loads(json.dumps({**own, **described, **data, **weights, **shares, **run.config}))
 
 
 def versions(run: Run) -> dict[str, str]:
     """What else a run's last bits may depend on."""
+    passes = getattr(run.engine, "engine", run.engine)  # of several ranks, each has an engine of its own
     return {
         "minires": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "machine": platform.machine(),
-        "engine": "definition" if run.engine is run.model else "compiled",
-        "threads": str(num_threads()),
+        "engine": "definition" if passes is run.model else "compiled",
+        "ranks": str(run.group.size),
+        "threads": str(getattr(run.engine, "threads", num_threads())),
         "device": str(run.device),
     }
 
@@ -88,7 +91,7 @@ def versions(run: Run) -> dict[str, str]:
 
 def locked(run: Run, resume: bool) -> AbstractContextManager:
     """The run's folder for this run alone; made here unless the run is resumed. Raises FolderInUse, OSError."""
-    if run.folder is None or (resume and not run.folder.is_dir()):
+    if not run.writes or (resume and not run.folder.is_dir()):
         return nullcontext()
     run.folder.mkdir(parents=True, exist_ok=True)
     return locked_folder(run.folder)
@@ -97,16 +100,17 @@ def locked(run: Run, resume: bool) -> AbstractContextManager:
 def open_folder(run: Run, resume: bool) -> None:
     """Go on from the newest checkpoint, or write a first one: a folder that cannot be written shows now."""
     if resume:
-        path, arrays, state = checkpoint.load_checkpoint(run.folder)
+        path, arrays, state = checkpoint.load_checkpoint(run.folder) if run.writes else (None, None, None)
+        arrays, (path, state) = run.group.broadcast(arrays, (str(path), state))  # others may not see rank 0's disk
         try:
             restore(run, arrays, state)
         except SettingsDiffer:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise checkpoint.CheckpointError(f"{path}: is no checkpoint of a run ({error})") from error
-    elif checkpoint.checkpoints(run.folder):
-        raise FileExistsError(f"{run.folder} holds a run already: resume it, or choose another folder")
-    else:
+    elif run.writes:
+        if checkpoint.checkpoints(run.folder):
+            raise FileExistsError(f"{run.folder} holds a run already: resume it, or choose another folder")
         write_checkpoint(run)
     write_history(run)  # a run that was killed may have got no further than its checkpoint
 
@@ -120,8 +124,10 @@ def restore(run: Run, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]
         name, rate = f"learning rate of step {row['step']}", learning_rate(run.schedule, row["step"] - 1)
         if rate != row["lr"]:
             raise SettingsDiffer({name: row["lr"]}, {name: rate})
-    saved, own = state["versions"], versions(run)
+    saved, own = {"ranks": "1", **state["versions"]}, versions(run)
     before, now = (" on ".join((v.get("engine", "?"), f"{v.get('threads')} threads")) for v in (saved, own))
+    if saved["ranks"] != own["ranks"]:  # then threads and last bits will differ anyway
+        before, now = saved.get("engine"), own["engine"]
     if before != now and not run.other_engine:
         raise SettingsDiffer({"engine": before}, {"engine": now})  # other_engine=True goes on all the same
     if saved != own:
@@ -136,10 +142,21 @@ def restore(run: Run, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]
 
 def stop(run: Run, signum: int) -> NoReturn:
     """Save and raise TrainingInterrupted. Raises OSError where the checkpoint cannot be written."""
-    path = write_checkpoint(run)
+    run.agree()
+    path = write_checkpoint(run) if run.writes else None
     with suppress(OSError):  # resuming writes it anew
         write_history(run)
-    raise TrainingInterrupted(signum, path, run.step)
+    _, path = run.group.broadcast(state=str(path))  # and no rank goes on, perhaps to its end, before it is written
+    raise TrainingInterrupted(signum, Path(path), run.step)
+
+
+def check_settings_of_all(run: Run) -> None:
+    """ValueError where this rank has other settings, or other data, than rank 0."""
+    own = settings(run)
+    _, first = run.group.broadcast(state=own)
+    if first != own:
+        names = ", ".join(SettingsDiffer(first, own).names)
+        raise ValueError(f"rank {run.group.rank} and rank 0 differ in {names}; expected the same call on all ranks")
 
 
 def _describe(value: Any) -> str | None:
