@@ -241,7 +241,9 @@ def _blind_spots(call: Call, report: GradReport, y: Array) -> dict[str, str]:
         return settings
     listed = "; ".join(f"{fault.name}: {fault.sentence.removesuffix('.')}" for fault in hidden[:3])
     more = f"; and {len(hidden) - 3} more" if len(hidden) > 3 else ""
-    return {"*": f"these inputs cannot tell it from a typical mistake ({listed}{more}); use random numbers"} | settings
+    return {
+        "*": f"these inputs cannot tell it from a typical mistake ({listed}{more}); use random numbers of size 1"
+    } | settings
 
 
 def _too_few_for_batchnorm(call: Call) -> GradReport | None:

@@ -249,10 +249,15 @@ def sizes(case: Case) -> dict[str, float]:
         sizes |= {"the product of the lengths of axes 2 and 3": x.shape[2] * x.shape[3]}
     elif x.ndim == 4:
         h, w = x.shape[2:]
-        sizes |= {"the number of pixels H*W": h * w, "N*H*W": x.shape[0] * h * w, "H": h, "W": w}
+        sizes |= {"the number of pixels H*W": h * w, "N*H*W": x.shape[0] * h * w, "the height H": h, "the width W": w}
     if case.y.ndim == 4 and case.like is not None:
         ho, wo = case.y.shape[2:]
         sizes |= {"the number of output pixels": ho * wo, "N times the output pixels": len(case.y) * ho * wo}
+    elif case.y.ndim == 4:
+        sizes["the product of the lengths of y's axes 2 and 3"] = case.y.shape[2] * case.y.shape[3]
+    for words, ratio in (("x for each of y", x.size / case.y.size), ("y for each of x", case.y.size / x.size)):
+        if case.y.ndim > 1 and ratio > 1 and ratio == int(ratio):
+            sizes[f"the number of entries of {words}"] = ratio
     if len(case.inputs) > 1 and case.inputs[1].ndim == 4 and case.like is not None:
         sizes["the kernel's area"] = case.inputs[1].shape[2] * case.inputs[1].shape[3]
     for name, value in case.options.items():

@@ -19,7 +19,10 @@ RULES = {
     "dy changed": "backward changes dy in place: a shortcut may still need it. Write dx = dy * ..., not dy *= ...",
     "input changed": "forward changes its input in place: others may still need it. Make a new array, or copy first",
     "input changed by backward": "backward changes the inputs of forward in place. Make new arrays, or copy first",
-    "cache changed": "a second backward with the same cache gives another result: backward changes what it is given",
+    "cache changed": (
+        "a second backward with the same cache gives another result: backward changes what it is given, or adds to a "
+        "gradient that it never sets back to 0"
+    ),
     "cache of the last call": (
         "backward uses what the last forward call left behind (a global, an attribute), not the cache it is given. If "
         "it is a layer object that keeps its input: check_layer(wrap(layer, ...), x), or make a new layer in each "
@@ -100,7 +103,8 @@ def examine(
         broken.append("cache changed")
     if not keeps_cache and _stale(forward, backward, inputs, dy, gradients):
         broken.append("cache of the last call")
-    if all(g is None or np.all(np.isfinite(g)) for g in gradients):
+    adds_up = keeps_cache and "cache changed" in broken  # then no two calls can be compared
+    if not adds_up and all(g is None or np.all(np.isfinite(g)) for g in gradients):
         broken += _linearity(forward, backward, inputs, dy, gradients)
     return Conduct(gradients, broken)
 

@@ -51,6 +51,9 @@ class WrappedLayer:
 
     def backward(self, dy: Array, layer: object) -> tuple[Array | None, ...]:
         """dx and the gradients that backward left behind."""
+        reset = getattr(layer, "zero_grad", None) or getattr(layer, "zero_grads", None)
+        if callable(reset):
+            reset()
         dx = layer.backward(dy)
         return (dx[0] if isinstance(dx, tuple) else dx, *(_get(layer, path) for path in self.gradients.values()))
 

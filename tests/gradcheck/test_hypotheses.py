@@ -132,7 +132,19 @@ SHAPES = [
 ]
 CASES = {
     "not_finite": [(compare(np.where(IMAGE > 1, np.nan, IMAGE)), "NaN")],
-    "all_zero": [(compare(0 * IMAGE), "all zeros")],
+    "all_zero": [(compare(0 * IMAGE), "all zeros"), (compare(1e-17 * np.sign(IMAGE)), "is 0 up to rounding")],
+    "mask_missing": [(compare(IMAGE, IMAGE * (IMAGE > 0)), "a mask is missing there")],
+    "dy_itself": [(compare(DY, partners={"dy": DY}), "dx is dy itself")],
+    "other_direction": [
+        (
+            of_one(
+                lambda x: np.cumsum(x, axis=1),
+                lambda dy, x: np.cumsum(dy[:, ::-1], axis=1)[:, ::-1],
+                lambda dy, x: np.cumsum(dy, axis=1),
+            ),
+            "dx runs through the features in the wrong direction",
+        )
+    ],
     "nearly_right": [(compare(IMAGE * (1 + 1e-6 * RNG.uniform(0.5, 1, IMAGE.shape))), "nearly right")],
     "multiple_of_itself": [
         (compare(IMAGE + 0.05 * X, x=X), "error of dx is 0.05 times x itself"),
@@ -255,7 +267,7 @@ CASES = {
             "right for the mean of dy over sample",
         )
     ],
-    "whole_numbers": [(compare((10 * IMAGE).astype(int), 10 * IMAGE), "fractions were cut off")],
+    "whole_numbers": [(compare((10 * IMAGE).astype(int), 10 * IMAGE), "fractions were cut off or rounded")],
     "constant_factor": [
         (compare(IMAGE / 4), "0.25 times what it should be: 1 / the batch size N"),
         (compare(25 * IMAGE), "25 times what it should be: the number of pixels H*W"),
@@ -284,7 +296,7 @@ CASES = {
         (compare(IMAGE / per_channel(GAIN), partners={"weight": GAIN}), "weight was forgotten"),
         (compare(IMAGE * per_channel(GAIN), partners={"weight": GAIN}), "multiplied by weight"),
     ],
-    "part_right": [(compare(first_samples_only(IMAGE)), "right for sample 0, 1 and 2, wrong for sample 3")],
+    "part_right": [(compare(first_samples_only(IMAGE)), "right for samples 0, 1 and 2, wrong for sample 3")],
     "multiple_of_dy": [
         (compare(IMAGE - DY, partners={"dy": DY}), "shortcut is forgotten"),
         (compare(IMAGE + DY, partners={"dy": DY}), "counted twice"),

@@ -17,12 +17,19 @@ from minires.gradcheck.hypotheses.added_terms import (
     multiple_of_itself,
 )
 from minires.gradcheck.hypotheses.comparison import Comparison
-from minires.gradcheck.hypotheses.contributions import dy_alone, one_of_several, path_missing, sum_of_another, wrong_sum
+from minires.gradcheck.hypotheses.contributions import (
+    dy_alone,
+    dy_itself,
+    one_of_several,
+    path_missing,
+    sum_of_another,
+    wrong_sum,
+)
 from minires.gradcheck.hypotheses.coupling import coupled, misplaced, sign_between
 from minires.gradcheck.hypotheses.elementwise import affine_in_x, clipped, derivative, known_derivative
 from minires.gradcheck.hypotheses.factors import constant_factor, factor_along_axis
 from minires.gradcheck.hypotheses.other_inputs import other_input
-from minires.gradcheck.hypotheses.parts import facts, one_in_each_row, part_right, place, zero_block
+from minires.gradcheck.hypotheses.parts import facts, mask_missing, one_in_each_row, part_right, place, zero_block
 from minires.gradcheck.hypotheses.rearranged import flipped, rewritten, shifted, swapped, transposed
 from minires.gradcheck.hypotheses.shapes import (
     all_zero,
@@ -33,7 +40,7 @@ from minires.gradcheck.hypotheses.shapes import (
     wrong_shape,
 )
 from minires.gradcheck.hypotheses.statistics import statistic
-from minires.gradcheck.hypotheses.upstream import dy_rearranged, dy_scaled, dy_summed, part_of_dy
+from minires.gradcheck.hypotheses.upstream import dy_rearranged, dy_scaled, dy_summed, other_direction, part_of_dy
 
 __all__ = ["HYPOTHESES", "Comparison", "constant_factor", "explain", "facts", "place"]
 
@@ -51,8 +58,9 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     swapped,
     shifted,
     rewritten,
-    zero_block,
     known_derivative,
+    zero_block,
+    mask_missing,
     dy_rearranged,
     part_of_dy,
     wrong_sum,
@@ -61,11 +69,13 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     dy_alone,
     dy_summed,
     path_missing,
+    dy_itself,
     one_of_several,
     dy_scaled,
     factor_along_axis,
     other_input,
     misplaced,
+    other_direction,
     coupled,
     sign_between,
     derivative,

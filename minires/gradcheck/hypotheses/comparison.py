@@ -122,6 +122,18 @@ def subsets(n: int) -> Iterator[tuple[int, ...]]:
         yield from combinations(range(n), size)
 
 
+def plural(noun: str) -> str:
+    """Of what an index along an axis is called: "rows", "indices along axis 1"."""
+    if "index" in noun:
+        return f"indices along {noun.removesuffix(' index').replace('-', ' ')}"
+    return "entries" if noun == "entry" else noun + "s"
+
+
+def counted(noun: str, indices: Array) -> str:
+    """ "row 2", "rows 0, 1 and 2"."""
+    return f"{noun if len(indices) == 1 else plural(noun)} {listed(indices)}"
+
+
 def listed(items: object) -> str:
     words = [str(i) for i in items]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

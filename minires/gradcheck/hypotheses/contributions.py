@@ -39,7 +39,7 @@ def one_of_several(c: Comparison) -> str | None:
         hit = (np.abs(groups - c.yours.ravel()) <= slack).any(axis=0)
         if not hit.all() or np.sum(wrong & (np.abs(c.yours.ravel()) > slack)) < 3:
             continue
-        which = [name for a, name in enumerate(c.nouns(y_shape)) if a not in together]
+        which = [name for a, name in enumerate(c.nouns(y_shape)) if a not in together] if together else ["entry"]
         first = int(np.flatnonzero(wrong)[0])
         count = int(present[:, first].sum())
         return (
@@ -122,6 +122,14 @@ def dy_alone(c: Comparison) -> str | None:
                     "missing"
                 )
     return None
+
+
+def dy_itself(c: Comparison) -> str | None:
+    """The upstream handed on as it is."""
+    dy = c.partners.get("dy")
+    if dy is None or not c.is_far or not c.near(dy):
+        return None
+    return f"{c.name} is dy itself: what dy has to be multiplied by, or to be added to, is missing"
 
 
 def _inputs(c: Comparison) -> list[tuple[str, Array]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, listed, position
+from minires.gradcheck.hypotheses.comparison import Comparison, listed, plural, position
 from minires.gradcheck.hypotheses.contributions import TINY
 
 
@@ -53,11 +53,11 @@ def _shift(right: Array, theirs: Array, moved: Array, shape: tuple[int, ...], no
 def coupled(c: Comparison) -> str | None:
     """Yours lets entries depend on dy along another axis than they do: a sum runs over the wrong axis."""
     pair = _both(c)
-    if pair is None or c.yours.shape != c.evidence.dy.shape or c.yours.ndim < 2:
+    if pair is None or c.yours.ndim < 2 or c.evidence.dy.ndim == 0:
         return None
     right, theirs, nothing = pair
     names = c.nouns(c.yours.shape)
-    should, does = (_spread(m, c.yours.shape, nothing) for m in (right, theirs))
+    should, does = (_spread(m, c.evidence.dy.shape, c.yours.shape, nothing) for m in (right, theirs))
     extra = [names[a] for a in does if a not in should]
     lacking = [names[a] for a in should if a not in does]
     if extra and lacking:
@@ -74,15 +74,15 @@ def coupled(c: Comparison) -> str | None:
 
 def _others(nouns: list[str]) -> str:
     """The plural of some axes' names: "other samples and other indices along axis 1"."""
-    plural = [f"indices along {n.removesuffix(' index').replace('-', ' ')}" if "index" in n else f"{n}s" for n in nouns]
-    return listed([f"other {noun}" for noun in plural])
+    return listed([f"other {plural(noun)}" for noun in nouns])
 
 
-def _spread(matrix: Array, shape: tuple[int, ...], nothing: float) -> tuple[int, ...]:
-    """The axes along which an entry depends on outputs with another index."""
-    index = np.indices(shape).reshape(len(shape), -1)
+def _spread(matrix: Array, y_shape: tuple[int, ...], shape: tuple[int, ...], nothing: float) -> tuple[int, ...]:
+    """The axes, of those that both arrays have, along which an entry depends on outputs with another index."""
+    out, into = (np.indices(s).reshape(len(s), -1) for s in (y_shape, shape))
     present = np.abs(matrix) > nothing
-    return tuple(a for a in range(len(shape)) if np.any(present & (index[a][:, None] != index[a][None, :])))
+    shared = [a for a in range(min(len(shape), len(y_shape))) if shape[a] == y_shape[a]]
+    return tuple(a for a in shared if np.any(present & (out[a][:, None] != into[a][None, :])))
 
 
 def sign_between(c: Comparison) -> str | None:

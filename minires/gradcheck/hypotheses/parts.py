@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, listed, position
+from minires.gradcheck.hypotheses.comparison import Comparison, counted, listed, position
 
 
 def zero_block(c: Comparison) -> str | None:
@@ -16,6 +16,17 @@ def zero_block(c: Comparison) -> str | None:
     return f"{c.name} is right where it is not zero, but wrongly zero {place(c)}: that part is never computed"
 
 
+def mask_missing(c: Comparison) -> str | None:
+    """Right wherever the right gradient is not 0, and something where it is."""
+    wrong = c.wrong()
+    if wrong.sum() < 3 or wrong[c.known].all() or np.any(np.abs(c.expected[wrong]) > np.max(c.bound)):
+        return None
+    return (
+        f"{c.name} has to be 0 {place(c)}, and is right elsewhere: a mask is missing there (the gate of a ReLU, where "
+        "the largest is, what was dropped)"
+    )
+
+
 def part_right(c: Comparison) -> str | None:
     """Right for some indices along the first axis and wrong for all others."""
     if c.yours.ndim < 2 or len(c.yours) < 2:
@@ -24,10 +35,8 @@ def part_right(c: Comparison) -> str | None:
     good, bad = np.flatnonzero(~wrong.any(axis=1)), np.flatnonzero(wrong.mean(axis=1) > 0.5)
     if not len(good) or not len(bad) or len(good) + len(bad) < len(c.yours):
         return None
-    noun = c.axis_names[0]
-    return (
-        f"{c.name} is right for {noun} {listed(good)}, wrong for {noun} {listed(bad)}: only part of it is treated right"
-    )
+    right, bad = (counted(c.axis_names[0], hit) for hit in (good, bad))
+    return f"{c.name} is right for {right}, wrong for {bad}: only part of it is treated right"
 
 
 def one_in_each_row(c: Comparison) -> str | None:
@@ -86,6 +95,10 @@ def place(c: Comparison) -> str:
     wrong = c.wrong()
     if wrong[c.known].all():
         return "everywhere"
+    if c.x is not None and c.x.shape == wrong.shape and wrong.any():
+        for words, part in (("negative", c.x < 0), ("positive", c.x > 0)):
+            if np.array_equal(wrong, part & c.known):
+                return f"where {c.name.removeprefix('d')} is {words}"
     words = [_indices(noun, wrong, axis) for axis, noun in enumerate(c.axis_names)]
     told = [w for w in words if w]
     if (border := _border(wrong)) is not None:
@@ -107,7 +120,7 @@ def _indices(noun: str, wrong: Array, axis: int) -> str | None:
         return f"in every {_ORDINAL.get(int(gap), f'{gap}th')} {noun}"
     if len(hit) == 1 and hit[0] == count - 1:
         return f"only in the last {noun}"
-    return f"only in {noun} {listed(hit)}"
+    return f"only in {counted(noun, hit)}"
 
 
 _ORDINAL = {2: "second", 3: "third"}

@@ -52,8 +52,11 @@ def swapped(c: Comparison) -> str | None:
     """The gradient of another input."""
     for name, array in c.partners.items():
         if name.startswith("d") and name != "dy" and c.fits(array):
-            if c.also_wrong and name not in c.also_wrong:
-                return f"{c.name} is the gradient {name}: what makes the difference between the two is missing"
+            if name not in c.also_wrong:
+                return (
+                    f"{c.name} is the gradient {name}, which is right itself: what makes the difference between the "
+                    f"two is missing, or {name} is returned twice"
+                )
             return f"{c.name} is the gradient {name}: the gradients are returned in the wrong order"
     return None
 

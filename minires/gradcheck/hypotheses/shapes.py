@@ -71,16 +71,21 @@ def not_finite(c: Comparison) -> str | None:
 
 
 def all_zero(c: Comparison) -> str | None:
-    if np.any(c.yours):
-        return None
-    return f"{c.name} is all zeros: it is never computed, or computed into an array that is not returned"
+    if not np.any(c.yours):
+        return f"{c.name} is all zeros: it is never computed, or computed into an array that is not returned"
+    if c.is_far and np.max(np.abs(c.yours)) <= 1e-13 * np.max(np.abs(c.expected), where=c.known, initial=0.0):
+        return f"{c.name} is 0 up to rounding: what is added up in it cancels"
+    return None
 
 
 def whole_numbers(c: Comparison) -> str | None:
-    """Right numbers put into an array of integers, which cuts off their fractions."""
-    if c.yours.dtype.kind not in "iu" or not c.fits(np.trunc(c.expected)):
+    """Right numbers put into an array of integers, which cuts off their fractions (or rounds them)."""
+    if c.yours.dtype.kind not in "iu" or np.any(np.abs(c.yours - c.expected)[c.known] > 1):
         return None
-    return f"{c.name} holds whole numbers ({c.yours.dtype}): fractions were cut off; make it with dtype=dy.dtype"
+    return (
+        f"{c.name} holds whole numbers ({c.yours.dtype}): its fractions were cut off or rounded. Make it with "
+        "dtype=dy.dtype"
+    )
 
 
 def nearly_right(c: Comparison) -> str | None:

@@ -12,7 +12,7 @@ from itertools import permutations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, listed, subsets
+from minires.gradcheck.hypotheses.comparison import Comparison, listed, plural, subsets
 
 REWRITTEN = "in the wrong order"
 """How the words for a reshape in the place of a transpose begin."""
@@ -71,6 +71,23 @@ def _orders(names: tuple[str, ...], read: tuple[int, ...], write: tuple[int, ...
 def _rewritten(a: Array, read: tuple[int, ...], write: tuple[int, ...]) -> Array:
     shape = tuple(a.shape[k] for k in write)
     return a.transpose(read).reshape(shape).transpose(np.argsort(write))
+
+
+def other_direction(c: Comparison) -> str | None:
+    """Right where both dy and the gradient are read backwards: what comes before is added up, not what comes after."""
+    if c.evidence is None or not c.is_far or c.evidence.dy.ndim == 0 or c.evidence.numeric(c.index) is None:
+        return None
+    dy, shape = c.evidence.dy, c.yours.shape
+    names = c.nouns(shape)
+    for axis in range(min(dy.ndim, len(shape))):
+        if dy.shape[axis] != shape[axis] or shape[axis] < 3:
+            continue
+        if c.near(np.flip(c.evidence.gradient(c.index, np.flip(dy, axis)), axis)):
+            return (
+                f"{c.name} runs through the {plural(names[axis])} in the wrong direction: it adds up what comes before "
+                "an entry where it has to add up what comes after it, or the reverse"
+            )
+    return None
 
 
 def part_of_dy(c: Comparison) -> str | None:
