@@ -10,14 +10,12 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minires.backend import Array, to_device, to_numpy
 from minires.commands import (
     CommandError,
     add_device_argument,
@@ -76,11 +74,15 @@ def run(args: argparse.Namespace) -> int:
     if args.file:
         if args.list or args.fault or args.plot:
             raise CommandError("--list, --fault and --plot check nothing of a file; leave out one of the two")
+        if args.device != "cpu":
+            raise CommandError("--device moves minires' own arrays; a file computes where it says, so leave it out")
         return _file(args, given)
-    if args.like or args.forward or args.backward or args.json or given:
+    if given or args.json or args.hints != 2 or any((args.like, args.forward, args.backward, args.layout, args.ties)):
         raise CommandError(
             "these options are for a file: name it first, as in minires gradcheck student.py --like conv2d"
         )
+    if args.html and (args.list or args.plot):
+        raise CommandError("--html writes the report of a check; --list and --plot make none")
     if args.list:
         return _list()
     if args.fault:
@@ -230,6 +232,8 @@ def _demo(seed: int, device: str, page: Path | None = None) -> int:
     from rich.progress import TextColumn
     from rich.table import Table
 
+    from minires.gradcheck.own_checks import own_checks
+
     table = Table(title="every gradient of minires, float64", title_justify="left")
     table.add_column("what", no_wrap=True)
     table.add_column("checked", no_wrap=True)
@@ -239,7 +243,7 @@ def _demo(seed: int, device: str, page: Path | None = None) -> int:
     screen, rows, failed, start = console(), [], [], time.perf_counter()
     with live_display(TextColumn("checking {task.description}")) as display:
         task = display.add_task("")
-        for name, check in _checks(seed, device):
+        for name, check in own_checks(seed, device):
             display.update(task, description=name)
             begun = time.perf_counter()
             report = check()
@@ -268,101 +272,6 @@ def _summary(report: GradReport) -> tuple[str, str, str, str, str]:
     kept = f"{sum(i.holds for i in report.identities)}/{len(report.identities)}" if report.identities else ""
     worst = f"{max(measured, default=0.0):.2f}"
     return checked, str(len(rows)), worst, kept, str(sum(row.left_out for row in rows))
-
-
-def _checks(seed: int, device: str) -> Iterator[tuple[str, Callable[[], GradReport]]]:
-    """(name, check) of everything there is: ops, layers, blocks, networks, their passes on the device."""
-    from minires import nn
-    from minires.gradcheck import check_layer, check_model
-
-    rng = np.random.default_rng(seed)
-    yield from _op_checks(rng, seed, device)
-    images, rows = rng.standard_normal((4, 4, 7, 6)), rng.standard_normal((5, 6))
-    for name, layer, x in _layers(rng, images, rows):
-        yield f"nn.{name}", lambda layer=layer, x=x: check_layer(layer.to(device), to_device(x, device), seed=seed)
-    labels = rng.integers(0, 10, 4)
-    networks = {
-        "resnet8 A": nn.resnet(depth=8, width=4, rng=seed),
-        "resnet8 B": nn.resnet(depth=8, width=4, shortcut="B", rng=seed),
-    }
-    for name, model in networks.items():
-        x = rng.standard_normal((4, 3, 9, 8))
-        _unsettle(model, rng)
-        model.to(device)
-        yield f"nn.{name}", lambda model=model, x=x: check_model(model, x, labels, seed=seed)
-        if name.endswith("A"):
-            yield (
-                f"nn.{name}, complex",
-                lambda model=model, x=x: check_model(model, x, labels, method="complex", seed=seed),
-            )
-
-
-def _op_checks(rng: np.random.Generator, seed: int, device: str) -> Iterator[tuple[str, Callable[[], GradReport]]]:
-    from minires.gradcheck import check_op
-    from minires.gradcheck.configurations import draw
-    from minires.gradcheck.definitions import DEFINITIONS, run_backward, run_forward
-
-    def there(value: object) -> object:
-        return to_device(value, device) if isinstance(value, np.ndarray) else value
-
-    def check(op: str, inputs: tuple[Array, ...], options: dict) -> GradReport:
-        def forward(*arrays: Array) -> tuple[Array, object]:
-            y, cache = run_forward(op, tuple(map(there, arrays)), {name: there(v) for name, v in options.items()})
-            return to_numpy(y), cache
-
-        def backward(dy: Array | float, cache: object) -> tuple[Array | None, ...]:
-            return tuple(None if g is None else to_numpy(g) for g in run_backward(op, there(dy), cache))
-
-        return check_op(forward, backward, inputs, like=op, options=options, seed=seed)
-
-    for op in DEFINITIONS:
-        inputs, options = draw(op, rng)
-        yield op, lambda op=op, inputs=inputs, options=options: check(op, inputs, options)
-
-
-def _layers(rng: np.random.Generator, images: np.ndarray, rows: np.ndarray) -> Iterator[tuple[str, object, np.ndarray]]:
-    from minires import nn
-
-    small = images[:, :, :5, :4]
-    listed = [
-        ("Conv2d", nn.Conv2d(4, 3, 3, 2, 1, rng=rng), images),
-        ("Linear", nn.Linear(6, 4, rng=rng), rows),
-        ("BatchNorm2d", nn.BatchNorm2d(4, eps=0.1), small),
-        ("BatchNorm2d, eval", nn.BatchNorm2d(4).eval(), small),
-        ("Conv2d, groups", nn.Conv2d(4, 6, 3, padding="same", groups=2, rng=rng), small),
-        ("LayerNorm", nn.LayerNorm(6, eps=0.1), rows),
-        ("GroupNorm", nn.GroupNorm(2, 4, eps=0.1), small),
-        ("ReLU", nn.ReLU(), rows),
-        ("LeakyReLU", nn.LeakyReLU(0.1), rows),
-        ("Tanh", nn.Tanh(), rows),
-        ("Sigmoid", nn.Sigmoid(), rows),
-        ("MaxPool2d", nn.MaxPool2d(3, 2, 1), small),
-        ("AvgPool2d", nn.AvgPool2d(2), small),
-        ("GlobalAvgPool2d", nn.GlobalAvgPool2d(), small),
-        ("Dropout", nn.Dropout(0.3, rng=rng), rows),
-        ("Flatten", nn.Flatten(), small),
-        ("BasicBlock", nn.BasicBlock(4, 4), small),
-        ("BasicBlock, A", nn.BasicBlock(4, 8, 2), small),
-        ("BasicBlock, B", nn.BasicBlock(4, 8, 2, shortcut="B"), small),
-        ("BasicBlock, plain", nn.BasicBlock(4, 4, shortcut=None), small),
-        ("PreActBlock", nn.PreActBlock(4, 8, 2), small),
-        ("Bottleneck", nn.Bottleneck(4, 8, 2, shortcut="B"), small),
-    ]
-    for name, layer, x in listed:
-        _unsettle(layer, rng)
-        yield name, layer, x
-
-
-def _unsettle(layer: object, rng: np.random.Generator) -> None:
-    """Fresh draws from `rng` for all parameters: gains of 1 and biases of 0 would hide faults."""
-    for parameter in layer.parameters():
-        value = parameter.value
-        draw = rng.standard_normal(value.shape)
-        if parameter.gain:
-            draw = rng.uniform(0.5, 1.5, value.shape) * rng.choice([-1.0, 1.0], value.shape)
-        elif value.ndim > 1:
-            draw /= np.sqrt(value[0].size)
-        parameter.value = draw.astype(value.dtype)
 
 
 def _exit_code(verdict: str) -> int:

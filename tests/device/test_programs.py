@@ -5,9 +5,9 @@ import pytest
 
 from minires import gradcheck, init, nn, ops, theory, train
 from minires.backend import to_device, to_numpy
-from minires.commands import gradcheck as gradcheck_command
 from minires.data import Split, load_digits
 from minires.fake_gpu import device, waits
+from minires.gradcheck.own_checks import own_checks
 from tests.nn.cases import BLOCKS, LAYERS, NETWORKS
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -131,5 +131,5 @@ def test_procedures_on_models(procedure):
 def test_the_commands_checks_run_there():
     """`minires gradcheck --device`: a sample of its list; the whole of it takes half a minute."""
     sample = ("conv2d", "batchnorm", "softmax_cross_entropy", "nn.MaxPool2d", "nn.Dropout")
-    reports = {name: check() for name, check in gradcheck_command._checks(0, device) if name in sample}
+    reports = {name: check() for name, check in own_checks(0, device) if name in sample}
     assert {name: report.verdict for name, report in reports.items()} == dict.fromkeys(sample, "pass")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minires.cli import main
-from minires.commands import gradcheck as command
-from minires.gradcheck import CATALOGUE
+from minires.gradcheck import CATALOGUE, own_checks
 
 
 def test_list(capsys):
@@ -46,10 +45,10 @@ def test_the_demo_exits_with_1_if_anything_fails(monkeypatch, capsys):
 
         return np.array(x)
 
-    monkeypatch.setattr(command, "_checks", two_checks)
+    monkeypatch.setattr(own_checks, "own_checks", two_checks)
     assert main(["gradcheck"]) == 1
     assert "1 of 2 pass" in capsys.readouterr().out
-    monkeypatch.setattr(command, "_checks", lambda seed, device: list(two_checks(seed, device))[:1])
+    monkeypatch.setattr(own_checks, "own_checks", lambda seed, device: list(two_checks(seed, device))[:1])
     assert main(["gradcheck"]) == 0
 
 
@@ -58,10 +57,25 @@ def test_the_demo_covers_everything(section):
     from minires import nn
     from minires.gradcheck.definitions import DEFINITIONS
 
-    names = [name for name, _ in command._checks(0, "cpu")]
+    names = [name for name, _ in own_checks.own_checks(0, "cpu")]
     if section == "ops":
         assert set(DEFINITIONS) <= set(names)
     else:
         layers = {n for n, found in vars(nn).items() if isinstance(found, type) and issubclass(found, nn.Layer)}
         without_gradient = {"Layer", "ResidualBlock", "Subsample", "Identity", "Sequential", "ResNet"}
         assert {n for n in layers - without_gradient if not any(n in name for name in names)} == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--ties", "first"], "these options are for a file"),
+        (["--layout", "columns"], "these options are for a file"),
+        (["--hints", "0"], "these options are for a file"),
+        (["--list", "--html", "page.html"], "--list and --plot make none"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(words, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["gradcheck", *words]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
