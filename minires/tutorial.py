@@ -18,14 +18,17 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
+import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from minires.threads import blas_at_one_thread
 
 Value = float | str | tuple
 """What a question asks for: a number, a word, or a shape."""
@@ -117,6 +120,45 @@ def solution(name: str) -> None:
     text = Path(_solutions(name).__file__).read_text(encoding="utf-8")
     parts = re.split(r"^# %% exercise (\S+).*\n", text, flags=re.M)
     print(dict(zip(parts[1::2], parts[2::2], strict=True))[name.partition(".")[2]].strip())
+
+
+class Race:
+    """Several ways to compute the same: each is held against what is right, then timed in turns with the one before.
+
+    In turns, for a machine has moods: two ways that are timed one after the other meet different ones. BLAS works on
+    one thread meanwhile.
+    """
+
+    def __init__(self, right: np.ndarray, atol: float, rounds: int = 7) -> None:
+        self.right, self.atol, self.rounds = right, atol, rounds
+        self.ways: dict[str, Callable[[], np.ndarray]] = {}
+
+    def enter(self, name: str, way: Callable[[], np.ndarray], bet: float | None = None) -> None:
+        """Prints how long `way` takes, and how many times as fast as the way before it is: `bet` is the reader's guess.
+
+        Raises AssertionError where its numbers are not the right ones.
+        """
+        found = way()
+        assert found.shape == self.right.shape, f"{name}: shape {found.shape}, expected {self.right.shape}"
+        assert np.allclose(found, self.right, atol=self.atol), f"{name}: not the numbers of the definition"
+        self.ways[name] = way
+        *before, here = self.best([*self.ways][-2:]).values()
+        said = f"{name}: {1000 * here:.1f} ms"
+        if before:
+            said += f", the step before {1000 * before[0]:.1f} ms: {before[0] / here:.2g} times as fast"
+            said += f" (you bet on {bet:g})" if bet else ""
+        print(said)
+
+    def best(self, names: Sequence[str] | None = None) -> dict[str, float]:
+        """The seconds of each way (or of some), the best of several rounds in which all take their turn."""
+        taken = dict.fromkeys(names or self.ways, math.inf)
+        with blas_at_one_thread():
+            for _ in range(self.rounds):
+                for name in taken:
+                    start = time.perf_counter()
+                    self.ways[name]()
+                    taken[name] = min(taken[name], time.perf_counter() - start)
+        return taken
 
 
 def folder() -> Path:

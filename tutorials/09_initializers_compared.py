@@ -3,120 +3,124 @@
 #
 # One matrix has a law (04), depth makes a power of it (05), BatchNorm (06) and shortcuts (07) change the rules. Here
 # all of it meets: four networks (plain or residual, with or without BatchNorm), 20 and 56 layers, three initializers.
-# The theory goes first: what arrives of the signal, what comes back of the gradient, and whether training will move.
-# Then the networks are trained on handwritten digits, and we count how often the theory was right.
-#
-# Four times you are asked to **predict first**: write your answer down, then run the next cell. Takes about 40 s, for
-# the networks with 56 layers are really trained.
+# The theory goes first: what arrives, what comes back, whether training will move. Then the networks are trained on
+# handwritten digits, and we count how often the theory was right. Takes about 18 s: up to 56 layers, really trained.
+# Four times you are asked to **predict first**: put your guess where None stands, and run on.
 # %%
 import math
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from minires import init
-from minires.comparison import NETWORKS, Case, build, run_case
+from minires import init, tutorial
+from minires.comparison import NETWORKS, Case, build, halves, measure, run_case
 from minires.plot.style import COLORS, caption, new_figure
 from minires.theory import learning_rates, outlook, predict, tangent_kernel
 from minires.theory.forecast import forecast
 
 LAWS = {"N(0, 0.01²)": init.Normal(0.01), "Xavier": init.XavierNormal(), "He": init.HeNormal()}
-SHAPE = (32, 1, 8, 8)
+images, labels = (array[:128] for array in halves()[1][:2])
 
 
-def network(name: str, depth: int, law: init.Initializer) -> object:
+def network(name: str, depth: int, law: str, seed: int = 0) -> object:
     """One of the four, freshly initialized."""
-    model = build(Case(name, "", law, depth=depth, width=8))
-    init.initialize(model, law, rng=0)
+    model = build(Case(name, "", LAWS[law], depth=depth, width=8))
+    init.initialize(model, LAWS[law], rng=seed)
     return model
 
 
 # %% [markdown]
 # ## What arrives
-# A signal has died where its rms is a thousandth of the images'. N(0, 0.01²) multiplies it by √(0.0001 · fan_in / 2) in
-# each layer; the first 3×3 layers of these networks have 8 channels, so fan_in = 72.
-#
-# **Predict first (1).** In the plain network without BatchNorm: by which layer is the signal of N(0, 0.01²) dead? And
-# which of the other three networks is saved: by shortcuts, by BatchNorm, or only by both?
+# The first layer sums 9 products, the next ones $9 \cdot 8 = 72$. A layer with a ReLU multiplies its input's rms by
+# $\sqrt{\mathrm{Var}\,w \cdot \mathrm{fan\_in} / 2}$. **Predict first.** $N(0, 0.01^2)$ in the plain network without
+# BatchNorm: which is the first layer whose output's rms is below a millionth of the images'?
 # %%
-verdicts = {(name, law): forecast(network(name, 20, LAWS[law]), SHAPE).verdict for name in NETWORKS for law in LAWS}
+tutorial.guess("9.1", None)
+# %%
+signal, _ = measure(network("plain", 20, "N(0, 0.01²)"), images, labels)
+tutorial.reveal("9.1", 1 + np.argmax(np.array([*signal.activations.values()]) < 1e-6))
+verdicts = {(name, law): forecast(network(name, 20, law), images.shape).verdict for name in NETWORKS for law in LAWS}
 for name in NETWORKS:
     print(f"{name:22}", *(f"{law}: {verdicts[name, law]:28}" for law in LAWS))
-assert verdicts["plain", "N(0, 0.01²)"] == "dies by layer 3"
 assert all(verdict == "steady" for (name, _), verdict in verdicts.items() if "BatchNorm" in name)
 
 # %% [markdown]
 # BatchNorm makes the three alike: dividing by the batch's deviation takes every scale out of the weights. So is the
-# choice of an initializer settled? Look at the way back. Each BatchNorm with a ReLU multiplies the gradient's square by
-# π/(π - 1) = 1.47 on its way to the input (in the plain network, edges aside), whatever the weights are.
-#
-# **Predict first (2).** A plain network with BatchNorm and 56 layers: by which factor is the gradient's rms larger at
-# the first layer than at the last ReLU? And in the residual one?
+# choice of an initializer settled? Look at the way back. Without zeros at the edges, each BatchNorm with a ReLU would
+# multiply the gradient's *square* by $\pi/(\pi - 1) = 1.47$ (06). On maps of 8x8, 4x4 and 2x2 it is 1.38, 1.31 and 1.3.
+# **Predict first.** A plain network with BatchNorm and 56 layers, 18 in each size: by which factor is the gradient's
+# rms larger at the first layer than at the last ReLU?
 # %%
-fig, axes = new_figure(1, 2, size=(11, 3.8), title="BatchNorm alone: the gradient grows with every layer")
-growth = {}
+tutorial.guess("9.2", None)
+# %%
+growths = []
+for seed in range(3):
+    back = [*measure(network("plain + BatchNorm", 56, "He", seed), images, labels)[0].gradients.values()]
+    growths.append(back[0] / back[-2])
+tutorial.reveal("9.2", np.median(growths))
+fig, axes = new_figure(1, 2, size=(11, 3.8), title="With BatchNorm gradients grow; shortcuts hold them")
 for ax, depth in zip(axes[0], (20, 56), strict=True):
-    for (name, style), color in zip({"plain": "--", "residual": "-"}.items(), COLORS, strict=False):
-        seen = [rms for _, rms in forecast(network(f"{name} + BatchNorm", depth, LAWS["He"]), SHAPE).gradients[:-1]]
-        growth[name, depth] = seen[0] / seen[-1]
+    for name, style, color in (("plain", "--", COLORS[1]), ("residual", "-", COLORS[0])):
+        seen = [rms for _, rms in forecast(network(f"{name} + BatchNorm", depth, "He"), images.shape).gradients[:-1]]
         ax.semilogy(range(1, len(seen) + 1), np.array(seen) / seen[-1], style, color=color, label=f"{name} + BatchNorm")
+        assert name == "plain" or seen[0] < 30 * seen[-1]
     caption(ax, f"{depth} layers", x="layer", y="rms of the gradient (last ReLU: 1)")
-    ax.legend()
-print({key: f"{value:.3g}" for key, value in growth.items()})
-assert growth["plain", 56] > 300 and growth["residual", 56] < 30
+    ax.legend(frameon=False)
+plt.show()
 
 # %% [markdown]
 # ## What training will do
-# Two numbers decide (derived in `minires/theory/outlook.py`), both proportional to the learning rate. With BatchNorm:
+# Two numbers decide (derived in `minires/theory/outlook.py`), both proportional to the learning rate: how far training
+# can go in the time it has, and how far the whole network is thrown within the momentum's memory,
+# $c = \frac{\eta}{1 - m} \sum_l |\partial f/\partial W_l| / |W_l|$. The first bounds the rate from below, c from above.
 #
-# - S, the e-foldings that the head can take off the loss: Σ lr/(1 - momentum) · T/K, T the mean square of its inputs
-#   times their number, K classes. Below about 0.6, training has no time to move.
-# - c, the relative change of the whole network within the momentum's memory: lr/(1 - momentum) · Σ |∂f/∂W| / |W| over
-#   layers. Above about 1600 the network is thrown about. Without BatchNorm, where nothing holds the outputs, above 20.
-#
-# **Predict first (3).** Both limits bound the learning rate, from below and above. Residual with BatchNorm, 20 layers:
-# how many powers of ten lie between them? And in a *plain* one of 56 layers?
+# **Predict first.** Residual, He, *no* BatchNorm: each block multiplies the signal's square by about 2.4 on 8x8 maps, 2
+# on 4x4, 1.4 on 2x2 (3, but for the edges), and gradients grow with it. By which factor does the highest rate that will
+# train it fall from 20 to 56 layers, six more blocks in each size?
 # %%
-kernels = {}
-for name in NETWORKS:
-    for depth in (20, 56):
-        model = network(name, depth, LAWS["He"])
-        kernels[name, depth] = tangent_kernel(model, predict(model, SHAPE))
-        found = learning_rates(kernels[name, depth], mean_steps=50)
-        print(f"{name:22} {depth}", "none is sure to train it" if found is None else "{:.1g} to {:.1g}".format(*found))
-low, high = learning_rates(kernels["residual + BatchNorm", 20], mean_steps=50)
-assert math.log10(high / low) > 2.5
-assert learning_rates(kernels["plain + BatchNorm", 56], mean_steps=50) is None
+tutorial.guess("9.3", None)
+# %%
+kernels, rates = {}, {}
+for name, depth in ((name, depth) for name in NETWORKS for depth in (20, 56)):
+    model = network(name, depth, "He")
+    kernels[name, depth] = tangent_kernel(model, predict(model, (32, 1, 8, 8)))
+    rates[name, depth] = learning_rates(kernels[name, depth], mean_steps=50)
+    found = rates[name, depth]
+    print(f"{name:22} {depth}", "none is sure to train it" if found is None else "{:.1g} to {:.1g}".format(*found))
+tutorial.reveal("9.3", rates["residual", 20][1] / rates["residual", 56][1])
+assert rates["plain + BatchNorm", 56] is None and rates["residual + BatchNorm", 56][1] > 0.1
 
 # %% [markdown]
 # ## What happens
-# Now they are trained: four epochs on half of the digits, rate 0.05 with a warm-up and a cosine, momentum 0.9.
-#
-# **Predict first (4).** Sixteen runs: 20 layers with each initializer, 56 layers with He. How many will move, that is,
-# tell more than a quarter of the held-out digits right, or get the loss below 0.9 · log 10?
+# Now they are trained on half of the digits: rate 0.05 with a warm-up and a cosine, momentum 0.9; the networks with 20
+# layers, each initializer, for two epochs, those with 56 layers, He, for four.
+# **Predict first.** Of these sixteen, how many will move: tell more than a quarter of the held-out digits right, or get
+# the loss below $0.9 \log 10$?
 # %%
-cases = [Case(name, law, LAWS[law], width=8, epochs=4, lr=0.05) for name in NETWORKS for law in LAWS]
+tutorial.guess("9.4", None)
+# %%
+cases = [Case(name, law, LAWS[law], width=8, epochs=2, lr=0.05) for name in NETWORKS for law in LAWS]
 cases += [Case(name, "He", LAWS["He"], depth=56, width=8, epochs=4, lr=0.05) for name in NETWORKS]
 runs = [run_case(case) for case in cases]
 for run in runs:
     about = f"{run.case.network:22} {run.case.depth} {run.case.name:12}"
     print(about, f"foreseen: {run.outlook.word:22} happened: {run.outcome:18} {run.accuracy:.0%}")
+tutorial.reveal("9.4", sum(run.outcome in ("learned", "learns slowly") for run in runs))
 decided = [run.as_foreseen for run in runs if run.as_foreseen is not None]
-moved = sum(run.outcome in ("learned", "learns slowly") for run in runs)
-print(f"{moved} of {len(runs)} moved; foreseen: right in {sum(decided)} of {len(decided)}")
-assert sum(decided) >= 0.8 * len(decided) and 6 <= moved <= 13
+print(f"foreseen: right in {sum(decided)} of {len(decided)}, undecided in {len(runs) - len(decided)}")
+assert sum(decided) >= 0.8 * len(decided) and len(decided) >= 10
 
 # %% [markdown]
 # "BatchNorm makes initialization irrelevant" is half of the truth: it saves the signal, not the gradient of a deep
-# plain network. "Shortcuts make depth harmless" is the other half: without BatchNorm and with He, each block more than
-# doubles the signal's square, and the rates that train 56 layers end where those that have time to move begin.
+# plain network. "Shortcuts make depth harmless" is the other half: with BatchNorm they do, without it each block
+# multiplies. (The law of training is right in 90 % of what it decides: `tests/theory/evidence/outcome.md`.)
 #
-# ## Exercises: fill in, run the cell, and let the law be the judge
+# ## Exercises
 # 1. c from its definition. `kernel.layers` holds (path, T, norm) of each layer, T = |∂f/∂W|², norm = |W|.
-# 2. The learning rate at which c is at its limit with BatchNorm, 10^3.2: there `outlook` is half sure of "too large".
+# 2. The learning rate that brings c to $10^{3.2}$, its limit with BatchNorm, where `outlook` is in two minds.
+
+
 # %%
-
-
 def exercise_1(kernel, rate: float, momentum: float) -> float:
     raise NotImplementedError("yours to write")
 
@@ -125,19 +129,21 @@ def exercise_2(kernel, momentum: float) -> float:
     raise NotImplementedError("yours to write")
 
 
-def judge_1(kernel) -> str:
-    c, yours = outlook(kernel, 0.02, 1.0, momentum=0.8).change, exercise_1(kernel, 0.02, 0.8)
-    return "right" if math.isclose(c, yours, rel_tol=1e-6) else f"c is {c:.4g}, yours {yours / c:.3g} times that"
+kernel = kernels["plain + BatchNorm", 56]
 
 
-def judge_2(kernel) -> str:
-    large = outlook(kernel, exercise_2(kernel, 0.8), 1.0, momentum=0.8).large
-    return "right" if abs(large - 0.5) < 0.01 else f"too large with probability {large:.2f} at your rate; wanted: 0.50"
+def judge_1(yours: float) -> str:
+    c = outlook(kernel, 0.02, 1.0, momentum=0.8).change
+    return "" if math.isclose(c, yours, rel_tol=1e-6) else f"c is {c:.4g}, yours is {yours / c:.3g} times that."
 
 
-for judge in (judge_1, judge_2):
-    try:
-        print(f"exercise {judge.__name__[-1]}: {judge(kernels['plain + BatchNorm', 56])}")
-    except NotImplementedError as error:
-        print(f"exercise {judge.__name__[-1]}: {error}")
-plt.show()
+def judge_2(rate: float) -> str:
+    large = outlook(kernel, rate, 1.0, momentum=0.8).large
+    return "" if abs(large - 0.5) < 0.01 else f"at {rate:.3g} it is too large with probability {large:.2f}, not 0.50."
+
+
+tutorial.exercise("9.1", lambda: judge_1(exercise_1(kernel, 0.02, 0.8)))
+tutorial.exercise("9.2", lambda: judge_2(exercise_2(kernel, 0.8)))
+# %% [markdown]
+# After a try: `tutorial.solution("9.1")`. **What to change next:** 56 residual layers without BatchNorm at `lr=5e-5`, a
+# rate inside their range: the loss falls from 1500 to 2.4, but no further. To the law that is moving.

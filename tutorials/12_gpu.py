@@ -3,15 +3,15 @@
 #
 # minires has no second code for GPUs. An array knows which library it belongs to, NumPy's here or CuPy's there, and
 # every function asks it: `xp = array_namespace(x)`. What is left to know is what has to be **moved**, and what makes
-# the host **wait**: a GPU works through a queue, and whoever asks for a number has to let that queue run dry.
-#
-# No GPU here? Then all of this runs on a strict **fake GPU**: it computes on the host, but refuses and counts what a
-# GPU would refuse or wait for. Takes about 2 s. Three times: **predict first**, write it down, then run.
+# the host **wait**: a GPU works through a queue, and whoever asks for a number has to let that queue run dry
+# ([CuPy's guide](https://docs.cupy.dev/en/stable/user_guide/basic.html) calls it synchronization). No GPU here? Then
+# all of this runs on a strict **fake GPU**: it computes on the host, but refuses and counts what a GPU would refuse or
+# wait for. Three times: **predict first**, put your guess where None stands, and run on. Takes about 2 s.
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
 
-from minires import fake_gpu, gradcheck, nn, optim
+from minires import fake_gpu, gradcheck, nn, optim, tutorial
 from minires.backend import array_namespace, device_namespace, to_device, to_numpy
 from minires.data import load_digits
 from minires.plot.style import COLORS, caption, new_figure
@@ -22,63 +22,60 @@ try:
 except RuntimeError as reason:
     device = fake_gpu.device
     print(f"running on the fake GPU, since there is no GPU: {reason}")
-
 x, labels = load_digits().x_train[:64], load_digits().y_train[:64]
 
 # %% [markdown]
 # ## What moves
 # The parameters, the images, the labels. Random numbers are always drawn on the host and then moved, so a seed gives
 # the same weights everywhere. Nothing moves by itself.
-#
-# **Predict first (1).** The model is over there, the images are still here. What does `model.forward(x)` do: compute
-# there, compute here, or neither?
+# **Predict first.** The model is over there, the images are still here. Where does `model.forward(x)` compute: "there",
+# "here", or "nowhere"?
 # %%
-model = nn.resnet(8, width=4, in_channels=1, rng=0).to(device)
-refusal = ""
+tutorial.guess("12.1", None)  # a word, in quotes
+# %%
+model, where = nn.resnet(8, width=4, in_channels=1, rng=0).to(device), ""
 try:
-    model.forward(x)
-except TypeError as error:
-    refusal = str(error)
-assert "expected arrays of one library" in refusal  # neither: a silent copy in every step is the slowest bug there is
-print(refusal)
-
+    y = model.forward(x)
+    where = "here" if isinstance(y, np.ndarray) else "there"
+except TypeError as refusal:
+    where = "nowhere"
+    print(refusal)
+tutorial.reveal("12.1", where)
 here = nn.resnet(8, width=4, in_channels=1, rng=0).forward(x)
 there = to_numpy(model.forward(to_device(x, device)))
 assert np.allclose(here, there, atol=1e-4)  # a GPU takes sums in another order: the last bits differ
-print("largest difference of the logits:", np.abs(here - there).max())
+
 
 # %% [markdown]
 # ## The same code
-# A function that runs on both sides asks its arrays, and uses no `np.` on them.
-
-
+# A function that runs on both sides asks its arrays, and uses no `np.` on them: $\log(1 + e^x)$, without overflow.
 # %%
 def softplus_forward(x):
-    """log(1 + e^x), written so that it does not overflow."""
     xp = array_namespace(x)
     return xp.maximum(x, 0) + xp.log(1 + xp.exp(-xp.abs(x))), x
 
 
 z = np.linspace(-3, 3, 7)
 assert np.allclose(to_numpy(softplus_forward(to_device(z, device))[0]), softplus_forward(z)[0])
-
 # %% [markdown]
-# **Predict first (2).** And `np.exp` of an array that is over there, on the fake GPU? (CuPy would hand the call on to
-# `cupy.exp`, without a word; but not every function of NumPy's, and not for a list of arrays.)
+# **Predict first.** And `np.exp` of an array that is over there, on the fake GPU: "computed", or "refused"? (CuPy would
+# hand the call on to `cupy.exp`, without a word; but not every function of NumPy's, and not for a list of arrays.)
 # %%
-answer = "it computes"
+tutorial.guess("12.2", None)  # a word, in quotes
+# %%
+answer = "computed"
 try:
     np.exp(to_device(z, fake_gpu.device))
-except TypeError as error:
-    answer = f"it is refused: {error}"
-assert answer.startswith("it is refused")
-
+except TypeError as refusal:
+    answer = "refused"
+    print(refusal)
+tutorial.reveal("12.2", answer)
 # %% [markdown]
 # ## What waits
 # `float(loss)`, `if loss < best`, `print(loss)`, `loss.item()`: each asks for a number that is yet to be computed. The
 # fake GPU counts them; what a wait costs on a real GPU, `python -m minires bench --device cuda` will tell you.
-#
-# **Predict first (3).** Four loops of 20 steps below. How often does each of them wait?
+# **Predict first.** In 20 steps, how often does a loop wait that looks at nothing; at the loss in every 10th step; at
+# the loss in every step; at the norm of every gradient (of 23 parameter arrays) in every step?
 
 
 # %%
@@ -97,6 +94,8 @@ def train(each_step, device, steps=20):
     return fake_gpu.waits.count - before
 
 
+tutorial.guess("12.3", None)  # four numbers, as in (1, 1, 1, 1)
+# %%
 LOOPS = {
     "nothing": lambda i, loss, model: None,
     "float(loss), every 10th step": lambda i, loss, model: float(loss) if i % 10 == 9 else None,
@@ -104,44 +103,47 @@ LOOPS = {
     "every gradient's norm": lambda i, loss, model: [float((p.grad**2).sum()) for p in model.parameters()],
 }
 waited = {name: train(loop, fake_gpu.device) for name, loop in LOOPS.items()}
-assert list(waited.values()) == [0, 2, 20, 20 * len(model.parameters())]
-
-fig, axes = new_figure(size=(9, 3.4), title="A training step need not wait; looking at it does")
-bars = axes[0, 0].barh(list(waited), list(waited.values()), color=COLORS[0])
+tutorial.reveal("12.3", tuple(waited.values()))
+fig, axes = new_figure(size=(9, 3.2), title="A training step need not wait; looking at it does")
+bars = axes[0, 0].barh([*waited][::-1], [*waited.values()][::-1], color=COLORS[0])
 axes[0, 0].bar_label(bars, padding=4)
-axes[0, 0].invert_yaxis()
-axes[0, 0].grid(False)
 caption(axes[0, 0], "20 steps", x="how often the host waits for the device", y="what is looked at")
 plt.show()
 
+
 # %% [markdown]
-# ## Exercises: write the two functions, run the cell; gradient check and counter are the judges
-# 1. The backward pass of softplus, y = log(1 + e^x), for arrays of **any** device. (Its slope is the sigmoid of x.)
-# 2. `Total.add` is called after each step: sum up the losses in `self.sum` without waiting even once.
-
-
+# ## Exercises
+# 1. The backward pass of softplus, $y = \log(1 + e^x)$, for arrays of **any** device: dx from dy and x.
+# 2. Called after each step: returns the sum of the losses so far (total is 0.0 at first) without waiting even once.
 # %%
-class Softplus(nn.Layer):
-    def _forward(self, x):
-        return softplus_forward(x)
-
-    def _backward(self, dy, x):
-        raise NotImplementedError("yours to write")
+def exercise_1(dy, x):
+    raise NotImplementedError("yours to write")
 
 
-class Total:
-    sum = 0.0
-
-    def add(self, i, loss, model):
-        raise NotImplementedError("yours to write")
+def exercise_2(total, loss):
+    raise NotImplementedError("yours to write")
 
 
-try:
-    verdicts = [gradcheck.check_layer(Softplus(), to_device(z[:, None], d)).verdict for d in ("cpu", fake_gpu.device)]
-    print("exercise 1, here and there:", *verdicts)
-    total, losses = Total(), []
+def judge_1(backward):
+    report = gradcheck.check_op(softplus_forward, backward, [z])
+    try:
+        there = backward(*(to_device(array, fake_gpu.device) for array in (z, z)))
+    except TypeError as refusal:
+        return f"over there it was refused: {refusal}. Which function does the array's own library have?"
+    return report if report.verdict != "pass" else bool(np.allclose(to_numpy(there), backward(z, z)))
+
+
+def judge_2(add):
+    totals, losses = [0.0], []
     train(lambda i, loss, model: losses.append(float(loss)), fake_gpu.device)
-    right = train(total.add, fake_gpu.device) == 0 and np.isclose(float(total.sum), sum(losses))
-    print("exercise 2:", "pass" if right else "fail")
-except (NotImplementedError, ValueError) as error:
-    print("exercise:", error)
+    waits = train(lambda i, loss, model: totals.append(add(totals[-1], loss)), fake_gpu.device)
+    if waits:
+        return f"the loop waited {waits} times in its 20 steps."
+    total = float(totals[-1])
+    return "" if np.isclose(total, sum(losses)) else f"the total is {total:.4g}; the losses sum to {sum(losses):.4g}."
+
+
+tutorial.exercise("12.1", lambda: judge_1(exercise_1))
+tutorial.exercise("12.2", lambda: judge_2(exercise_2))
+# %% [markdown]
+# After a try: `tutorial.solution("12.1")`. **What to change next:** `if loss > 2:` in a loop, or `print(loss)`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from minires import gradcheck, init, nn, ops
@@ -40,6 +41,21 @@ def without_shortcut(self, dy, cache):
     return dx
 
 
+def edges_repeated(x, weight, bias=None, *, padding=0, **options):
+    around = (padding, padding) if isinstance(padding, int) else padding
+    x = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in around)), mode="edge")
+    return GOOD["conv2d_forward"](x, weight, bias, **options)
+
+
+def flipped(x, weight, *rest, **options):
+    return GOOD["conv2d_forward"](x, weight[:, :, ::-1, ::-1], *rest, **options)
+
+
+def waiting(x):
+    y, cache = GOOD["relu_forward"](x)
+    return (y, cache) if float(y.max()) >= 0 else (x, cache)
+
+
 def scaled(name, place, factor):
     """The backward `name` with one of its gradients multiplied."""
 
@@ -67,6 +83,16 @@ BREAKS = {
     "batchnorm: mean path missing": ("06", "batchnorm_backward", no_mean),
     "batchnorm: direct path only": ("06", "batchnorm_backward", no_statistics),
     "batchnorm: unbiased variance": ("06", "batchnorm_forward", unbiased),
+    "relu: gate missing, deep": ("09", "relu_backward", lambda dy, cache: dy),
+    "batchnorm: gain forgotten": (
+        "09",
+        "batchnorm_backward",
+        lambda dy, cache: (dy, *GOOD["batchnorm_backward"](dy, cache)[1:]),
+    ),
+    "convolution: edges repeated": ("11", "conv2d_forward", edges_repeated),
+    "convolution: no way back": ("11", "conv2d_backward", scaled("conv2d_backward", 0, 0)),
+    "relu: waits for the device": ("12", "relu_forward", waiting),
+    "convolution: kernel flipped": ("13", "conv2d_forward", flipped),
 }
 
 
@@ -137,6 +163,6 @@ def test_a_group_that_adds_nothing_is_noticed(monkeypatch):
         run("14")
 
 
-@pytest.mark.parametrize("number", ["01", "02", "03", "06", "07", "14"])
+@pytest.mark.parametrize("number", ["01", "02", "03", "06", "07", "11", "12", "13", "14"])
 def test_the_engine_as_it_is_passes(number):
     run(number)

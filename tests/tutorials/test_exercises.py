@@ -35,6 +35,24 @@ MIRROR = """def exercise_2(dcols, x_shape):
 UNIFORM = "def exercise_1(shape, rng):\n    "
 ROTATION = "def exercise_2(shape, rng):\n    z = rng.standard_normal((math.prod(shape[1:]), shape[0]))\n    "
 
+CHANGE = "def exercise_1(kernel, rate, momentum):\n    return "
+LIMIT = (
+    "def exercise_2(kernel, momentum):\n    c = sum(math.sqrt(T) / norm for _, T, norm in kernel.layers)\n    return "
+)
+
+PIXELS = """def exercise_{}(size, kernel, stride, padding, dilation):
+    outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    pixels = [i * stride + t * dilation - padding for i in range(outputs) for t in range(kernel)]
+    return """
+
+SLOPE = "def exercise_1(dy, x):\n    return "
+TOTAL = "def exercise_2(total, loss):\n    return "
+
+FLIP = "def exercise_1(w):\n    return "
+DW = """def exercise_2(dy, cols):
+    h = dy.shape[1]
+    return np.stack([np.einsum("nijbc,nijo->bco", cols[:, a : a + h], dy) for a in range(3)])"""
+
 TOGETHER = """def exercise_1(dy, xhat, inv, group):
     count, *sums = group.sum(np.concatenate([np.ones((len(dy), 1)), dy, dy * xhat], axis=1))
     mean_dy, mean_dy_xhat = np.split(np.array(sums) / count, 2)
@@ -109,6 +127,46 @@ WRONG = {
         (SHORTCUT + "dx[:, :, ::2, ::2] = dy[:, :-2]\n    return dx", "dx"),
         (SHORTCUT + "dx[:, :, 1::2, 1::2] = dy[:, 1:-1]\n    return dx", "Print the shapes"),
         (SHORTCUT + "return dy", "has shape"),
+    ],
+    "9.1": [
+        (CHANGE + "rate * sum(math.sqrt(T) / norm for _, T, norm in kernel.layers)", "yours is 0.2 times that"),
+        (CHANGE + "rate / (1 - momentum) * sum(T / norm for _, T, norm in kernel.layers)", "times that"),
+        (CHANGE + "rate / (1 - momentum) * sum(math.sqrt(T) / norm for T, norm in kernel.layers)", "too many values"),
+    ],
+    "9.2": [
+        (LIMIT + "3.2 * (1 - momentum) / c", "with probability 0.00"),
+        (LIMIT + "10**3.2 / c", "with probability 1.00"),
+        (LIMIT + "10**3.2 / (1 - momentum) / c", "with probability 1.00"),
+    ],
+    "11.1": [
+        (PIXELS.format(1) + "sum(0 < p < size for p in pixels) / len(pixels)", "size 8, kernel 3, stride 1"),
+        (PIXELS.format(1).replace(" - padding for", " for") + "sum(p < size for p in pixels) / len(pixels)", "size 8"),
+        (PIXELS.format(1) + "1 - 2 * padding / (size * kernel)", "size 7, kernel 5"),
+    ],
+    "11.2": [
+        (PIXELS.format(2) + "[pixels.count(pixel) for pixel in range(outputs)]", "size 9, kernel 3"),
+        (PIXELS.format(2) + "[kernel] * size", "[2, 3, 3, 3, 3, 3, 3, 2], yours [3, 3, 3"),
+        (PIXELS.format(2) + "[sum(pixels == pixel) for pixel in range(size)]", "not iterable"),
+    ],
+    "12.1": [
+        (SLOPE + "dy / (1 + array_namespace(x).exp(x))", "dx"),
+        (SLOPE + "dy / (1 + np.exp(-x))", "over there it was refused"),
+        (SLOPE + "1 / (1 + array_namespace(x).exp(-x))", "dx"),
+    ],
+    "12.2": [
+        (TOTAL + "total + float(loss)", "waited 20 times"),
+        (TOTAL + "total + loss if loss > 0 else total", "waited 20 times"),
+        (TOTAL + "loss", "the losses sum to"),
+    ],
+    "13.1": [
+        (FLIP + "w.transpose(0, 1, 3, 2)", "dx"),
+        (FLIP + "w[::-1].transpose(0, 1, 3, 2)", "dx"),
+        (FLIP + "w[::-1, ::-1]", "core dimension"),
+    ],
+    "13.2": [
+        (DW.replace("a : a + h", ":h"), "dw"),
+        (DW.replace("nijo->bco", "nijo->boc"), "has shape (3, 3, 2, 3)"),
+        (DW.replace("in range(3)])", "in range(3)]) / len(dy)"), "0.25 times what it should be"),
     ],
     "14.1": [
         (TOGETHER.replace("group.sum(", "sum("), "rank 0 is off by up to"),
