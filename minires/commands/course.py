@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from minires.course import Assignment, SelfCheck
 
-HELP = "assignments cut from the engine: list, new, build, check, grade, release"
+HELP = "assignments cut from the engine: list, new, build, check, grade, milestones, release"
 
+SECRET = "hidden numbers come from it and the submission's id; choose your own, and keep it"
 PLATFORMS = ("gradescope", "nbgrader", "otter", "classroom50", "pytest")
 
 
@@ -29,12 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write into")
     build.add_argument("--for", dest="platform", choices=PLATFORMS, help="the platform's own package as well")
     build.add_argument("--notebook", action="store_true", help="the stubs as a notebook, too (needs jupytext)")
+    build.add_argument("--secret", metavar="TEXT", help=f"goes into the platform's package: {SECRET}")
     build.add_argument("--no-check", action="store_true", help="leave the self-check out")
     check = actions.add_parser("check", help="try an assignment on the reference, the stub and typical mistakes")
     check.add_argument("assignment", nargs="*", help="names or files; all of minires' own by default")
     check.add_argument("--journey", action="store_true", help="all of them in order, each on what was written before")
-    check.add_argument("--pretrained", type=Path, metavar="FILE", help="a ResNet-20's .safetensors, for --journey")
-    check.add_argument("--cifar", type=Path, metavar="DIR", help="the folder of test_batch.bin, for --journey")
     grade = actions.add_parser("grade", help="grade one submission, or a class")
     grade.add_argument(
         "submission", nargs="+", type=Path, help="a .py, .ipynb, .zip or folder; a folder of them is a class"
@@ -48,12 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grade.add_argument(
         "--feedback", choices=("verdict", "where", "fault"), default="where", help="how much is told (where)"
     )
-    told = "hidden numbers come from it and the submission's id: choose your own, and keep it"
-    grade.add_argument("--secret", metavar="TEXT", help=told)
+    grade.add_argument("--secret", metavar="TEXT", help=SECRET)
+    milestones = actions.add_parser("milestones", help="what the engine that a student has written so far can do")
+    milestones.add_argument("submission", type=Path, help="the folder with the student's files")
     release = actions.add_parser("release", help="write the solution, for after the deadline")
     release.add_argument("assignment", help="a name of `list`, or your file")
     release.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="the folder to write into (here)")
-    for action in (build, check, grade):
+    for action, told in ((check, ", for --journey"), (milestones, "")):
+        action.add_argument("--pretrained", type=Path, metavar="FILE", help=f"a ResNet-20's .safetensors{told}")
+        action.add_argument("--cifar", type=Path, metavar="DIR", help=f"the folder of test_batch.bin{told}")
+    for action in (build, check, grade, milestones):
         action.add_argument("--isolation", choices=("bubblewrap", "user", "none"), help="the best there is by default")
         action.add_argument("--trust", action="store_true", help="run submissions where nothing can isolate them")
 
@@ -62,9 +66,8 @@ def run(args: argparse.Namespace) -> int:
     from minires.course import NoIsolation
 
     try:
-        return {"list": _list, "new": _new, "build": _build, "check": _check, "grade": _grade, "release": _release}[
-            args.action
-        ](args)
+        actions = (_list, _new, _build, _check, _grade, _milestones, _release)
+        return {action.__name__[1:]: action for action in actions}[args.action](args)
     except (ValueError, FileNotFoundError, NoIsolation) as error:
         raise CommandError(str(error)) from None
 
@@ -128,7 +131,7 @@ def _new(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
     from minires.course import build, load
 
-    a = load(args.assignment)
+    a = _with_secret(load(args.assignment), args.secret)
     if not args.no_check and _self_checks([a], args):
         return 1
     files = build(a, args.out, args.notebook)
@@ -205,7 +208,7 @@ def _grade_class(args: argparse.Namespace, executor: Executor | None) -> int:
         if not path.exists() and not path.is_symlink():
             raise CommandError(f"there is no submission {path}")
     a = _assignment_of(args)
-    a = a if args.secret is None else replace(a, secret=args.secret)
+    a = _with_secret(a, args.secret)
     found = find(args.submission)
     out = args.out or Path("grades")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -229,6 +232,32 @@ def _grade_class(args: argparse.Namespace, executor: Executor | None) -> int:
         )
     print(f"{out}/grades.csv, {out}/class.html, {out}/reports")
     return 0
+
+
+def _with_secret(a: Assignment, secret: str | None) -> Assignment:
+    if secret is None:
+        return a
+    if a.file:
+        raise CommandError(f"{Path(a.file).name} has a secret of its own: set secret=... there, without --secret")
+    return replace(a, secret=secret)
+
+
+def _milestones(args: argparse.Namespace) -> int:
+    from minires.course.journey import milestones
+
+    if not args.submission.exists():
+        raise CommandError(f"there is no submission {args.submission}")
+    if (args.pretrained is None) != (args.cifar is None):
+        raise CommandError("--pretrained and --cifar go together: the weights, and the images to try them on")
+    out = console()
+    with out.status("training with the parts of the student, which takes a few minutes"):
+        options = {"rung": args.isolation, "trust": args.trust, "pretrained": args.pretrained, "cifar": args.cifar}
+        found = milestones(args.submission, **options)
+    for each in found:
+        out.print(
+            f"{'reached' if each.reached else 'missed'}: {each.name}: {each.before}; {each.after}", highlight=False
+        )
+    return 0 if all(each.reached for each in found) else 1
 
 
 def _assignment_of(args: argparse.Namespace) -> Assignment:

@@ -15,51 +15,17 @@ import numpy as np
 from minires.backend import Array
 from minires.course.declaration import Caller, Check, Outcome
 from minires.course.diagnosis import GradientWords, diagnose_backward, diagnose_forward
+from minires.course.differences import TOLERANCE, compare_results, described, difference
 from minires.gradcheck import CATALOGUE
 from minires.gradcheck.configurations import draw
 from minires.gradcheck.definitions import DEFINITIONS, run_backward, run_forward
 from minires.gradcheck.standard_cases import StandardCase, standard_cases
 
-TOLERANCE = 1e-9
-"""How far a number may be from the reference, as a part of the largest one: float64 leaves 1e-13, a numerical
-derivative 1e-7."""
-
 PUBLIC_SEED = 0
-
-
-def difference(name: str, yours: object, right: Array, tolerance: float = TOLERANCE) -> tuple[str, str] | None:
-    """What is wrong with an array and an example, or None if it is right."""
-    if not isinstance(yours, np.ndarray | np.generic | float | int) or isinstance(yours, bool):
-        got = "nothing (None): is there a return?" if yours is None else f"a {_kind(yours)}"
-        return f"{name} is {got}; expected an array of shape {_shape(right)}", ""
-    yours, right = np.asarray(yours), np.asarray(right)
-    if yours.dtype.kind not in "fiub":
-        return f"{name} has the dtype {yours.dtype}; expected floats", ""
-    if yours.shape != right.shape:
-        return f"{name} has shape {_shape(yours)}; expected {_shape(right)}", ""
-    size = float(np.max(np.abs(right), initial=0.0))
-    with np.errstate(invalid="ignore"):
-        wrong = ~(np.abs(yours - right) <= tolerance * max(size, 1e-300) + 1e-300)
-    wrong &= ~((yours == right) | (np.isnan(yours.astype(float)) & np.isnan(right)))  # infinities that agree
-    if not wrong.any():
-        return None
-    at = tuple(int(i) for i in np.argwhere(wrong)[0])
-    count = "is wrong" if right.ndim == 0 else f"is wrong in {int(wrong.sum())} of {wrong.size} entries"
-    place = f"{name}[{', '.join(map(str, at))}]" if at else name
-    return f"{name} {count}", f"{place} is {yours[at]:.6g}; right is {right[at]:.6g}"
 
 
 def _finite(y: object) -> bool:
     return isinstance(y, np.ndarray | np.generic | float) and bool(np.all(np.isfinite(y)))
-
-
-def _shape(array: object) -> str:
-    shape = np.shape(array)
-    return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})" if shape else "() (one number)"
-
-
-def _kind(value: object) -> str:
-    return getattr(value, "kind", type(value).__name__)
 
 
 # --- ops -----------------------------------------------------------------------------------------------------------
@@ -118,7 +84,7 @@ class OpCheck:
             said = f"{self.functions[0]} changes its inputs in place; others may still need them. Make a new array"
             return Outcome(0.0, (_verdict(self.functions[0]), said, said), fault=f"{self.op}:input-in-place")
         if not isinstance(result, tuple) or len(result) != 2:
-            said = f"{self.functions[0]} returns {_described(result)}; expected (y, cache)"
+            said = f"{self.functions[0]} returns {described(result)}; expected (y, cache)"
             return Outcome(0.0, (said, said, said))
         right, _ = run_forward(self.op, case.inputs, case.options)
         found = difference("y", y, right)
@@ -145,7 +111,7 @@ class OpCheck:
         yours = list(result) if isinstance(result, tuple | list) else [result]
         names = [f"d{name}" for name in DEFINITIONS[self.op].inputs]
         if len(yours) < len(right):
-            said = f"{self.functions[1]} returns {_described(result)}; expected {', '.join(names[: len(right)])}"
+            said = f"{self.functions[1]} returns {described(result)}; expected {', '.join(names[: len(right)])}"
             return Outcome(0.0, (said, said, said))
         found = [difference(n, mine, r) for n, mine, r in zip(names, yours, right, strict=False)]
         wrong = [f for f in found if f is not None]
@@ -218,14 +184,6 @@ def _wrong(check: OpCheck | GradientCheck, found: tuple[str, str], words: Gradie
 
 def _verdict(title: str) -> str:
     return f"wrong: {title}"
-
-
-def _described(value: object) -> str:
-    if value is None:
-        return "nothing (None)"
-    if isinstance(value, tuple | list):
-        return f"{len(value)} values"
-    return f"one array of shape {_shape(value)}" if isinstance(value, np.ndarray) else f"a {_kind(value)}"
 
 
 def _functions(op: str, name: str) -> tuple[str, str]:
@@ -335,19 +293,3 @@ class CallCheck:
 def judged(title: str, found: tuple[str, str] | None, hidden: bool) -> Outcome | None:
     """What `compare_results` found, as an outcome; the example only if it may be shown."""
     return None if found is None else Outcome(0.0, (_verdict(title), found[0], found[0]), "" if hidden else found[1])
-
-
-def compare_results(yours: object, right: object, name: str, tolerance: float = TOLERANCE) -> tuple[str, str] | None:
-    """`difference` for arrays, numbers, and tuples, lists and dicts of them."""
-    if isinstance(right, dict):
-        if not isinstance(yours, dict) or set(yours) != set(right):
-            return f"{name} returns {_described(yours)}; expected a dict with {', '.join(map(str, right))}", ""
-        pairs = [(f"{name}[{k!r}]", yours[k], right[k]) for k in right]
-    elif isinstance(right, tuple | list):
-        if not isinstance(yours, tuple | list) or len(yours) != len(right):
-            return f"{name} returns {_described(yours)}; expected {len(right)} values", ""
-        pairs = [(f"{name}[{i}]", a, b) for i, (a, b) in enumerate(zip(yours, right, strict=True))]
-    else:
-        return difference(name, yours, right, tolerance)
-    found = [compare_results(a, b, n, tolerance) for n, a, b in pairs]
-    return next((f for f in found if f is not None), None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import inspect
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from minires.course.callers import LocalCaller
 from minires.course.classroom import find, grade_class, platform_id
 from minires.course.declaration import Assignment, Mistake, Part
 from minires.course.grading import local_report
+from minires.course.platforms import package
 from minires.course.selfcheck import reference_functions
 from minires.course.similarity import alike, fingerprint
 
@@ -269,3 +272,48 @@ def test_public_tests_of_functions_that_are_no_ops(tmp_path):
             _file(folder, text, f"{name}.py")
         done = subprocess.run(command, cwd=folder, env=os.environ | home, capture_output=True, text=True)
         assert (done.returncode == 0) == passed, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new", "said"),
+    [
+        ("forward_difference", "f(0.0)", "f(-h)", "this rule starts at 0"),
+        ("central_difference", "(2 * h)", "h", "twice too large"),
+        ("central_difference", "(2 * h)", "2 * h", "from left to right"),
+        ("complex_step", ".imag", ".real", "the slope is in the imaginary part"),
+    ],
+)
+def test_typical_mistakes_of_a_rule_are_told_in_words(function, old, new, said):
+    a = load("gradient_check")
+    body = inspect.getsource(reference_functions(a)[function])
+    changed: dict = {"math": math, "Callable": object}
+    exec(compile("from __future__ import annotations\n" + body.replace(old, new), function, "exec"), changed)
+    caller = LocalCaller(reference_functions(a) | {function: changed[function]})
+    (report,) = [p for p in local_report(a, caller) if p.name == function]
+    assert report.earned == 0 and all(said in c.told for c in report.checks)
+
+
+def test_a_package_carries_the_secret_it_was_built_with(tmp_path):
+    """With minires' own secret the hidden numbers of a class could be computed by anybody."""
+    package(dataclasses.replace(LINEAR, secret="teal"), "pytest", tmp_path)
+    carried = load(tmp_path / "linear_softmax_assignment.py")
+    assert carried.secret == "teal" and carried.points == LINEAR.points
+    assert carried.seed("ada", "linear_forward", "a") != LINEAR.seed("ada", "linear_forward", "a")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["milestones", "nowhere"], "there is no submission nowhere"),
+        (["milestones", ".", "--cifar", "."], "--pretrained and --cifar go together"),
+        (["build", "mine.py", "--out", "x", "--secret", "teal"], "mine.py has a secret of its own"),
+    ],
+)
+def test_commands_that_cannot_be_say_why(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "from minires.course import Assignment, Part, forward_checks\n"
+        "ASSIGNMENT = Assignment('mine', 't', 'i', (Part('minires.ops:relu_forward', 1, forward_checks('relu')),))\n"
+    )
+    assert main(["course", *arguments]) == 2
+    assert said in capsys.readouterr().err

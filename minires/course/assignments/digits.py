@@ -3,8 +3,9 @@
 import numpy as np
 
 from minires.course import drivers
-from minires.course.checks import HandCheck, compare_results
+from minires.course.checks import HandCheck
 from minires.course.declaration import ORDER, Assignment, Caller, Mistake, Outcome, Part
+from minires.course.differences import compare_results
 
 STEPS = 150
 """Training steps of the last check, with batches of 64."""

@@ -3,9 +3,43 @@
 import numpy as np
 
 from minires.course import drivers
-from minires.course.checks import CallCheck, HandCheck, difference
-from minires.course.declaration import Assignment, Caller, Outcome, Part
+from minires.course.checks import CallCheck, HandCheck
+from minires.course.declaration import Assignment, Caller, Mistake, Outcome, Part
+from minires.course.differences import difference
 from minires.gradcheck import numerical
+
+TYPICAL = {
+    "forward_difference": (
+        (lambda f, h: f(h) - f(0.0), "It is not divided by h: a difference is not yet a slope."),
+        (lambda f, h: (f(h) - f(-h)) / h, "It goes from -h to h, a distance of 2h; this rule starts at 0."),
+        (lambda f, h: (f(h) - f(-h)) / (2 * h), "This is the central difference; the forward one starts at 0."),
+        (lambda f, h: (f(0.0) - f(h)) / h, "The sign is turned: the slope is what f gains as its argument grows."),
+    ),
+    "central_difference": (
+        (lambda f, h: (f(h) - f(-h)) / h, "It is twice too large: from -h to h is a distance of 2h."),
+        (lambda f, h: (f(h) - f(-h)) / 2 * h, "Division and product go from left to right: a / 2 * h is a * h / 2."),
+        (lambda f, h: (f(h) - f(0.0)) / h, "This is the forward difference; a central one looks at both sides."),
+        (lambda f, h: (f(-h) - f(h)) / (2 * h), "The sign is turned: the slope is what f gains as its argument grows."),
+    ),
+    "complex_step": (
+        (lambda f, h: f(1j * h).imag, "It is not divided by h: the imaginary part is h times the slope."),
+        (lambda f, h: f(1j * h).real / h, "The real part is f(0); the slope is in the imaginary part."),
+        (
+            lambda f, h: (f(h) - f(0.0)) / h,
+            "A small real step is lost in rounding; step along the imaginary axis: f(ih).",
+        ),
+    ),
+}
+"""What a rule often is instead, and the sentence for who wrote it."""
+
+
+def _named(function: str, yours: object, coefficients: list[float], h: float) -> str:
+    """The sentence of the typical mistake that gives this number; empty if none does."""
+    for mistake, sentence in TYPICAL[function]:
+        found = drivers.derivative({function: mistake}, function, coefficients, h)
+        if difference("", yours, np.asarray(found), 1e-9) is None:
+            return sentence
+    return ""
 
 
 def _on_polynomial(title: str, function: str, degree: int, h: float, hidden: bool) -> HandCheck:
@@ -16,7 +50,10 @@ def _on_polynomial(title: str, function: str, degree: int, h: float, hidden: boo
         yours = caller.call("driver:derivative", function, coefficients, h)
         right = drivers.derivative({}, function, coefficients, h)
         found = difference(f"{function}(f, h)", yours, np.asarray(right), 1e-6)
-        return None if found is None else Outcome(0.0, (f"wrong: {title}", *found[:1] * 2), "" if hidden else found[1])
+        if found is None:
+            return None
+        named = f"{found[0]}. {_named(function, yours, coefficients, h)}".rstrip(". ")
+        return Outcome(0.0, (f"wrong: {title}", found[0], named), "" if hidden else found[1])
 
     return HandCheck(title, judge, hidden)
 
@@ -70,5 +107,24 @@ ASSIGNMENT = Assignment(
             hint="Set the derivative of the whole error with respect to h to zero. What if there is no curvature?",
         ),
         Part("minires.gradcheck.numerical:central_floor", 2, _number("central_floor")),
+    ),
+    mistakes=(
+        Mistake("from -h to h", "forward_difference", "f(0.0)", "f(-h)"),
+        Mistake("not divided", "forward_difference", "(f(h) - f(0.0)) / h", "f(h) - f(0.0)"),
+        Mistake("sign turned", "forward_difference", "f(h) - f(0.0)", "f(0.0) - f(h)"),
+        Mistake("divided by h", "central_difference", "(2 * h)", "h"),
+        Mistake("brackets forgotten", "central_difference", "(2 * h)", "2 * h"),
+        Mistake("one side", "central_difference", "f(-h)", "f(0.0)"),
+        Mistake("sign turned, both sides", "central_difference", "f(h) - f(-h)", "f(-h) - f(h)"),
+        Mistake("the real part", "complex_step", ".imag", ".real"),
+        Mistake("not divided by h", "complex_step", ".imag / h", ".imag"),
+        Mistake("a real step", "complex_step", "f(1j * h).imag", "(f(h) - f(0.0))"),
+        Mistake("a square root", "best_central_step", "(1 / 3)", "(1 / 2)"),
+        Mistake("the 3 forgotten", "best_central_step", "3 * u", "u"),
+        Mistake("curvature taken for granted", "best_central_step", "math.inf if third == 0 else ", ""),
+        Mistake("size forgotten", "best_central_step", "u * size", "u"),
+        Mistake("truncation alone", "central_floor", " + u * size / h", ""),
+        Mistake("the 6 forgotten", "central_floor", "h * h / 6", "h * h"),
+        Mistake("infinity forgotten", "central_floor", "0.0 if math.isinf(h) else ", ""),
     ),
 )

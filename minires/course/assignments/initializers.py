@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from minires import init
-from minires.course.checks import CallCheck, HandCheck, difference
+from minires.course.checks import CallCheck, HandCheck
 from minires.course.declaration import Assignment, Caller, Mistake, Outcome, Part
+from minires.course.differences import difference
 from minires.gradcheck.runner import Seeded
 from minires.init.distributions import fans
 

@@ -3,8 +3,9 @@
 import numpy as np
 
 from minires.course import drivers
-from minires.course.checks import HandCheck, backward_checks, compare_results, forward_checks
+from minires.course.checks import HandCheck, backward_checks, forward_checks
 from minires.course.declaration import Assignment, Caller, Mistake, Outcome, Part
+from minires.course.differences import compare_results
 
 PARTS = {
     "minires.nn.residual:ResidualBlock._forward": "residual_block_forward",

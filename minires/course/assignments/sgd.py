@@ -3,8 +3,9 @@
 import numpy as np
 
 from minires.course import drivers
-from minires.course.checks import HandCheck, compare_results
+from minires.course.checks import HandCheck
 from minires.course.declaration import Assignment, Caller, Mistake, Outcome, Part
+from minires.course.differences import compare_results
 
 PARTS = {"minires.optim:SGD.step": "sgd_step"}
 

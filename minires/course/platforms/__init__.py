@@ -39,8 +39,21 @@ def write_files(out: Path, files: Mapping[str, str | bytes], executable: tuple[s
 
 
 def declared(a: Assignment) -> tuple[str, dict[str, str]]:
-    """(what names the assignment inside a package, the declaration's own file if it is not one of minires')."""
-    if not a.file:
+    """(what names the assignment inside a package, the file that declares it, if it is not as minires has it)."""
+    if a.file:
+        path = Path(a.file)
+        return path.name, {path.name: path.read_text(encoding="utf-8")}
+    if a.secret == Assignment.secret:
         return a.name, {}
-    path = Path(a.file)
-    return path.name, {path.name: path.read_text(encoding="utf-8")}
+    name = f"{a.name}_assignment.py"
+    return name, {name: WITH_SECRET.format(name=a.name, secret=a.secret)}
+
+
+WITH_SECRET = '''"""minires' assignment {name}, with hidden numbers of its own."""
+
+from dataclasses import replace
+
+from minires.course import load
+
+ASSIGNMENT = replace(load({name!r}), secret={secret!r})
+'''
