@@ -1,15 +1,19 @@
 """Step times foretold by the cost model, beside measured ones. Run it on a quiet machine:
 
-    mpiexec -n 2 python -m tests.parallel.measured_steps            resnet20 at batch 128, one thread a rank
+    mpiexec -n 1 python -m tests.parallel.measured_steps            resnet20 at batch 128, one thread a rank
+    mpiexec -n 2 python -m tests.parallel.measured_steps
     mpiexec -n 4 python -m tests.parallel.measured_steps --asleep   ranks that sleep in place of computing
 
 The model is given what one rank tells alone and what a ping-pong tells; no number of it is fitted to a step of several
-ranks. alpha and beta: between the first and the last rank, before anything else. Compute: of one rank's share,
-measured while every rank computes its own without a word to the others, since cores on one machine share its memory.
+ranks. alpha and beta: between the first and the last rank, before anything else. Compute: fixed + images * per_image
+through steps of 16 and of 64 images, which every rank takes at the same time and without a word to the others, since
+the cores of a machine share its memory. Then the ranks train together, on 128 images.
 
 Two cores hold two ranks. Four are tried with sleep in place of compute: resnet20's order of layers and its sums, the
-time of each layer slept through. Sleeping wakes up late, so here, too, a rank's time without the others is measured
-first. With --asleep there are three steps: of 80 ms, of 20 ms, and of 5 ms, in which communication is no small part.
+time of each layer slept through. Sleeping wakes up late, and by chance, so here the time of a rank without the others
+is measured first, and how much it scatters: the standard deviation of a step, over the mean, times the square root of
+the number of pieces that it consists of, is that of a piece. There are three steps: of 80 ms, of 20 ms, and of 5 ms, in
+which communication is no small part.
 
 "others": the processor time that other work took meanwhile, in cores. Where it is not near 0 the figures say nothing.
 """
@@ -23,54 +27,98 @@ import time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from minires import nn
-from minires.fast.compiled import Compiled
+from minires import nn, optim
+from minires.bench.compute import line
 from minires.machine import keep_freed_memory
-from minires.parallel import MPIGroup
+from minires.parallel import DataParallel, MPIGroup
 from minires.parallel.cost import Compute, Network, Work, step, work_of
 from minires.parallel.network import measure_network
 from minires.parallel.simulation import simulate
 
-BATCH, STEPS = 128, 12
+BATCH, STEPS = 128, 15
+ALONE = (16, 64)
 
 
-class Alone:
-    """A group of one."""
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--asleep", action="store_true")
+    asleep = parser.parse_args().asleep
+    keep_freed_memory()
+    with MPIGroup() as group, threadpool_limits(1):
+        fit = measure_network(group.comm) if group.size > 1 else None
+        network: Network = group.comm.bcast(fit.network if fit else Network(0.0, 0.0))
+        work, others = work_of(nn.resnet20(), name="resnet20"), Others(group)
+        if group.rank == 0 and fit:
+            print(f"{group.size} ranks: alpha {1e6 * network.alpha:.2f} us, beta {1e9 * network.beta:.3f} ns a byte")
+        lines = of_sleep(group, work, network) if asleep else of_training(group, work, network)
+        cores = others.cores()
+        if group.rank == 0:
+            print("\n".join(lines), f"\nothers: {cores:.2f} cores", flush=True)
 
-    rank, size = 0, 1
 
-    def sum(self, rows):
-        return rows.sum(axis=0)
+def of_training(group, work, network):
+    alone = MPIGroup(group._mpi.COMM_SELF)
+    seconds = {images: float(np.median(times(training_step(alone, images), group))) for images in ALONE}
+    compute = line(seconds)
+    found = [f"compute: {1000 * compute.fixed:.2f} ms + {1000 * compute.per_image:.3f} ms an image"]
+    share = group.share(BATCH)
+    for overlap in (True, False) if group.size > 1 else (True,):
+        measured = float(np.median(times(training_step(group, share.stop - share.start, overlap), group)))
+        what = f"training, {'' if overlap else 'no '}overlap"
+        found += tell(what, measured, work, compute, BATCH, group.size, network, overlap=overlap)
+    return found
 
 
-def seconds_of(run, group, steps=STEPS):
-    """The median time of a step, all ranks beginning together; the slowest rank's counts."""
+def of_sleep(group, work, network):
+    found = []
+    for planned in (0.08, 0.02, 0.005):
+        alone = times(sleeping_step(None, work, planned), group)
+        compute = Compute(float(np.median(alone)), 0.0)
+        pieces = 1 + sum(what != "compute" for what, _ in work.events(planned))
+        scatter = float(alone.std() / alone.mean() * pieces**0.5)
+        measured = float(np.median(times(sleeping_step(group, work, planned), group)))
+        found += tell(
+            f"asleep for {1000 * planned:.0f} ms",
+            measured,
+            work,
+            compute,
+            group.size,
+            group.size,
+            network,
+            scatter=scatter,
+        )
+    return found
+
+
+def times(run, group):
+    """Seconds of steps that all ranks begin together: the slowest rank's."""
     taken = []
-    for _ in range(steps + 2):
+    for _ in range(STEPS + 3):
         group.comm.Barrier()
         start = time.perf_counter()
         run()
         taken.append(time.perf_counter() - start)
-    return float(np.median(np.max(group.comm.allgather(taken[2:]), axis=0)))
+    return np.max(group.comm.allgather(taken[3:]), axis=0)
 
 
-def training_step(group, images):
-    """The compiled step of resnet20 on this rank's images, and the sum of the gradients after it."""
+def training_step(group, images, overlap=True):
+    """A step of resnet20, compiled, on so many images of this rank: forward, loss, backward, SGD."""
     rng = np.random.default_rng(group.rank)
     x, labels = rng.standard_normal((images, 3, 32, 32), dtype=np.float32), rng.integers(0, 10, images)
-    model = nn.resnet20()
-    fast = Compiled(model, threads=1, group=group if group.size > 1 else None)
+    fast, loss = DataParallel(nn.resnet20(), group, threads=1, overlap=overlap), nn.SoftmaxCrossEntropy()
+    optimizer = optim.SGD(fast.parameters(), lr=0.01, momentum=0.9)
 
     def run():
-        fast.step(x, labels)
-        if group.size > 1:
-            group.start_sum(np.concatenate([p.grad.ravel() for p in model.parameters()])).wait()
+        fast.zero_grad()
+        loss.forward(fast.forward(x), labels)
+        fast.backward(loss.backward())
+        optimizer.step()
 
     return run
 
 
 def sleeping_step(group, work: Work, compute: float):
-    """The same order of compute and sums, the compute slept through."""
+    """The same order of compute and sums, the compute slept through. group None: without the sums."""
     events = [*work.events(compute)]
     arrays = {amount: np.zeros((1, int(amount) // 8)) for what, amount in events if what != "compute"}
 
@@ -82,16 +130,26 @@ def sleeping_step(group, work: Work, compute: float):
                 continue
             time.sleep(piece)
             piece = 0.0
-            if group.size > 1:
-                if what == "norm":
-                    group.sum(arrays[amount])
-                else:
-                    pending.append(group.start_sum(arrays[amount]))
+            if group and what == "norm":
+                group.sum(arrays[amount])
+            elif group:
+                pending.append(group.start_sum(arrays[amount]))
         time.sleep(piece)
         for each in pending:
             each.wait()
 
     return run
+
+
+def tell(what, measured, work, compute, images, ranks, network, scatter=0.0, **how):
+    foretold = step(work, compute, images, ranks, network, **how)
+    draws = [simulate(work, compute, images, ranks, network, scatter=scatter, seed=seed, **how) for seed in range(20)]
+    off = [f"{1000 * t:.2f} ms ({t / measured - 1:+.1%})" for t in (foretold.seconds, float(np.mean(draws)))]
+    yield (
+        f"{ranks} ranks {what}: measured {1000 * measured:.2f} ms, foretold {off[0]}, simulated {off[1]}; "
+        f"of it compute {1000 * foretold.compute:.2f}, norms {1000 * foretold.norms:.2f}, gradients "
+        f"{1000 * foretold.gradients:.2f}" + (f"; scatter {scatter:.0%}" if scatter else "")
+    )
 
 
 class Others:
@@ -110,60 +168,6 @@ class Others:
 
     def cores(self):
         return (self.now() - self.before) / (time.perf_counter() - self.start)
-
-
-def tell(what, measured, work, compute, images, ranks, network, **how):
-    foretold = step(work, Compute(compute, 0.0), images, ranks, network, **how)
-    simulated = simulate(work, Compute(compute, 0.0), images, ranks, network, **how)
-    off = [f"{1000 * t:7.2f} ms ({t / measured - 1:+5.1%})" for t in (foretold.seconds, simulated)]
-    print(
-        f"{what:26} measured {1000 * measured:7.2f} ms, foretold {off[0]}, simulated {off[1]}; "
-        f"compute {1000 * compute:.2f}, norms {1000 * foretold.norms:.2f}, gradients {1000 * foretold.gradients:.2f}",
-        flush=True,
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--asleep", action="store_true")
-    asleep = parser.parse_args().asleep
-    keep_freed_memory()
-    with MPIGroup() as group, threadpool_limits(1):
-        ranks, work = group.size, work_of(nn.resnet20(), name="resnet20")
-        fit = measure_network(group.comm) if ranks > 1 else None
-        network: Network = group.comm.bcast(fit.network if fit else Network(0.0, 0.0))
-        if group.rank == 0 and ranks > 1:
-            print(f"{ranks} ranks: alpha {1e6 * network.alpha:.2f} us, beta {1e9 * network.beta:.3f} ns a byte")
-        single, others = Alone(), Others(group)
-        single.comm = group.comm
-        if asleep:
-            for planned in (0.08, 0.02, 0.005):
-                compute = seconds_of(sleeping_step(single, work, planned), group)
-                measured = seconds_of(sleeping_step(group, work, planned), group)
-                if group.rank == 0:
-                    tell(
-                        f"{ranks} ranks asleep for {1000 * planned:.0f} ms",
-                        measured,
-                        work,
-                        compute,
-                        ranks,
-                        ranks,
-                        network,
-                    )
-            print_others(group, others)
-            return
-        share = BATCH // ranks
-        compute = seconds_of(training_step(single, share), group)
-        measured = seconds_of(training_step(group, share), group)
-        if group.rank == 0:
-            tell(f"{ranks} ranks, {share} images each", measured, work, compute, BATCH, ranks, network, overlap=False)
-        print_others(group, others)
-
-
-def print_others(group, others):
-    cores = others.cores()
-    if group.rank == 0:
-        print(f"others: {cores:.2f} cores", flush=True)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,21 @@ def test_overlap_lies_between_its_bounds(line):
     assert least * (1 - 1e-12) <= found <= late * (1 + 1e-12)
 
 
+def test_a_line_carries_one_message_at_a_time():
+    """Two messages of 1 s from one rank arrive after 1 and 2 s; one from another rank is not held up."""
+    sim, arrived = Simulator(Network(1.0, 0.0)), {}
+
+    def wait(source, tag):
+        yield sim.mail(source, 1, tag)
+        arrived[tag] = sim.now
+
+    for source, tag in ((0, "a"), (0, "b"), (2, "c")):
+        sim.start(wait(source, tag))
+        sim.send(source, 1, tag, 0)
+    sim.run()
+    assert arrived == {"a": 1.0, "b": 2.0, "c": 1.0}
+
+
 def test_the_largest_share_is_waited_for():
     """Three images on two ranks: the sum begins when the rank with two of them is there."""
     work = Work("one", (LayerWork(1, 8, 0),))
