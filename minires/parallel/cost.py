@@ -21,7 +21,8 @@ No algorithm sends fewer than 2 (P - 1)/P n bytes from the busiest rank (Pataras
 attains it and never has two messages on one link). The tree has the fewest rounds and wins for short vectors; halving
 is Rabenseifner's. Tree and halving want P = 2^k: of other numbers the ranks in excess hand their vector to another rank
 first and get the sum back at the end, 2 (alpha + beta n) more (Thakur, Rabenseifner & Gropp 2005, sections 4.4 and
-4.5). An MPI library takes the quickest, and so does `all_reduce`. The additions themselves are left out.
+4.5). An MPI library takes the quickest, and so does `all_reduce`. The additions are left out: between machines they are
+quicker than the line, but among ranks of one machine a long sum takes twice as long as foretold.
 
 **A step** of c(m) = fixed + m per_image seconds of compute for the m = ceil(B / P) images of the largest share:
 
@@ -55,9 +56,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires import nn
-
-BUCKET_BYTES = 1 << 18
-"""A bucket of gradients is full at so many bytes: resnet20, with 1.1 MB of them, makes five."""
+from minires.parallel.gradients import BUCKET_BYTES
 
 SUM_BYTES = 8
 """BatchNorm's sums travel in float64."""

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from minires.parallel.cost import BUCKET_BYTES, Compute, Network, Work, all_reduce, excess_rounds, rounds
+from minires.parallel.cost import Compute, Network, Work, all_reduce, excess_rounds, rounds
+from minires.parallel.gradients import BUCKET_BYTES
 
 Process = Generator[Any, None, None]
 
