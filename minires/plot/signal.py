@@ -97,7 +97,7 @@ def _end_to_end(report: SignalReport, paths: Sequence[str], quantity: str, way: 
 
 def _short(factor: float) -> str:
     power = math.floor(math.log10(factor))
-    return f"{factor:.2g}" if power < 2 else rf"${factor / 10**power:.2g}\cdot 10^{{{power}}}$"
+    return f"{float(f'{factor:.2g}'):g}" if power < 3 else rf"${factor / 10**power:.2g}\cdot 10^{{{power}}}$"
 
 
 def _rows(report: SignalReport, paths: Sequence[str]) -> list[Row]:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minires import gradcheck, init, nn, ops
+from minires import gradcheck, init, nn, ops, optim
 from minires.gradcheck import numerical
 from minires.nn.residual import ResidualBlock
 from minires.threads import ThreadGroup
@@ -57,9 +57,11 @@ def waiting(x):
 
 
 def scaled(name, place, factor):
-    """The backward `name` with one of its gradients multiplied."""
+    """The backward `name` with one of its gradients multiplied; place None: with its only one."""
 
     def backward(dy, cache):
+        if place is None:
+            return factor * GOOD[name](dy, cache)
         grads = list(GOOD[name](dy, cache))
         grads[place] = grads[place] * factor
         return tuple(grads)
@@ -80,6 +82,14 @@ BREAKS = {
     "col2im: twice": ("03", "col2im", lambda *args, **options: 2 * GOOD["col2im"](*args, **options)),
     "convolution: dx zero": ("03", "conv2d_backward", scaled("conv2d_backward", 0, 0)),
     "convolution: dweight doubled": ("03", "conv2d_backward", scaled("conv2d_backward", 1, 2)),
+    "depth: relu with no gate": ("05", "relu_backward", lambda dy, cache: dy),
+    "depth: the slope of sigmoid as 1/2 at most": ("05", "sigmoid_backward", scaled("sigmoid_backward", None, 2)),
+    "depth: the slope of tanh without its square": ("05", "tanh_backward", lambda dy, y: dy * (1 - np.abs(y))),
+    "training: the loss's gradient missing its 1/N": (
+        "08",
+        "softmax_cross_entropy_backward",
+        lambda dy, c: GOOD["softmax_cross_entropy_backward"](dy, c) * len(c[0]),
+    ),
     "batchnorm: mean path missing": ("06", "batchnorm_backward", no_mean),
     "batchnorm: direct path only": ("06", "batchnorm_backward", no_statistics),
     "batchnorm: unbiased variance": ("06", "batchnorm_forward", unbiased),
@@ -128,6 +138,16 @@ def test_a_zero_gamma_that_does_nothing_is_noticed(monkeypatch):
         run("07")
 
 
+def test_a_momentum_that_forgets_is_noticed(monkeypatch):
+    def step(self):
+        for p in self.parameters:
+            p.value = p.value - float(self.lr) * p.grad
+
+    monkeypatch.setattr(optim.SGD, "step", step)
+    with pytest.raises(AssertionError):
+        run("08")
+
+
 def test_a_biased_running_variance_is_noticed(monkeypatch):
     forward = nn.BatchNorm2d._forward
 
@@ -163,6 +183,6 @@ def test_a_group_that_adds_nothing_is_noticed(monkeypatch):
         run("14")
 
 
-@pytest.mark.parametrize("number", ["01", "02", "03", "06", "07", "11", "12", "13", "14"])
+@pytest.mark.parametrize("number", ["01", "02", "03", "05", "06", "07", "08", "11", "12", "13", "14"])
 def test_the_engine_as_it_is_passes(number):
     run(number)
