@@ -113,11 +113,12 @@ def _by_hypotheses(case: Case) -> Finding:
     if of_op:
         told_names = listed([f"d{case.names[i]}" for i in of_op])
         sentences.append(f"{told_names} {'is that' if len(of_op) == 1 else 'are those'} of {case.like} already")
+    of_gradients = {}
     for i, failing in enumerate(case.failing):
         if failing and i not in of_op:
-            sentence, explained = _gradient_sentence(case, i)
-            sentences.append(sentence)
+            of_gradients[f"d{case.names[i]}"], explained = _gradient_sentence(case, i)
             complete = complete and explained
+    sentences += _together(of_gradients)
     rules = [
         RULES[name] for name in case.broken if name in _EXPLAINED_BY_GRADIENT and _tells_more(name, case, complete)
     ]
@@ -126,6 +127,20 @@ def _by_hypotheses(case: Case) -> Finding:
         finding.sentence, finding.complete = sentence.replace(".; ", ". Besides, ", 1), complete
         return finding
     return Finding(sentence, complete=complete)
+
+
+def _together(sentences: dict[str, str]) -> list[str]:
+    """One sentence for all gradients of which the same is true: "dx and dw are each 5 times what they should be"."""
+    alike: dict[str, list[str]] = {}
+    for name, sentence in sentences.items():
+        rest = sentence.removeprefix(f"{name} is ")
+        alike.setdefault(rest if rest != sentence and name not in rest else sentence, []).append(name)
+    return [
+        f"{listed(names)} are each {rest.replace('what it should be', 'what they should be')}"
+        if len(names) > 1
+        else sentences[names[0]]
+        for rest, names in alike.items()
+    ]
 
 
 def _tells_more(rule: str, case: Case, complete: bool) -> bool:

@@ -1,6 +1,8 @@
-"""`check_file`: the functions of somebody's file, in a process of their own, held against an op on standard cases.
+"""`check_file`: is a pair of functions in somebody's file the op that it should be?
 
 print(gradcheck.check_file("student.py", like="conv2d"))
+
+The file runs in a process of its own, on the standard cases of the op.
 """
 
 from __future__ import annotations
@@ -181,8 +183,8 @@ def check_file(
 
 
 class Loaded(Protocol):
-    """What a check needs of somebody's code. A `Student` is one; where there are no processes, as in a browser, it can
-    be the functions themselves."""
+    """What a check needs of somebody's code: a `Student`, or where no process can be started, as in a browser, an
+    `InProcess`."""
 
     file: Path
 
@@ -207,7 +209,7 @@ def check_loaded(
     ties: str | None = None,
     hints: int = 2,
 ) -> FileReport:
-    """What `check_file` does, for code that is loaded. progress(case, cases done, cases in all) comes before each."""
+    """`check_file` for code that is loaded. progress(case, cases done, cases in all) comes before each."""
     try:
         functions = code.functions
     except (CallError, Stopped) as error:

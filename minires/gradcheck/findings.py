@@ -33,7 +33,7 @@ class Case:
     y_bound: float = 0.0
     y_failing: bool = False
     broken: list[str] = field(default_factory=list)
-    """Names of the rules of conduct that were broken."""
+    """Names of the rules that were broken, see `rules.py`."""
     rerun: Callable[[tuple[Array, ...]], tuple[Array | None, ...]] | None = None
     """The gradients of the function at other inputs, with the same dy."""
 

@@ -98,7 +98,7 @@ def picture(png: bytes, text: str) -> str:
 def error_map(tensor: TensorReport) -> str:
     """Every entry of a wrong tensor as a cell: white where it is right, the redder the larger the error.
 
-    Samples and channels stand side by side as small images, as their axes lie. A cell's numbers show under the pointer.
+    Samples and channels stand side by side as small images. A cell shows its numbers under the pointer.
     """
     yours, right = np.asarray(tensor.yours, float), np.asarray(tensor.right, float)
     with np.errstate(all="ignore"):

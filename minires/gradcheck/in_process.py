@@ -1,4 +1,4 @@
-"""Somebody's functions in this very process, for where there is no other one: a browser, whose worker is the limit.
+"""Somebody's functions in this process, where no other can be started: in a browser, whose worker limits them.
 
 Everywhere else `runner.Student` runs them, in a process of their own.
 """

@@ -1,7 +1,7 @@
 """What more can be asked of the functions of a failing check than one product with dy.
 
     numeric(i)   J[j, e] = d y_j / d e for every output j and every entry e of input i, by differences of forward
-    theirs(i)    the same as backward claims it: row j is backward(unit vector j), what it returns for dy = 0 taken off
+    theirs(i)    the same as backward claims it: row j is backward(unit vector j), minus what it returns for dy = 0
 
 With both, one sees which output sends its gradient where, and what would be right for any other dy. They are built when
 first asked for, and only for tensors small enough for it.

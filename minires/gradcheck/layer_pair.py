@@ -26,7 +26,8 @@ class LayerPair:
     """A layer (and a loss) as forward and backward functions of x and all parameters.
 
     The functions take and return arrays of the host; the passes in between run where the layer's arrays are (or, if it
-    has none, where x is). What looks into the layer, identities and the search for a fault, uses a copy on the host.
+    has none, where x is). The identities and the search for a fault look into a copy on the
+    host.
     """
 
     def __init__(self, layer: nn.Layer, x: Array, loss: object | None = None, labels: Array | None = None) -> None:

@@ -1,4 +1,4 @@
-"""How a tensor is to be probed (`Plan`), what was probed (`Tally`), what is known of its gradient then (`Measured`)."""
+"""How to probe a tensor (`Plan`), what was probed (`Tally`), and what is then known of its gradient (`Measured`)."""
 
 from __future__ import annotations
 

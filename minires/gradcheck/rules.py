@@ -68,7 +68,7 @@ OF_RIGHT_GRADIENTS = (
 """Rules about special inputs. They say nothing where the gradient is wrong on ordinary ones already."""
 
 
-class Conduct(NamedTuple):
+class Examined(NamedTuple):
     """The gradients of an undisturbed call, and the names of the rules broken."""
 
     gradients: Gradients
@@ -81,7 +81,7 @@ def examine(
     inputs: tuple[Array, ...],
     dy: Array,
     keeps_cache: bool = False,
-) -> Conduct:
+) -> Examined:
     """Runs the pair under every rule that needs no knowledge of the op. `inputs` and `dy` are left alone.
 
     keeps_cache: a layer's pair, whose cache is that of the last call by design.
@@ -106,7 +106,7 @@ def examine(
     adds_up = keeps_cache and "cache changed" in broken  # then no two calls can be compared
     if not adds_up and all(g is None or np.all(np.isfinite(g)) for g in gradients):
         broken += _linearity(forward, backward, inputs, dy, gradients)
-    return Conduct(gradients, broken)
+    return Examined(gradients, broken)
 
 
 def of_large_inputs(

@@ -1,4 +1,4 @@
-"""The process that student code runs in, and the language it is spoken to in.
+"""The process that student code runs in, and the messages that it understands.
 
     python -P worker.py        the first message on standard input says which file to load; then calls come, answers go
 
@@ -9,8 +9,8 @@ A message is a JSON header and the arrays it mentions, each array in the .npy fo
     {"number": 7, "call": "conv2d_forward", "arguments": [...], "options": {...}, "keep": true, "release": [3, 4]}
     {"number": 7, "value": ..., "kept": 5, "changed": {...}}   or   {"number": 7, "error": {"kind": "IndexError", ...}}
 
-A call is a function of the file. "driver:NAME" is one of a second file, the driver, which gets the functions of the
-first as its first argument: so the functions can be used inside a network, say, without leaving this process.
+A call names a function of the file. "driver:NAME" names one of a second file, the driver; its first argument is the
+functions of the first file. A network can so use them without leaving this process.
 
 What is neither an array, a number, a string, None nor a tuple, list or dict of these stays in this process; the other
 side gets its type's name. With `keep`, only the first value of an answer (y, cache) is sent, and the cache is kept
@@ -64,7 +64,7 @@ def write_message(file: BinaryIO, header: dict, arrays: list[np.ndarray]) -> Non
 
 
 def read_message(file: BinaryIO, limit: int) -> tuple[dict, list[np.ndarray]]:
-    """One message of at most `limit` bytes. EOFError at the end of the stream, ProtocolError for anything unlawful."""
+    """One message of at most `limit` bytes. EOFError at the end of the stream, ProtocolError for a broken rule."""
     (size,) = struct.unpack("<I", _exactly(file, 4))
     if size > HEADER_LIMIT:
         raise ProtocolError(f"a header of {size} bytes")

@@ -1,14 +1,16 @@
 """The figures behind the gradient checks, measured: `python -m tests.gradcheck.evidence [--jobs N] [SECTION ...]`.
 
 Sections: faults (every fault of the catalogue on 20 random configurations), right (5,000 right functions, see
-`right_cases`), pairs (300 compositions of two faults: is the first sentence true?), entry (an error of 1e-3 in one
-entry of a small residual network, 200 trials), kinks (a network's crossings against the law), speed (of one check),
-demo (its time). All by default; the table of the last run is kept in `evidence.md` beside this file.
+`right_cases`), pairs (300 compositions of two faults: is the first sentence true?), words (the same without the
+catalogue, and of students' faults), entry (an error of 1e-3 in one entry of a small residual network, 200 trials),
+kinks (a network's crossings against the law), speed (of one check), demo (its time). All by default;
+the table of the last run is kept in `evidence.md` beside this file.
 """
 
 from __future__ import annotations
 
 import math
+import platform
 import sys
 import time
 import zlib
@@ -35,10 +37,20 @@ from minires.gradcheck.tensor_check import Examination
 from minires.gradcheck.user_functions import Subject
 from tests.gradcheck.right_cases import KINDS
 from tests.gradcheck.sentences import Facts, check, first_sentence
+from tests.gradcheck.words import words
 
 SEED = 2026
 JOBS = 1
 """Processes; `--jobs N` says how many."""
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = f"{len(names)} cores of {names[0]}" if names else platform.machine()
+    return f"{processor}, Python {platform.python_version()}, NumPy {np.__version__}"
 
 
 def mapped(work: Callable, items: list) -> list:
@@ -292,6 +304,7 @@ SECTIONS = {
     "faults": faults,
     "right": right,
     "pairs": pairs,
+    "words": lambda: words(mapped),
     "entry": entry,
     "kinks": kinks,
     "speed": speed,
@@ -309,7 +322,7 @@ def write(results: dict[str, list[str]]) -> None:
             kept[title.split(",")[0]] = f"## {title}\n{body.rstrip()}\n"
     for name, lines in results.items():
         body = "\n".join(f"- {line}" for line in lines)
-        kept[name] = f"## {name}, seed {SEED}, {date.today().isoformat()}\n\n{body}\n"
+        kept[name] = f"## {name}, seed {SEED}, {date.today().isoformat()}, {machine()}\n\n{body}\n"
     command = "`python -m tests.gradcheck.evidence [--jobs N] [SECTION ...]`"
     head = f"# Measured evidence of the gradient checks\n\n{command}\n\n"
     path.write_text(head + "\n".join(kept[name] for name in SECTIONS if name in kept), encoding="utf-8")

@@ -52,6 +52,10 @@ def check(diagnosis: str, facts: Facts) -> bool | None:
     sentence = first_sentence(diagnosis).removeprefix("two faults at once: ")
     if (known := re.match(r"(\w+:[\w-]+): ", sentence)) and known.group(1) in CATALOGUE:
         return known.group(1) in facts.planted
+    if several := re.match(r"((?:\w+, )*\w+ and \w+) are each (.*)", sentence):
+        rest = several.group(2).replace("what they should be", "what it should be")
+        each = [check(f"{name} is {rest}", facts) for name in re.findall(r"\w+", several.group(1)) if name != "and"]
+        return None if None in each else all(each)
     for pattern, rule in RULES:
         if found := re.search(pattern, sentence):
             name = found.group(1)
@@ -97,6 +101,11 @@ def _flipped(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) ->
     return close(np.sort(yours, axis=None), np.sort(right, axis=None))
 
 
+def _mask(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    off = np.abs(yours - right) > 1e-9 * np.max(np.abs(right))
+    return bool(off.any() and not np.any(right[off]))
+
+
 def _entry(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
     index = tuple(int(k) for k in re.findall(r"\d+", m.group(2)))
     numbers = (yours[index], float(m.group(3))), (right[index], float(m.group(4)))
@@ -113,6 +122,13 @@ RULES = (
     (r"^(\w+) is all zeros", lambda m, yours, right, facts: not np.any(yours)),
     (r"^(\w+) is right where it is not zero", _zero_where_wrong),
     (r"^(\w+) is right for [\w -]+? (\d[\d, and]*), wrong for [\w -]+? (\d[\d, and]*)", _right_for),
+    (r"^(\w+) has to be 0 .* and is right elsewhere", _mask),
+    (
+        r"^(\w+) is 0 up to rounding",
+        lambda m, yours, right, facts: np.max(np.abs(yours)) < 1e-12 * np.max(np.abs(right)),
+    ),
+    (r"^(\w+) holds whole numbers", lambda m, yours, right, facts: np.array_equal(yours, np.round(yours))),
+    (r"^(\w+) has shape", lambda m, yours, right, facts: yours.shape != right.shape),
     (r"^the error of (\w+) is the same number along ([\w ,-]+)", _same_along),
     (rf"^the error of (\w+) is {NUMBER} times (\w+) itself", _itself),
     (r"^(\w+) is the gradient (\w+)", _gradient_of),

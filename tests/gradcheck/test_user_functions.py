@@ -159,7 +159,7 @@ def test_dy_changed_in_place():
         return dy
 
     report = fails("dy in place", lambda x: (np.maximum(x, 0), x), relu_backward, (X,))
-    assert report["dx"].verdict == "pass", "the numbers are right; the conduct is not"
+    assert report["dx"].verdict == "pass", "the numbers are right; what backward does besides is not"
     report = fails("relu:dy-in-place", lambda x: (np.maximum(x, 0), x), relu_backward, (X,), like="relu")
     assert report.fault == "relu:dy-in-place"
 

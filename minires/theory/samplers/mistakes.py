@@ -91,7 +91,7 @@ def _mistakes(law: Any, shapes: Sequence[Shape], stride: int, uniform: bool) -> 
         yield from _depthwise_mistakes(mode, v(shapes[0]) * _FANS[mode](shapes[0]))
     if mode != "none":
         yield from _fan_mistakes(mode, v(shapes[0]) * _FANS[mode](shapes[0]))
-    for n in (2, 3, 4):
+    for n in (2, 3, 4) if mode == "fan_out" else ():  # a stride changes how many outputs an input reaches, no other fan
         yield Mistake(f"fan divided by the square of a stride of {n}", lambda s, n=n: n * n * v(s))
         yield Mistake(f"fan multiplied by the square of a stride of {n}", lambda s, n=n: v(s) / (n * n))
     for a in (2.0, 3.0, 1.0):

@@ -112,6 +112,11 @@ PLANTED = {
         init.HeNormal(mode="fan_out"),
         "fan divided by the square of a stride of 2: 4 times too large",
     ),
+    "groups of 4, and no stride anywhere": (
+        normal(lambda s: 2 / (4 * fan_in(s))),
+        HE,
+        "fan multiplied by a number of groups, 4: a filter sees its group alone: 4 times too small",
+    ),
     "sum of fans": (
         normal(lambda s: 1 / (fan_in(s) + fan_out(s))),
         XAVIER,
