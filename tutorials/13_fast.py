@@ -16,8 +16,7 @@ from minires.gradcheck import check_op
 from minires.plot.style import COLORS, caption, new_figure
 from minires.threads import Team
 
-N, H, C = 128, 16, 32  # as in the middle third of resnet20
-rng = np.random.default_rng(13)
+N, H, C, rng = 128, 16, 32, np.random.default_rng(13)  # sizes as in the middle third of resnet20
 x, w = rng.standard_normal((N, H, H, C), np.float32), rng.standard_normal((3, 3, C, C), np.float32)
 first, filters = np.ascontiguousarray(x.transpose(0, 3, 1, 2)), w.transpose(3, 2, 0, 1)  # the orders of the engine
 exact = ops.conv2d_forward(first.astype(float), filters.astype(float), padding=1)[0].transpose(0, 2, 3, 1)
@@ -107,9 +106,9 @@ tutorial.reveal("13.5", 2**20 // windows(x[:1], 3, 2).reshape(-1, 3 * C).nbytes)
 race.enter("5 pieces", lambda: pieces(x, w, 8), bet=None)
 # %% [markdown]
 # ## Step 6: threads by shares
-# While NumPy computes, other threads may run. Each gets a share of the images, and BLAS one thread. They meet only
-# where a layer needs all images: in the 19 BatchNorms of resnet20. **Predict first:** how often in a training step?
-# (Only where a core is free will this step be faster than the last.)
+# While NumPy computes, other threads may run: it pays where a core is free. Each gets a share of the images, and BLAS
+# one thread. They meet only where a layer needs all images: in the 19 BatchNorms of resnet20. **Predict first:** how
+# often in a training step?
 # %%
 tutorial.guess("13.6", None)
 # %%
@@ -117,7 +116,8 @@ team, met = Team(2), []
 group = type("Counter", (), {"rank": 0, "size": 1, "sum": lambda self, rows: met.append(1) or rows.sum(axis=0)})()
 Compiled(nn.resnet20(width=4), 2, group).step(rng.standard_normal((4, 3, 16, 16), np.float32), np.arange(4))
 tutorial.reveal("13.6", len(met))
-race.enter("6 threads", lambda: np.concatenate(team.run(2, lambda g: pieces(np.split(x, 2)[g.rank], w, 8))), bet=None)
+shares = np.split(x, team.at_most(2))
+race.enter("6 threads", lambda: np.vstack(team.run(len(shares), lambda g: pieces(shares[g.rank], w, 8))), bet=None)
 best = race.best()
 assert best["5 pieces"] < 0.7 * best["definition"]
 fig, axes = new_figure(size=(9, 3.4), title="One convolution, seven ways, the best of seven rounds")

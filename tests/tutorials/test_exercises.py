@@ -9,6 +9,7 @@ import importlib.util
 import pytest
 
 from minires import tutorial
+from tests.tutorials.running import SLOW, number_of
 
 SWISH = "def exercise_1(dy, x):\n    s = 1 / (1 + np.exp(-x))\n    return "
 LENGTH = "def exercise_2(dy, cache):\n    x, length = cache\n    y = x / length\n    return "
@@ -207,6 +208,7 @@ WRONG = {
         ),
     ],
 }
+QUICK = [name for name in WRONG if number_of(name) not in SLOW]  # the others: slow.py
 FILES = {path.stem[:2]: path for path in tutorial.folder().glob("[0-9][0-9]_*.py")}
 
 
@@ -220,7 +222,7 @@ def executed(number: str) -> dict:
 
 def judged(name: str, body: str, capsys) -> str:
     """What the tutorial's own judge of exercise `name` prints, with `body` in place of what is still open."""
-    number = f"{int(name.partition('.')[0]):02d}"
+    number = number_of(name)
     names = executed(number)  # the tutorial's own: a judge of the page finds the exercise there
     for each in ("exercise_1", "exercise_2"):
         exec(f"def {each}(*args):\n    raise NotImplementedError", names)
@@ -237,23 +239,30 @@ def no_windows(monkeypatch):
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_solved(name, capsys):
-    number = f"{int(name.partition('.')[0]):02d}"
-    text = (tutorial.folder() / "solutions" / f"{number}.py").read_text(encoding="utf-8")
+def check_solved(name: str, capsys) -> None:
+    text = (tutorial.folder() / "solutions" / f"{number_of(name)}.py").read_text(encoding="utf-8")
     body = text.partition(f"# %% exercise {name.partition('.')[2]}")[2].partition("# %%")[0]
     assert judged(name, body.partition("\n")[2], capsys) == f"Exercise {name}: right.\n"
 
 
-@pytest.mark.parametrize(("name", "case"), [(name, case) for name in WRONG for case in range(3)])
-def test_done_wrong(name, case, capsys):
+def check_wrong(name: str, case: int, capsys) -> None:
     body, said = WRONG[name][case]
     printed = judged(name, body, capsys)
     assert printed.startswith((f"Exercise {name}: wrong: ", f"Exercise {name}: stopped: "))
     assert said in printed, printed
 
 
-@pytest.mark.parametrize("number", sorted({f"{int(name.partition('.')[0]):02d}" for name in WRONG}))
+@pytest.mark.parametrize("name", QUICK)
+def test_solved(name, capsys):
+    check_solved(name, capsys)
+
+
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name in QUICK for case in range(3)])
+def test_done_wrong(name, case, capsys):
+    check_wrong(name, case, capsys)
+
+
+@pytest.mark.parametrize("number", sorted({number_of(name) for name in WRONG}))
 def test_each_usual_wrong_guess_is_told_why(number, monkeypatch):
     path = tutorial.folder() / "solutions" / f"{number}.py"
     spec = importlib.util.spec_from_file_location("answers", path)

@@ -1,0 +1,43 @@
+"""How a tutorial is run in a process of its own, and which of them are too slow for the README's test command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from minires.commands.tutorial import summary
+from minires.tutorial import folder
+
+ROOT = Path(__file__).resolve().parents[2]
+TUTORIALS = sorted(folder().glob("[0-9][0-9]_*.py"))
+QUICK = 10
+"""Seconds. A tutorial that says it takes longer runs in a step of its own in .ci/run: `tests/tutorials/slow.py`."""
+
+
+def stated_seconds(path: Path) -> float:
+    """What the tutorial says it takes."""
+    return float(summary(path.read_text(encoding="utf-8"))[2].split()[0])
+
+
+SLOW = {path.stem[:2] for path in TUTORIALS if stated_seconds(path) > QUICK}
+"""Their numbers, as in "09"."""
+
+
+def number_of(question: str) -> str:
+    """ "9.1" -> "09": which tutorial a question or an exercise belongs to."""
+    return f"{int(question.partition('.')[0]):02d}"
+
+
+def run_headless(path: Path, place: Path) -> float:
+    """Runs a tutorial in the folder `place`: the seconds of processor time that it took.
+
+    Processor time is what counts: on a machine with other work the clock says nothing about the tutorial.
+    """
+    environment = {**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
+    before = os.times()
+    done = subprocess.run([sys.executable, path], cwd=place, env=environment, capture_output=True, text=True)
+    after = os.times()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return after.children_user - before.children_user + after.children_system - before.children_system
