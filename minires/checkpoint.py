@@ -134,19 +134,33 @@ def pytorch_names(
     return {".".join(renamed.get(part, part) for part in name.split(".")): array for name, array in kept.items()}
 
 
+OTHER_KINDS = {
+    b"\x93NUMPY": "one array (.npy) without a name; expected .npz: numpy.savez(file, **state_dict)",
+    b"\x89HDF\r\n\x1a\n": "HDF5, as Keras writes it; expected .npz or .safetensors",
+    b"\x1f\x8b": "a gzipped file; expected what is in it: unpack it first",
+    b"version h": "a pointer of Git LFS, not the file itself, which `git lfs pull` fetches",
+    b"<": "a web page or another text; expected the file that its address promises",
+    b"PK\x05\x06": "an empty zip archive; expected arrays in it",
+}
+"""How files start that are taken for weights by mistake, whatever they are called."""
+
+
+def other_kind(start: bytes) -> str | None:
+    """What a file is that starts like this, if it is surely no file of weights."""
+    if not start:
+        return "an empty file; expected weights in it"
+    return next((what for known, what in OTHER_KINDS.items() if start.startswith(known)), None)
+
+
 def _refuse_others(path: Path, start: bytes) -> NoReturn:
     """Say what a file is that is neither .npz nor .safetensors, and what to do about it."""
+    if (what := other_kind(start)) is not None:
+        raise CheckpointError(f"{path}: {what}")
     if start[:1] == b"\x80" or path.suffix.lower() in (".pth", ".pt", ".th", ".ckpt"):
         raise CheckpointError(
             f"{path}: neither .npz nor .safetensors; a file of PyTorch's is converted once by "
             f"`python -m minires convert {path}`"
         )
-    if start[:6] == b"\x93NUMPY":
-        raise CheckpointError(
-            f"{path}: one array (.npy) without a name; expected .npz: numpy.savez(file, **state_dict)"
-        )
-    if start[:8] == b"\x89HDF\r\n\x1a\n":
-        raise CheckpointError(f"{path}: HDF5, as Keras writes it; expected .npz or .safetensors")
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path}: not a safetensors file, or damaged: no header after its first 8 bytes")
     raise CheckpointError(f"{path}: neither .npz nor .safetensors, but {start[:4]!r} at its start")
@@ -218,7 +232,7 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
     if claimed > MOST_INFLATION * size:
         raise CheckpointError(
             f"{path}: {size} bytes that claim to unpack to {claimed}, more than {MOST_INFLATION} times as many; "
-            "refused, as a zip bomb would be. If the file is yours, write it anew with numpy.savez (uncompressed)"
+            "refused, as a zip bomb would be. If the file is yours, write it anew without compression"
         )
 
 

@@ -8,6 +8,8 @@ against the bytes that the file has for it.
 from __future__ import annotations
 
 import argparse
+import datetime
+import pathlib
 import re
 import warnings
 import zipfile
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checkpoint import CheckpointError, Weights, as_checkpoint_error, check_archive, check_contents
+from .checkpoint import CheckpointError, Weights, as_checkpoint_error, check_archive, check_contents, other_kind
 
 ENDINGS = (".pth", ".pt", ".th", ".tar", ".pkl", ".ckpt", ".bin")
 LEGACY = (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", b"\x80")
@@ -46,7 +48,7 @@ def is_pytorch(path: Path) -> bool:
                 return any(name.rpartition("/")[2] == "data.pkl" for name in archive.namelist())
         if start[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
             return False
-        return start[:1] == b"\x80" or path.suffix.lower() in ENDINGS
+        return start[:1] == b"\x80" or (path.suffix.lower() in ENDINGS and other_kind(start) is None)
 
 
 def read_pytorch(path: Path) -> Found:
@@ -95,10 +97,16 @@ def _check_zip(path: Path) -> None:
 
 
 def _load(torch: Any, path: Path) -> Any:
-    """What is in the file. Arguments of a command line and NumPy's scalars beside the weights are harmless."""
+    """What is in the file. Arguments of a command line, NumPy's scalars, paths and dates are harmless."""
     scalar = np.float64(0).__reduce__()[0]
     known = [argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?"))]
     known += [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    known += [datetime.datetime, datetime.date, datetime.timedelta]
+    for system, kind in (
+        ("Posix", pathlib.PurePosixPath),
+        ("Windows", pathlib.PureWindowsPath),
+    ):  # of either, on either
+        known += [(kind, f"pathlib{m}.{pure}{system}Path") for m in ("", "._local") for pure in ("", "Pure")]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(known):
             warnings.simplefilter("ignore")
@@ -149,6 +157,8 @@ def _check_storages(torch: Any, path: Path, tensors: Mapping[str, Any]) -> None:
         if tensor.layout != torch.strided or tensor.is_quantized:
             kind = "quantized" if tensor.is_quantized else str(tensor.layout)
             raise CheckpointError(f"{path}: {name} is {kind}; only plain tensors are read")
+        if tensor.is_meta:
+            raise CheckpointError(f"{path}: {name} has a shape and no values (it was saved on the device meta)")
         storage = tensor.untyped_storage()
         storages[storage.data_ptr()] = storage.nbytes()
         if tensor.numel() * tensor.element_size() > storage.nbytes():

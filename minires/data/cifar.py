@@ -93,8 +93,15 @@ def _read_python_file(path: Path, kind: Format) -> tuple[np.ndarray, np.ndarray]
         found = read_pickle(path.read_bytes())
         batch = {k.decode("latin-1") if isinstance(k, bytes) else k: value for k, value in found.items()}
         images, labels = batch["data"], np.asarray(batch[kind.key])
-        if images.shape != (len(labels), IMAGE) or labels.dtype.kind not in "iu" or len(labels) == 0:
-            raise PickleRefused(f"images of shape {images.shape} and {len(labels)} labels; expected (N, {IMAGE}) and N")
+        if (
+            labels.ndim != 1
+            or images.shape != (len(labels), IMAGE)
+            or labels.dtype.kind not in "iu"
+            or len(labels) == 0
+        ):
+            raise PickleRefused(
+                f"images of shape {images.shape}, labels of {labels.shape}; expected (N, {IMAGE}) and (N,)"
+            )
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except PickleRefused as error:

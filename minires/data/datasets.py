@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,6 +24,16 @@ FOLDERS: dict[str, tuple[str, ...]] = {
 }
 """Data sets that are files, and the subfolders they may lie in (torchvision's and the archives' own are among them);
 the first is where they are downloaded to."""
+
+WRAPPERS = {
+    "cifar10": ("archive", "cifar-10-binary", "cifar-10-python"),
+    "cifar100": ("archive", "cifar-100-binary", "cifar-100-python"),
+}
+"""Folders that unpacking puts around those: "archive" for everything from Kaggle, others named as their archive is."""
+
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip", ".rar", ".7z")
+UNREAD = (".npz", ".npy", ".csv", ".pkl", ".pkl.gz", ".parquet", ".h5", ".mat")
+"""Endings of files that are worth a word where a data set is missing: to be unpacked, or of other formats."""
 
 NAMES = ("digits", *FOLDERS)
 
@@ -63,12 +74,14 @@ def locate(name: str | os.PathLike[str], data_dir: Path | None = None) -> tuple[
         raise ValueError(f"name is {name!r:.60}; expected one of {', '.join(NAMES)}, or a folder")
     if not isinstance(data_dir, str | os.PathLike | None):
         raise TypeError(f"data_dir is a {type(data_dir).__name__}; expected a folder")
+    if "\0" in str(data_dir):
+        raise ValueError(f"data_dir is {str(data_dir)!r:.60}; expected a folder")
     if name == "digits":
         return "digits", None
     if name in FOLDERS:
         return str(name), find(str(name), data_dir)
     if len(str(name)) > 1000 or not Path(name).is_dir():
-        close = get_close_matches(str(name), NAMES, 1)
+        close = get_close_matches(re.sub("[^a-z0-9]", "", str(name).lower()), NAMES, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"name is {str(name)!r:.60}; expected one of {', '.join(NAMES)}, or a folder{hint}")
     known = recognize(Path(name))
@@ -114,7 +127,7 @@ def find(name: str, data_dir: Path | None = None) -> Path:
     folder = _place(root, name)
     if folder is None:
         raise DataError(
-            f"{name}: no files of it in {root} (nor in its {', '.join(FOLDERS[name])}); "
+            f"{name}: no files of it in {root} (nor in its {', '.join(FOLDERS[name])}); {_other_files(root)}"
             f"`python -m minires data {name}` downloads them, --data-dir or MINIRES_DATA says where else they are"
         )
     return folder
@@ -135,8 +148,22 @@ def data_root(data_dir: Path | None = None) -> Path:
 
 def _place(root: Path, name: str) -> Path | None:
     """`root` or the subfolder of it that has the files of `name`."""
-    subfolders = FOLDERS[name] if name in FORMATS else ("raw", *FOLDERS[name])
-    return next((folder for folder in (root, *(root / sub for sub in subfolders)) if _holds(folder, name)), None)
+    subfolders = ("", *FOLDERS[name]) if name in FORMATS else ("", "raw", *FOLDERS[name])
+    wrappers = ("", *WRAPPERS.get(name, ("archive",)))
+    return next((f for wrapper in wrappers for sub in subfolders if _holds(f := root / wrapper / sub, name)), None)
+
+
+def _other_files(root: Path) -> str:
+    """What else lies in the folder and may be meant, as the beginning of a sentence; empty where there is nothing."""
+    try:
+        names = sorted(path.name for path in root.iterdir() if path.is_file())
+    except OSError:
+        return ""
+    for endings, advice in ((ARCHIVES, "which has to be unpacked there"), (UNREAD, "a format that is not read")):
+        found = [name for name in names if name.lower().endswith(endings)]
+        if found:
+            return f"it holds {found[0]}, {advice}; "
+    return ""
 
 
 def _holds(folder: Path, name: str) -> bool:

@@ -95,7 +95,11 @@ def load_idx(folder: Path, mean: float, std: float, held_out: int | None = None)
     there, they are what is divided.
     """
     if held_out is None:
-        return Split(*load_idx_part(folder, "train", mean, std), *load_idx_part(folder, "t10k", mean, std))
+        split = Split(*load_idx_part(folder, "train", mean, std), *load_idx_part(folder, "t10k", mean, std))
+        if split.x_train.shape[1:] != split.x_test.shape[1:]:
+            sizes = [f"{x.shape[2]}x{x.shape[3]}" for x in (split.x_train, split.x_test)]
+            raise DataError(f"{folder}: training images of {sizes[0]} and test images of {sizes[1]}; expected one size")
+        return split
     part = "train" if _found(folder, "train-images-idx3") else "t10k"
     return hold_out(*load_idx_part(folder, part, mean, std), held_out)
 

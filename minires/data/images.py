@@ -42,8 +42,7 @@ def holds_images(folder: Path) -> bool:
 
 def classes_in(folder: Path) -> list[str]:
     """The names of the classes in `folder`, in the order of their numbers."""
-    train, test = _parts(folder)
-    return sorted({name for part in (train, test) if part for name in _classes(part)} or _classes(folder))
+    return _classes(_parts(folder)[0] or folder)
 
 
 def load_images(folder: Path, count: int | None = None) -> Split:
@@ -66,6 +65,8 @@ def load_images(folder: Path, count: int | None = None) -> Split:
         if not chosen.any():
             raise DataError(f"{folder}: fewer than {EVERY} pictures in every class; expected more, or train and test")
         return Split(x[~chosen], y[~chosen], x[chosen], y[chosen])
+    if strangers := set(_classes(test)) - set(names):
+        raise DataError(f"{test}: has the class {min(strangers)}; expected those of {train}: {', '.join(names)}")
     testing = _pictures(test, names)
     shape = _size_and_mode(training + testing)
     return Split(*_read(training, shape), *_read(testing, shape))
@@ -105,7 +106,7 @@ def _size_and_mode(pictures: list[Picture]) -> tuple[tuple[int, int], str]:
             if picture.width * picture.height > MOST_PIXELS:
                 raise DataError(f"{path}: {picture.width}x{picture.height} pixels; at most {MOST_PIXELS:,} are read")
             sizes.add(picture.size)
-            modes.add("L" if picture.mode in ("1", "L", "LA") else "RGB")
+            modes.add("L" if picture.mode in ("1", "L", "LA") or picture.mode.startswith("I") else "RGB")
     mode = "L" if modes == {"L"} else "RGB"
     size = sizes.pop() if len(sizes) == 1 else (LARGEST + 1, LARGEST + 1)
     size = size if max(size) <= LARGEST else (SIDE, SIDE)
@@ -130,12 +131,26 @@ def _pixels(path: Path, picture: Any, size: tuple[int, int], mode: str) -> np.nd
     from PIL import ImageOps
 
     try:
-        upright = ImageOps.exif_transpose(picture).convert(mode)
+        upright = _eight_bits(path, ImageOps.exif_transpose(picture)).convert(mode)
         if upright.size != size:
             upright = ImageOps.fit(upright, size)
+    except DataError:
+        raise
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError) as error:
         raise DataError(f"{path}: a damaged picture ({error})") from None
     return np.asarray(upright, np.uint8).reshape(size[1], size[0], -1).transpose(2, 0, 1)
+
+
+def _eight_bits(path: Path, picture: Any) -> Any:
+    """The picture with 8 bits a channel. Pillow itself would make white of nearly all values of 16 bits."""
+    from PIL import Image
+
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    values = np.asarray(picture)
+    if picture.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
+        raise DataError(f"{path}: values of 32 bits; expected a picture of 8 or 16 bits a channel")
+    return Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))
 
 
 def _opened(path: Path) -> Any:

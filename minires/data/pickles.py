@@ -24,7 +24,7 @@ NAMES = RECONSTRUCT | FROM_BUFFER | {NDARRAY, DTYPE, ENCODE}
 
 TEXT = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
 BYTES = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
-VALUES = TEXT | BYTES | {"INT", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"}
+VALUES = TEXT | BYTES | {"INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"}
 """Instructions that push their argument."""
 
 CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -96,6 +96,8 @@ class _Machine:
             self.marks.append(len(self.stack))
         elif name in ("TUPLE", "LIST"):
             push((tuple if name == "TUPLE" else list)(self.since_mark()))
+        elif name == "DICT":
+            push(dict(zip(*[iter(self.since_mark())] * 2, strict=True)))
         elif name in TUPLES:
             push(tuple(self.pop(TUPLES[name])))
         elif name in ("APPEND", "APPENDS", "SETITEM", "SETITEMS"):

@@ -99,6 +99,25 @@ def test_unknown_formats_are_named(tmp_path):
         read_weights(tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "an empty file"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"\x1f\x8b\x08\0", "a gzipped file"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["pth", "npz", "safetensors"])
+def test_other_files_are_named_whatever_they_are_called(tmp_path, content, says, ending):
+    path = tmp_path / f"w.{ending}"
+    path.write_bytes(content)
+    assert not is_pytorch(path)
+    with pytest.raises(CheckpointError, match=says):
+        read_weights(path)
+
+
 @pytest.mark.parametrize("what", hostile())
 def test_hostile_files_are_refused(tmp_path, what):
     result, seconds, peak = outcome(tmp_path / "w", hostile()[what], {})

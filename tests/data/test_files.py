@@ -109,6 +109,7 @@ def test_labels_out_of_range_and_too_few(mnist):
         "raw/{part}-{kind}-idx{n}-ubyte",
         "{part}-{kind}-idx{n}-ubyte/{part}-{kind}-idx{n}-ubyte",
         "mnist/{part}-{kind}.idx{n}-ubyte/{part}-{kind}.idx{n}-ubyte",
+        "archive/{part}-{kind}.idx{n}-ubyte",
     ],
 )
 def test_mnist_under_the_names_in_use(tmp_path, name):
@@ -118,7 +119,42 @@ def test_mnist_under_the_names_in_use(tmp_path, name):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(idx_bytes(values))
     assert load("mnist", tmp_path).y_test.tolist() == [0, 1, 2, 3]
-    assert recognize(tmp_path) == "mnist"
+    assert "archive" in name or recognize(tmp_path) == "mnist"
+
+
+def test_mnist_of_two_sizes_is_refused(mnist):
+    (mnist / "t10k-images-idx3-ubyte.gz").write_bytes(idx_bytes(np.zeros((20, 32, 32))))
+    with pytest.raises(DataError, match="training images of 28x28 and test images of 32x32; expected one size"):
+        load("mnist", mnist)
+
+
+@pytest.mark.parametrize("folder", ["archive", "cifar-10-binary/cifar-10-batches-bin", "archive/cifar-10-batches-bin"])
+def test_cifar_in_the_folders_of_its_archives(cifar, folder):
+    files = [*cifar.iterdir()]
+    (cifar / folder).mkdir(parents=True)
+    for path in files:
+        path.rename(cifar / folder / path.name)
+    assert load("cifar10", cifar).x_test.shape == (7, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "says"),
+    [
+        ("cifar10", "cifar-10-binary.tar.gz", r"it holds cifar-10-binary\.tar\.gz, which has to be unpacked there"),
+        ("mnist", "archive.ZIP", "it holds archive.ZIP, which has to be unpacked there"),
+        ("mnist", "mnist.npz", r"it holds mnist\.npz, a format that is not read; `python"),
+    ],
+)
+def test_files_of_other_kinds_get_a_word(tmp_path, name, file, says):
+    (tmp_path / file).write_bytes(b"")
+    with pytest.raises(DataError, match=says):
+        load(name, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "near"), [("MNIST", "mnist"), ("CIFAR-10", "cifar10"), ("FashionMNIST", "fashion")])
+def test_names_as_others_write_them_are_suggested(name, near):
+    with pytest.raises(ValueError, match=f"did you mean '{near}'"):
+        load(name)
 
 
 def test_a_small_file_may_not_unpack_to_much(mnist):

@@ -72,3 +72,24 @@ def test_a_picture_of_too_many_pixels_is_refused_unread(photos):
     Image.new("1", (10_000, 6_000)).save(photos / "cat" / "huge.png")
     with pytest.raises(DataError, match=r"huge.png: 10000x6000 pixels"):
         load_images(photos)
+
+
+def test_sixteen_bits_are_scaled_and_thirty_two_refused(tmp_path):
+    """Pillow's own conversion makes white of every value above 255."""
+    pixels = np.random.default_rng(0).integers(0, 2**16, (8, 10), np.uint16)
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for i in range(5):
+            Image.fromarray(pixels).save(tmp_path / label / f"{i}.png")
+    x = load_images(tmp_path).x_train
+    assert x.shape == (8, 1, 8, 10) and np.allclose((x[0, 0] * 0.25 + 0.5) * 255, pixels // 256, atol=1e-3)
+    Image.fromarray(pixels.astype(np.float32)).save(tmp_path / "a" / "0.tif")
+    with pytest.raises(DataError, match=r"0\.tif: values of 32 bits; expected a picture of 8 or 16"):
+        load_images(tmp_path)
+
+
+def test_a_class_that_only_the_tests_have_is_named(tmp_path):
+    for part, label in (("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dogs")):
+        draw(tmp_path / part / label / "1.png")
+    with pytest.raises(DataError, match=r"test: has the class dogs; expected those of .*train: cat, dog"):
+        load_images(tmp_path)

@@ -49,7 +49,7 @@ def test_the_files_of_python_2(tmp_path):
     assert np.allclose(split.x_test[0, 0], red, atol=1e-6)
 
 
-@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_every_protocol_of_python_3(protocol, order):
     images, labels = batch()
@@ -69,6 +69,13 @@ def test_cifar100_in_both_versions(tmp_path):
     binary, python = load("cifar100", tmp_path / "bin"), load("cifar100", tmp_path / "py")
     assert binary.y_train.tolist() == [99, 5, 42, 0]
     assert all(np.array_equal(a, b) for a, b in zip(binary, python, strict=True))
+
+
+@pytest.mark.parametrize("labels", [[[1]] * 5, [[1], [2, 3], 1, 1, 1], [1.5] * 5, [10**30] * 5, [True] * 5])
+def test_labels_that_are_none(tmp_path, labels):
+    write_folder(tmp_path, pickle.dumps({b"data": batch(5)[0], b"labels": labels}, 2))
+    with pytest.raises(DataError, match=r"data_batch_1: a pickle.*minires data cifar10"):
+        load("cifar10", tmp_path)
 
 
 class Harm:

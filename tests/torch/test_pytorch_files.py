@@ -4,6 +4,8 @@ import argparse
 import collections
 import io
 import zipfile
+from datetime import datetime
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pytest
@@ -44,6 +46,8 @@ WRAPPED = {
     "both": {"model": tensors("module._orig_mod."), "best": np.float64(0.5), "best32": np.float32(1)},
     "Lightning": {"state_dict": tensors("model."), "hyper_parameters": {"lr": 0.1}, "callbacks": {}},
     "under an unknown name": {"student": tensors(), "epoch": 3},
+    "paths and dates": {"model": tensors(), "args": argparse.Namespace(out=Path("a/b")), "when": datetime.now()},
+    "a path of Windows": {"model": tensors(), "out": PureWindowsPath("a/b")},
     "twice wrapped": {"checkpoint": {"epoch": 1}, "model": {"state_dict": tensors(), "step": 4}},
 }
 
@@ -101,6 +105,7 @@ class Net(torch.nn.Module):
         ({"w": torch.ones(4, 4).to_sparse()}, "w is torch.sparse_coo"),
         ({"w": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}, "w is quantized"),
         ({"w": torch.ones(1).expand(1 << 30)}, "more than the bytes there are for it"),
+        ({"w": torch.ones(3, device="meta")}, "w has a shape and no values"),
         ({}, "found the keys none"),
     ],
 )
