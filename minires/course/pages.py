@@ -5,12 +5,14 @@ The pages need no script and no other file. Every text of a submission is escape
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from statistics import mean, median
 
 from minires.course.grading import CheckReport, PartReport, SubmissionReport
+from minires.gradcheck import CATALOGUE
 
 STYLE = """
 body {font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62em; margin: 2em auto; padding: 0 1em}
@@ -121,15 +123,26 @@ def _success(reports: Sequence[SubmissionReport]) -> str:
 
 
 def _faults(reports: Sequence[SubmissionReport]) -> str:
-    """Each fault once a student, the most frequent first."""
+    """What is wrong with each part, once a student, the most frequent first."""
     counts: Counter[str] = Counter()
     for report in reports:
         if report.problem:
             counts[report.problem.partition(":")[0]] += 1
             continue
-        counts.update({c.fault or f"{p.name}: {c.told}" for p in report.parts for c in p.checks if c.told})
+        counts.update(f"{part.name}: {what}" for part in report.parts for what in _wrong_with(part))
     rows = [f'<tr><td class="n">{n}</td><td>{escape(what[:200])}</td></tr>' for what, n in counts.most_common(25)]
     return f"<table>{''.join(rows)}</table>" if rows else "<p>Nothing.</p>"
+
+
+def _wrong_with(part: PartReport) -> set[str]:
+    """The faults that are named; where none is, what the first check says, without counts that differ by student."""
+    lost = [check for check in part.checks if check.told]
+    faults = {c.fault for c in lost if c.fault}
+    named = {f"{CATALOGUE[name].sentence} ({name})" if name in CATALOGUE else name for name in faults}
+    if named or not lost:
+        return named
+    plain = next((c for c in lost if "entries" in c.told), lost[0])
+    return {re.sub(r" in \d+ of \d+ entries", "", plain.told)}
 
 
 def _copies(copies: Sequence[tuple[float, str, str]]) -> str:
