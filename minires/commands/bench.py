@@ -212,7 +212,7 @@ def _network(args: argparse.Namespace) -> int:
     size, error = fit.worst
     notes = [
         f"alpha = {1e6 * alpha:.3g} µs a message, beta = {1e9 * beta:.3g} ns a byte ({1e-9 / max(beta, 1e-15):.3g} "
-        f"GB/s), between rank 0 on {fit.places[0]} and rank {group.size - 1} on {fit.places[1]}; fitted with equal "
+        f"GB/s), {fit.where}; fitted with equal "
         f"weight to every relative error; the worst: {error:+.0%} at {size:,} bytes.",
         f"python -m minires predict --parallel 64 --network {alpha:.3g},{beta:.3g}",
         f"{report.machine()}; {group.size} ranks; {report.today()}.",

@@ -148,12 +148,12 @@ def image_shape(text: str) -> tuple[int, int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """0: foretold, and measured within the laws where it was measured; 1: some layer departs from its law."""
-    from minires.commands import predict_parallel
+    from minires.commands import _predict_parallel
 
     if args.parallel is None and (args.network or args.compute):
         raise CommandError("--network and --compute go with --parallel P")
     try:
-        return _run(args) if args.parallel is None else predict_parallel.run(args, build(args))
+        return _run(args) if args.parallel is None else _predict_parallel.run(args, build(args))
     except ValueError as error:  # an initializer that does not fit the network's shapes, say
         raise CommandError(str(error)) from error
 

@@ -36,6 +36,15 @@ class Fit:
     places: tuple[str, str]
 
     @property
+    def where(self) -> str:
+        """Between which machines."""
+        return (
+            f"between two ranks on {self.places[0]}"
+            if len({*self.places}) == 1
+            else "between " + " and ".join(self.places)
+        )
+
+    @property
     def worst(self) -> tuple[int, float]:
         """(bytes, fitted / measured - 1) where the line is farthest off."""
         errors = {size: self.network.message(size) / taken - 1 for size, taken in self.seconds.items()}
@@ -52,10 +61,15 @@ def measure_network(comm: Any, sizes: Sequence[int] = SIZES) -> Fit | None:
     other = {0: comm.size - 1, comm.size - 1: 0}.get(comm.rank)
     places = comm.gather(platform.node(), root=0)
     seconds = {} if other is None else {size: _message(comm, other, size) for size in sizes}
-    idle = comm.Ibarrier()
-    while not idle.Test():  # MPI's own waiting never sleeps, and would take the cores from the two that play
-        time.sleep(0.01)
+    meet_asleep(comm)
     return Fit(fit(seconds), seconds, (places[0], places[-1])) if comm.rank == 0 else None
+
+
+def meet_asleep(comm: Any) -> None:
+    """Waits until all ranks are here. MPI's own waiting never sleeps: it would take the cores from those at work."""
+    meeting = comm.Ibarrier()
+    while not meeting.Test():
+        time.sleep(0.01)
 
 
 def _message(comm: Any, other: int, size: int) -> float:

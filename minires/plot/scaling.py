@@ -83,13 +83,16 @@ def _strong(ax: Axes, plan: Plan, works: list[Work]) -> None:
     ticks = [n for n in RANKS if rounds(n) % 2 == 0]
     ax.set_yticks(ticks, [f"{n:,}" for n in ticks])
     ax.legend(frameon=False, fontsize=9)
-    caption(ax, f"strong: {STRONG:,} images shared by all", x="ranks", y="times as fast as one rank")
+    caption(
+        ax, f"strong: {STRONG:,} images shared by all; depth hardly matters", x="ranks", y="times as fast as one rank"
+    )
 
 
 def _weak(ax: Axes, plan: Plan, works: list[Work]) -> None:
     _curves(ax, plan, works, WEAK, True, "efficiency")
     lowest = min(value for line in ax.get_lines() for value in line.get_ydata())
     ax.set_ylim(min(80, 10 * (lowest // 10)), 101)
+    ax.yaxis.set_major_formatter("{x:g}")
     caption(ax, f"weak: {WEAK} images for each rank", x="ranks", y="efficiency (%)")
 
 

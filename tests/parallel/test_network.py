@@ -56,6 +56,23 @@ def test_without_mpi4py_there_is_a_sentence():
 
 
 @needs_mpi
+def test_what_rank_0_finds_wrong_ends_all_with_a_sentence():
+    code, printed, _ = run(2, "minires", "predict", "--parallel", 2, "--compute", "pyproject.toml")
+    assert code == 2 and "Traceback" not in printed
+    assert printed.count("is not what bench --json writes") == 1
+
+
+@needs_mpi
+def test_the_program_that_measures_steps_runs():
+    """What it measures says nothing on a machine that tests keep busy; `evidence.md` has its figures."""
+    code, printed, _ = run(3, "tests.parallel.measured_steps", "--asleep")
+    assert code == 0, printed
+    assert (
+        len(re.findall(r"3 ranks asleep for \d+ ms; others \S+ cores: measured .* foretold .* simulated", printed)) == 3
+    )
+
+
+@needs_mpi
 def test_two_ranks_play_and_what_they_found_is_taken_by_predict():
     code, printed, _ = run(2, "minires", "bench", "--network")
     assert code == 0, printed
@@ -64,4 +81,4 @@ def test_two_ranks_play_and_what_they_found_is_taken_by_predict():
     assert printed.count("alpha =") == 1, "rank 0 alone prints"
     assert "A sum over 2 ranks" in printed and "4,194,304" in printed
     code, printed, _ = run(2, "minires", "predict", "--parallel", 2, "--compute", 1)
-    assert code == 0 and printed.count("a ping-pong between") == 1
+    assert code == 0 and printed.count("a ping-pong, between two ranks on") == 1

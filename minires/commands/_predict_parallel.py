@@ -17,13 +17,36 @@ if TYPE_CHECKING:
 ETHERNET = Network(25e-6, 8e-10)
 """Assumed where nobody has measured: 10 Gbit/s, and what a message through the kernel's TCP takes or so."""
 
+ASSUMED = "assumed, 10 Gbit/s Ethernet; measure yours: mpiexec -n 2 python -m minires bench --network"
+
 
 def run(args: argparse.Namespace, model: ResNet) -> int:
     """Prints two tables (strong and weak scaling) and what they say; under mpiexec rank 0 does."""
-    network, source = _network(args)
-    if network is None:
+    if ranks_started() == 1:
+        given = Network(*args.network) if args.network else ETHERNET
+        tell(args, model, _compute(args), given, "given" if args.network else ASSUMED)
         return 0
-    found = _compute(args)
+    from minires.parallel import MPIGroup
+    from minires.parallel.network import measure_network, meet_asleep
+
+    with MPIGroup() as group:
+        fit, found = measure_network(group.comm), None
+        if group.rank == 0:
+            try:
+                found = _compute(args)
+            except (CommandError, ValueError) as error:
+                found = error
+        meet_asleep(group.comm)  # until then the others leave rank 0 the cores
+    if isinstance(found, Exception):
+        raise found
+    if fit is not None:
+        given = (Network(*args.network), "given") if args.network else (fit.network, f"a ping-pong, {fit.where}")
+        tell(args, model, found, *given)
+    return 0
+
+
+def tell(args: argparse.Namespace, model: ResNet, found: Source, network: Network, source: str) -> None:
+    """The tables, the sentences and, with --plot, the picture."""
     plan = Plan(work_of(model, args.input, args.model), found.compute, network)
     ranks, screen = min(args.parallel, args.batch), console()
     screen.width = min(screen.width, 80)
@@ -44,24 +67,6 @@ def run(args: argparse.Namespace, model: ResNet) -> int:
 
         save(draw_scaling(plan), args.plot)
         screen.print(f"figure: {args.plot}", highlight=False)
-    return 0
-
-
-def _network(args: argparse.Namespace) -> tuple[Network | None, str]:
-    """The line between the ranks, and where its numbers come from; None on ranks that have nothing more to do."""
-    if ranks_started() > 1:
-        from minires.parallel import MPIGroup
-        from minires.parallel.network import measure_network
-
-        with MPIGroup() as group:
-            fit = measure_network(group.comm) if args.network is None else None
-            if group.rank > 0:
-                return None, ""
-        if fit is not None:
-            return fit.network, f"a ping-pong between {' and '.join(fit.places)}"
-    if args.network is not None:
-        return Network(*args.network), "given"
-    return ETHERNET, "assumed, 10 Gbit/s Ethernet; measure yours: mpiexec -n 2 python -m minires bench --network"
 
 
 def _compute(args: argparse.Namespace) -> Source:
