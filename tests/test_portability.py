@@ -109,10 +109,10 @@ if __name__ == "__main__":
 
 
 def test_sources_and_json_with_windows_line_ends(tmp_path):
-    from minires.commands.train import _holds_epochs
+    from minires.commands.train_output import holds_epochs
 
     (tmp_path / "history.json").write_bytes(b'{\r\n "epochs": [1, 2]\r\n}\r\n')
-    assert _holds_epochs(tmp_path / "history.json", 2)
+    assert holds_epochs(tmp_path / "history.json", 2)
     (tmp_path / "student.py").write_bytes(
         b"import numpy as np\r\n\r\n\r\ndef relu_forward(x):\r\n    return np.maximum(x, 0), x\r\n\r\n\r\n"
         b"def relu_backward(dy, cache):\r\n    return dy * (cache > 0)\r\n"

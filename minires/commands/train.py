@@ -3,213 +3,75 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, fields, replace
-from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minires.commands import (
-    INITIALIZERS,
-    CommandError,
-    add_device_argument,
-    console,
-    fitted,
-    initializer,
-    is_live,
-    nearest,
-    positive_number,
-    read_weights,
-    whole_number,
-)
+from minires.commands import CommandError, initializer, read_weights, whole_number
+from minires.commands.train_options import DATA, add_arguments  # noqa: F401 - the command line asks for them here
+from minires.commands.train_output import Display, print_summary, write_results
 
 if TYPE_CHECKING:
-    from rich.progress import ProgressColumn
-
     from minires.nn import ResNet
+    from minires.parallel import DataParallel, MPIGroup
     from minires.recipes import Settings
-    from minires.train import History, Progress
+    from minires.threads import Alone
 
 HELP = "train a residual network: digits by default; MNIST, Fashion-MNIST, CIFAR, or a folder of your own pictures"
-
-DATA = ("digits", "mnist", "fashion", "cifar10", "cifar100")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options without a default here take it from the data set's settings in `minires.recipes`."""
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data",
-        type=data_name,
-        metavar="NAME|DIR",
-        help=f"what to train on: {', '.join(DATA)}, or a folder that holds the files of one of them or your own "
-        "pictures, one folder a class (default: digits, which need no download)",
-    )
-    data.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="where its files are (default: $MINIRES_DATA, then the user's cache)",
-    )
-    data.add_argument(
-        "--hold-out",
-        dest="held_out",
-        type=whole_number(1),
-        metavar="N",
-        help="test on N of the training images instead of the test files",
-    )
-    data.add_argument(
-        "--pad",
-        type=whole_number(0),
-        metavar="N",
-        help="random crops: pad by N pixels and cut out a window (default: 1 for digits, 2 for MNIST, 4 for CIFAR)",
-    )
-    data.add_argument(
-        "--flip",
-        action=argparse.BooleanOptionalAction,
-        help="mirror half of the images (default: for CIFAR and fashion)",
-    )
-
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model",
-        metavar="NAME",
-        help="resnetN or plainN (no shortcuts), N = 6n + 2 (default: resnet8; resnet20 for CIFAR-10)",
-    )
-    model.add_argument(
-        "--width", type=whole_number(1, 10_000), metavar="N", help="channels of the first stage (default: 16)"
-    )
-    model.add_argument(
-        "--shortcut", choices=("A", "B"), help="where the shape changes: A subsamples and pads, B projects (default: A)"
-    )
-    model.add_argument(
-        "--batchnorm", action=argparse.BooleanOptionalAction, help="BatchNorm after each convolution (default: yes)"
-    )
-    model.add_argument(
-        "--init",
-        type=initializer_name,
-        metavar="NAME",
-        help=f"what the weights are drawn from (default: he_normal): {', '.join(INITIALIZERS)}; normal:0.01 and the "
-        "like give a parameter",
-    )
-    model.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="start from these weights (.npz, .safetensors, .pth); a head of another shape is drawn anew",
-    )
-    model.add_argument(
-        "--freeze", dest="frozen", action=argparse.BooleanOptionalAction, help="with --weights: train the head alone"
-    )
-
-    recipe = parser.add_argument_group("training")
-    recipe.add_argument(
-        "--recipe",
-        choices=("he2015",),
-        help="He et al. 2015, section 4.2, for CIFAR-10; options given beside it replace its own",
-    )
-    recipe.add_argument(
-        "--epochs", type=whole_number(1), metavar="N", help="passes over the training images (default: 20 for digits)"
-    )
-    recipe.add_argument(
-        "--batch-size", type=whole_number(1), metavar="N", help="images a step (default: 32 for digits)"
-    )
-    recipe.add_argument("--lr", type=positive_number, metavar="RATE", help="highest learning rate (default: 0.1)")
-    recipe.add_argument(
-        "--schedule", choices=("cosine", "step", "constant"), help="how the rate falls (default: cosine)"
-    )
-    recipe.add_argument(
-        "--warmup",
-        type=whole_number(0),
-        metavar="STEPS",
-        help="steps over which the rate rises to its highest (default: 0)",
-    )
-    recipe.add_argument("--momentum", type=fraction, metavar="M", help="of SGD (default: 0.9)")
-    recipe.add_argument("--nesterov", action=argparse.BooleanOptionalAction, help="Nesterov's momentum (default: no)")
-    recipe.add_argument("--weight-decay", type=fraction, metavar="D", help="of SGD (default: 1e-4)")
-    recipe.add_argument(
-        "--seed",
-        type=whole_number(0),
-        metavar="N",
-        help="start of all random numbers; the same seed gives the same run, bit for bit (default: 0)",
-    )
-
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the run (default: a new one, runs/DATA-MODEL)"
-    )
-    parser.add_argument(
-        "--resume", type=Path, metavar="DIR", help="go on with the run in this folder, from its newest checkpoint"
-    )
-    parser.add_argument(
-        "--log-every",
-        type=whole_number(1),
-        metavar="N",
-        help="look at the loss every N steps (default: 1; 10 on a GPU, which may then run ahead)",
-    )
-    parser.add_argument(
-        "--no-compile",
-        action="store_true",
-        help="run the steps by the definition in ops/ and nn/, where a breakpoint is hit, instead of the fast way",
-    )
-    parser.add_argument(
-        "--other-engine",
-        action="store_true",
-        help="resume a run that was started compiled, by the definition, or on another number of threads, the way it "
-        "is run now: its last bits will differ",
-    )
-    add_device_argument(parser)
-
-
-def data_name(text: str) -> str:
-    """An argparse type: a data set's name, or the absolute path of a folder."""
-    if text in DATA:
-        return text
-    if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a folder nor one of {', '.join(DATA)}; {nearest(text, DATA, 'check the name')}"
-        )
-    return str(Path(text).resolve())
-
-
-def fraction(text: str) -> float:
-    """An argparse type: a number from 0 up to, not including, 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0 up to, not including, 1")
-    return value
-
-
-def initializer_name(text: str) -> str:
-    """An argparse type: the text, once it is known to name an initializer."""
-    initializer(text)
-    return text
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains. 0: done; 1: diverged or not saved; 130, 143: stopped by Ctrl-C, SIGTERM, after saving."""
+    from minires.parallel import MPIGroup
+    from minires.parallel.sweep import ranks_started
+    from minires.threads import Alone
+
+    if args.parallel is None:
+        if args.local_bn or args.no_overlap:
+            raise CommandError("--local-bn and --no-overlap say how ranks work together: they need --parallel mpi")
+        if ranks_started() > 1:
+            raise CommandError(f"mpiexec has started {ranks_started()} of this run: --parallel mpi makes one of them")
+        return _run(args, Alone())
+    try:
+        group = MPIGroup()
+    except RuntimeError as error:
+        raise CommandError(str(error)) from error
+    with group:
+        try:
+            return _run(args, group)
+        except (CommandError, OSError, MemoryError) as error:
+            if group.size == 1:
+                raise
+            group.abort(f"minires train: {error}", 2 if isinstance(error, CommandError) else 1)
+
+
+def _run(args: argparse.Namespace, group: MPIGroup | Alone) -> int:
     from minires import data as datasets
+    from minires.recipes import Settings
 
     try:
-        settings = _resumed_settings(args) if args.resume else None
+        saved = asdict(_resumed_settings(args)) if args.resume and group.rank == 0 else None
+        _, (saved, args.log_every) = group.broadcast(state=(saved, args.log_every))  # rank 0 has the run's folder
+        settings = Settings(**saved) if saved else None
         name = settings.data if settings else args.data or "digits"
         held_out = settings.held_out if settings else args.held_out
         if args.data_dir is not None and name not in DATA:
             raise CommandError(f"--data {name} is a folder itself: it goes without --data-dir")
+        if group.rank > 0:
+            group.broadcast()  # once rank 0 has them: it may have to download the files
         data = datasets.load(name, args.data_dir, held_out)
         classes = datasets.count_classes(name, args.data_dir)
+        if group.rank == 0:
+            group.broadcast()
         settings = settings or _settings(args, len(data.x_train))
         with warnings.catch_warnings():
-            warnings.showwarning = _say
-            return _train(args, settings, data, classes)
+            warnings.showwarning = _say if group.rank == 0 else _say_nothing
+            return _train(args, group, settings, data, classes)
     except (ValueError, FileExistsError, argparse.ArgumentTypeError) as error:  # DataError and the like are ValueErrors
         other = "; --other-engine goes on all the same" if getattr(error, "names", None) == ["engine"] else ""
         raise CommandError(f"{error}{other}") from error
@@ -218,6 +80,10 @@ def run(args: argparse.Namespace) -> int:
 def _say(message: Warning | str, *where: object) -> None:
     """A warning as a sentence; where in minires it was raised is of no interest here."""
     print(f"minires train: {message}", file=sys.stderr)
+
+
+def _say_nothing(message: Warning | str, *where: object) -> None:
+    """What all ranks warn of is said by rank 0."""
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
@@ -272,17 +138,20 @@ def _resumed_settings(args: argparse.Namespace) -> Settings:
     return settings
 
 
-def _train(args: argparse.Namespace, settings: Settings, data: Any, classes: int) -> int:
+def _train(args: argparse.Namespace, group: MPIGroup | Alone, settings: Settings, data: Any, classes: int) -> int:
     from minires.recipes import build_model, fit_arguments
     from minires.train import TrainingDiverged, TrainingInterrupted, fit
 
     model = build_model(settings, data.x_train.shape[1], initializer(settings.init), classes)
-    if settings.weights is not None and not args.resume:
-        _load_weights(model, settings.weights)
-    folder = args.resume or args.out or _new_folder(settings)
+    leads = group.rank == 0
+    if settings.weights is not None and not args.resume and leads:
+        _load_weights(model, settings.weights)  # the other ranks take them over
+    folder = args.resume or args.out or (_new_folder(settings) if leads else None)
+    folder = Path(group.broadcast(state=str(folder))[1])
     log_every = args.log_every or (1 if args.device == "cpu" else 10)
+    parallel = _shared_by(args, group, model) if args.parallel else None
     try:
-        with _Display(settings) as display:
+        with Display(settings) if leads else nullcontext() as display:
             history = fit(
                 model,
                 data,
@@ -291,28 +160,44 @@ def _train(args: argparse.Namespace, settings: Settings, data: Any, classes: int
                 log_every=log_every,
                 folder=folder,
                 resume=bool(args.resume),
-                compile=not args.no_compile,
+                compile=not args.no_compile and parallel is None,
+                parallel=parallel,
                 other_engine=args.other_engine,
                 config={"run": asdict(settings)},
-                report=display.show,
+                report=display.show if leads else None,
             )
     except TrainingInterrupted as stop:
-        print(f"{stop}\nGo on with:  {_resume_command(args, folder)}")
+        if leads:
+            print(f"{stop}\nGo on with:  {_resume_command(args, folder, group.size)}")
         return 128 + stop.signal
     except TrainingDiverged as problem:
-        print(f"minires train: {problem}. What came before: {folder / 'history.json'}", file=sys.stderr)
+        if leads:
+            print(f"minires train: {problem}. What came before: {folder / 'history.json'}", file=sys.stderr)
         return 1
     except FileExistsError:
         raise
     except OSError as error:
-        print(f"minires train: cannot write into {folder}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    _print_summary(settings, model, history)
-    return 0 if _write_results(folder, settings, model, history) else 1
+        raise OSError(f"cannot write into {folder}: {error.strerror or error}") from error
+    if not leads:
+        return 0
+    print_summary(settings, model, history, (group.size, parallel.threads) if parallel else None)
+    return 0 if write_results(folder, settings, model, history) else 1
 
 
-def _resume_command(args: argparse.Namespace, folder: Path) -> str:
-    words = ["python", "-m", "minires", "train", "--resume", str(folder)]
+def _shared_by(args: argparse.Namespace, group: MPIGroup, model: ResNet) -> DataParallel:
+    """The model as all ranks train it, each its share."""
+    from minires.parallel import DataParallel
+
+    options = {"local_batchnorm": args.local_bn, "overlap": not args.no_overlap, "compile": not args.no_compile}
+    return DataParallel(model, group, **options)
+
+
+def _resume_command(args: argparse.Namespace, folder: Path, ranks: int) -> str:
+    words = ["mpiexec", "-n", str(ranks)] if args.parallel else []
+    words += ["python", "-m", "minires", "train", "--resume", str(folder)]
+    if args.parallel:
+        words += ["--parallel", args.parallel]
+    words += ["--local-bn"] if args.local_bn else []
     if args.data_dir is not None:
         words += ["--data-dir", str(args.data_dir)]
     if args.device != "cpu":
@@ -344,148 +229,3 @@ def _new_folder(settings: Settings) -> Path:
             folder.mkdir()
             return folder
     raise AssertionError("count() never ends")
-
-
-def _write_results(folder: Path, settings: Settings, model: ResNet, history: History) -> bool:
-    """Weights and curves into the run's folder; what cannot be written there, into a temporary one.
-
-    Says where each of them is. False where something went elsewhere, or nowhere.
-    """
-    from minires.checkpoint import write_weights
-    from minires.files import atomic_write_text
-    from minires.plot.curves import draw_history
-    from minires.plot.style import save
-
-    def write_curves(path: Path) -> None:
-        save(draw_history(history, f"{settings.model} on {Path(settings.data).name}"), path)
-
-    def write_model(path: Path) -> None:
-        write_weights(path, model.state_dict(), {"run": asdict(settings)})
-
-    def write_history(path: Path) -> None:
-        if not _holds_epochs(path, len(history.epochs)):  # fit has written it there, unless it could not
-            atomic_write_text(path, json.dumps({"config": {"run": asdict(settings)}, **asdict(history)}, indent=1))
-
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    writers = {"weights.npz": write_model, "curves.png": write_curves, "history.json": write_history}
-    there = [_write(write, folder / name) for name, write in writers.items()]
-    written = [path for path in there if path is not None]
-    for i, path in enumerate(written):
-        print(f"{'' if i else 'written':8} {path}")
-    return all(path is not None and path.parent == folder for path in there)
-
-
-def _write(write: Callable[[Path], None], path: Path) -> Path | None:
-    """Where the file is now: at `path`, in a temporary folder where that cannot be written, or nowhere."""
-    try:
-        write(path)
-        return path
-    except OSError as error:
-        warnings.warn(f"results not written into {path.parent}: {error}", stacklevel=2)
-    try:
-        elsewhere = _elsewhere() / path.name
-        write(elsewhere)
-        return elsewhere
-    except OSError as error:
-        warnings.warn(f"{path.name} is lost: {error}", stacklevel=2)
-    return None
-
-
-@cache
-def _elsewhere() -> Path:
-    """A new folder among the temporary ones, the same for all files of a run."""
-    return Path(tempfile.mkdtemp(prefix="minires-"))
-
-
-def _holds_epochs(path: Path, count: int) -> bool:
-    try:
-        return len(json.loads(path.read_text(encoding="utf-8"))["epochs"]) == count
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-class _Display:
-    """The live line of a run; where no line can be overwritten, a plain line an epoch instead."""
-
-    def __init__(self, settings: Settings) -> None:
-        from rich.progress import Progress as Bar
-
-        self.console = console()
-        self.live = is_live(self.console)
-        self.bar = Bar(*_columns(self.console.width), console=self.console, transient=True, disable=not self.live)
-        start = {"epoch": 1, "epochs": settings.epochs, "loss": 0.0, "accuracy": 0.0, "speed": 0.0, "left": "?"}
-        self.task = self.bar.add_task("", total=None, test="", **start)
-
-    def __enter__(self) -> _Display:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.bar.stop()
-
-    def show(self, now: Progress) -> None:
-        """What `train.fit` reports."""
-        self.bar.update(
-            self.task,
-            completed=now.step,
-            total=now.steps,
-            epoch=now.epoch,
-            loss=now.loss,
-            accuracy=now.accuracy,
-            speed=now.images_per_second,
-            left=_clock(now.seconds_left),
-        )
-        if now.row is None:
-            return
-        self.bar.update(self.task, test=f"test {now.row['test_accuracy']:.2%}")
-        if not self.live:
-            self.console.print(
-                f"epoch {now.epoch:>3}/{now.epochs}  loss {now.row['train_loss']:.4f}  "
-                f"test loss {now.row['test_loss']:.4f}  test accuracy {now.row['test_accuracy']:.2%}  "
-                f"{now.row['images_per_second']:,.0f} images/s  {_clock(now.seconds_left)} left",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-
-def _columns(width: int) -> list[ProgressColumn]:
-    """What the live line shows, by the room there is: the essentials come first."""
-    from rich.progress import BarColumn, TextColumn
-
-    texts = ["epoch {task.fields[epoch]:>3}/{task.fields[epochs]}", "loss {task.fields[loss]:7.4f}"]
-    texts += ["{task.fields[test]}", "{task.fields[left]} left"]
-    if width >= 80:
-        texts.insert(2, "accuracy {task.fields[accuracy]:6.2%}")
-    if width >= 100:
-        texts.insert(-1, "{task.fields[speed]:,.0f} images/s")
-    first, *others = (TextColumn(text) for text in texts)
-    return [first, BarColumn(bar_width=None), *others]
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"
-
-
-def _print_summary(settings: Settings, model: ResNet, history: History) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    last = history.epochs[-1]
-    best = max(history.epochs, key=lambda row: row["test_accuracy"])
-    seconds = sum(history.column("seconds"))
-    speed = sum(history.column("images_per_second")) / len(history.epochs)
-    title = f"{settings.model} on {Path(settings.data).name}, seed {settings.seed}"
-    table = Table(title=title, title_justify="left", show_header=False)
-    for what, value in (
-        ("parameters", f"{sum(p.value.size for p in model.parameters()):,}"),
-        ("epochs, steps", f"{last['epoch']}, {last['step']:,}"),
-        ("training loss, accuracy", f"{last['train_loss']:.4f}, {last['train_accuracy']:.2%}"),
-        ("test loss, accuracy", Text.assemble(f"{last['test_loss']:.4f}, ", (f"{last['test_accuracy']:.2%}", "bold"))),
-        ("best test accuracy", f"{best['test_accuracy']:.2%} after epoch {best['epoch']}"),
-        ("time, images/s", f"{_clock(seconds)}, {speed:,.0f}"),
-    ):
-        table.add_row(what, value)
-    screen = console()
-    screen.print(fitted(table, screen.width))

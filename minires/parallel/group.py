@@ -21,7 +21,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -107,12 +107,13 @@ class MPIGroup:
         if error is not None and self.size > 1 and not (isinstance(error, SystemExit) and not error.code):
             self.abort("".join(traceback.format_exception(kind, error, trace)))
 
-    def abort(self, message: str, code: int = 1) -> None:
+    def abort(self, message: str, code: int = 1) -> NoReturn:
         """Prints the message of this rank and ends all of them, with the exit code."""
         if self.rank > 0:
             time.sleep(GRACE_SECONDS)
         print(f"rank {self.rank} of {self.size}: {message.rstrip()}", file=sys.stderr, flush=True)
         self.comm.Abort(code)
+        raise SystemExit(code)  # which nobody lives to see
 
     def reads_gpu_memory(self) -> bool:
         """Whether the MPI library takes arrays on a GPU as they are."""

@@ -252,16 +252,16 @@ def test_a_folder_that_goes_away_costs_nothing(here, capsys, monkeypatch):
     """Removed after the first epoch: the run goes on, and its results are where they were to be."""
     import shutil
 
-    from minires.commands.train import _Display
+    from minires.commands.train_output import Display
 
-    real = _Display.show
+    real = Display.show
 
     def remove(display, now):
         real(display, now)
         if now.row is not None and now.epoch == 1:
             shutil.rmtree("run")
 
-    monkeypatch.setattr(_Display, "show", remove)
+    monkeypatch.setattr(Display, "show", remove)
     assert minires("train", *SMALL, "--out", "run") == 0
     assert "not written, training goes on" in capsys.readouterr().err
     assert len(json.loads((here / "run" / "history.json").read_text())["epochs"]) == 2
