@@ -2,9 +2,9 @@
 # # Data parallelism: many ranks, one gradient
 #
 # Several machines train one network, each on its share of every batch. What must they tell each other so that their
-# step is the step of one machine? Here two threads play the machines, or *ranks*: stop where a `group` comes in, and
-# step through rank 0. Notation: a batch of N images, N_r of them on rank r. Three times you are asked to
-# **predict first**: put your guess where None stands, and run on. Takes about 3 s.
+# step is the step of one machine? Here two threads play the machines, or *ranks* (a browser has no threads: run it on
+# a computer): stop where a `group` comes in, and step through rank 0. Notation: a batch of N images, N_r on rank r.
+# Three times you are asked to **predict first**: put your guess where None stands, and run on. Takes about 3 s.
 # %%
 import copy
 import shutil

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from minires import nn
 from minires.parallel.cost import Work, rounds, step, takes_over, work_of
 from minires.parallel.report import MOST, Plan
+from minires.parallel.simulation import simulate
 from minires.plot.style import COLORS, INK, QUIET, caption, new_figure
 
 RANKS = [2**k for k in range(rounds(MOST) + 1)]
@@ -16,6 +17,9 @@ NETWORKS = {"resnet20": "-", "resnet32": (0, (6, 2)), "resnet56": (0, (3, 2)), "
 
 STRONG, WEAK = 1024, 128
 """Images of the batch that all share, so that 1,024 ranks have one each; and images of each rank."""
+
+SIMULATED = (4, 16, 64, 256)
+"""Ranks at which the plan's own network is simulated as well, message by message: half a second in all."""
 
 PARTS = {"compute": ("#BBBBBB", ""), "norms": ("#56B4E9", "///"), "gradients": ("#D55E00", "...")}
 NAMES = {"compute": "compute", "norms": "BatchNorm's sums", "gradients": "gradients' sums"}
@@ -77,6 +81,9 @@ def _curves(ax: Axes, plan: Plan, works: list[Work], images: int, weak: bool, va
 
 def _strong(ax: Axes, plan: Plan, works: list[Work]) -> None:
     _curves(ax, plan, works, STRONG, False, "speed_up")
+    one = step(plan.work, plan.compute, STRONG, 1, plan.network).seconds
+    found = [one / simulate(plan.work, plan.compute, STRONG, n, plan.network) for n in SIMULATED]
+    ax.plot(SIMULATED, found, "x", color=INK, markersize=8, label=f"{plan.work.name}, simulated")
     ax.plot(RANKS, RANKS, color=QUIET, linewidth=1)
     ax.annotate("ideal", (RANKS[-1], RANKS[-1]), (-14, -2), textcoords="offset points", ha="right", color=INK)
     ax.set_yscale("log", base=2)
