@@ -91,6 +91,7 @@ BREAKS = {
         "softmax_cross_entropy_backward",
         lambda dy, c: GOOD["softmax_cross_entropy_backward"](dy, c) * len(c[0]),
     ),
+    "pretrained: a head that learns its bias alone": ("10", "linear_backward", scaled("linear_backward", 1, 0)),
     "batchnorm: mean path missing": ("06", "batchnorm_backward", no_mean),
     "batchnorm: direct path only": ("06", "batchnorm_backward", no_statistics),
     "batchnorm: unbiased variance": ("06", "batchnorm_forward", unbiased),
@@ -143,6 +144,12 @@ def test_a_zero_gamma_that_does_nothing_is_noticed(monkeypatch):
         run("07")
 
 
+def test_weights_that_are_not_taken_over_are_noticed(monkeypatch):
+    monkeypatch.setattr(init, "from_pretrained", lambda model, weights, strict=True: None)
+    with pytest.raises(AssertionError):
+        run("10")
+
+
 def test_a_momentum_that_forgets_is_noticed(monkeypatch):
     def step(self):
         for p in self.parameters:
@@ -188,6 +195,6 @@ def test_a_group_that_adds_nothing_is_noticed(monkeypatch):
         run("14")
 
 
-@pytest.mark.parametrize("number", ["01", "02", "03", "05", "06", "07", "08", "11", "12", "13", "14"])
+@pytest.mark.parametrize("number", ["01", "02", "03", "05", "06", "07", "08", "10", "11", "12", "13", "14"])
 def test_the_engine_as_it_is_passes(number):
     run(number)

@@ -73,6 +73,14 @@ REST = "q = 1.0\n    for _ in range(100):\n        q = gain * np.mean(np.tanh(np
 SMOOTH = "def exercise_1(dy, cache):\n    p, target = cache\n    return "
 DECAY = "def exercise_2(dy, cache):\n    w, d = cache\n    return "
 
+NAMES = "def exercise_1(foreign):\n    return "
+SWAPPED = """def exercise_1(foreign):
+    names = {"layer1.0.conv1.weight": "layer1.0.conv2.weight", "layer1.0.conv2.weight": "layer1.0.conv1.weight"}
+    own = {name.removeprefix("cnn.").replace("classifier", "linear"): array for name, array in foreign.items()}
+    return {names.get(name, name): array for name, array in own.items()}
+"""
+FOLD = "def exercise_2(w, gamma, beta, mean, var, eps):\n    return "
+
 WRONG = {
     "1.1": [
         (SWISH + "dy * s", "dx"),
@@ -163,6 +171,19 @@ WRONG = {
         (LIMIT + "3.2 * (1 - momentum) / c", "with probability 0.00"),
         (LIMIT + "10**3.2 / c", "with probability 1.00"),
         (LIMIT + "10**3.2 / (1 - momentum) / c", "with probability 1.00"),
+    ],
+    "10.1": [
+        (NAMES + "foreign", "missing: bn1.bias"),
+        (NAMES + "{name.removeprefix('cnn.'): array for name, array in foreign.items()}", "classifier.weight"),
+        (SWAPPED, "all names fit, but layer1.0.conv1.weight holds another array"),
+    ],
+    "10.2": [
+        (
+            FOLD + "w * (gamma / np.sqrt(var))[:, None, None, None], beta - gamma * mean / np.sqrt(var + eps)",
+            "varies 1.",
+        ),
+        (FOLD + "w * (gamma / np.sqrt(var + eps))[:, None, None, None], beta - mean", "varies 1 times as much"),
+        (FOLD + "w * gamma / np.sqrt(var + eps), beta - gamma * mean / np.sqrt(var + eps)", "Print the shapes"),
     ],
     "11.1": [
         (PIXELS.format(1) + "sum(0 < p < size for p in pixels) / len(pixels)", "size 8, kernel 3, stride 1"),
