@@ -46,7 +46,7 @@ class MPIGroup:
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:  # no mpi4py; no MPI library that it could load
             raise RuntimeError(
-                f'several processes talk by MPI, which cannot be loaded ({error}): pip install "minires[mpi]"'
+                f'several processes talk by MPI, which cannot be loaded ({error}): pip install -e ".[mpi]"'
             ) from error
         self._mpi, self.comm = MPI, (MPI.COMM_WORLD if comm is None else comm).Dup()
         self.rank, self.size = self.comm.rank, self.comm.size

@@ -67,7 +67,7 @@ def test_a_waiting_rank_leaves_the_core_to_others():
 
 def test_without_mpi_there_is_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(RuntimeError, match=r'pip install "minires\[mpi\]"'):
+    with pytest.raises(RuntimeError, match=r'pip install -e "\.\[mpi\]"'):
         MPIGroup()
 
 
