@@ -3,7 +3,7 @@
 #
 # A convolution "of 9 taps" has 9 only inside the image. At an edge some read the padding, zeros, and the output is
 # smaller; a stride reads some pixels twice and others never. On a 4x4 map twelve of sixteen outputs are edges. Here we
-# count taps, and see what the counts do to signals and gradients. Takes about 5 s.
+# count taps, and see what the counts do to signals and gradients. Takes about 3 s.
 # Notation: an axis of $H$ pixels, kernel $k$, stride $s$, padding $p$, dilation $d$. Output $i$ reads pixel
 # $i s + t d - p$ by tap $t$ (Dumoulin, Visin, arXiv:1603.07285, draws all cases).
 # Five times you are asked to **predict first**: put your guess where None stands, and run on.

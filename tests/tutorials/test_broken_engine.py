@@ -1,4 +1,4 @@
-"""An engine broken in one place makes the tutorial about that place fail."""
+"""An engine broken in one place makes the tutorial about that place fail. (As it is, they pass: test_tutorials.py.)"""
 
 from __future__ import annotations
 
@@ -193,8 +193,3 @@ def test_a_group_that_adds_nothing_is_noticed(monkeypatch):
     monkeypatch.setattr(ThreadGroup, "sum", lambda group, rows: rows.sum(axis=0))
     with pytest.raises(AssertionError):
         run("14")
-
-
-@pytest.mark.parametrize("number", ["01", "02", "03", "05", "06", "07", "08", "10", "11", "12", "13", "14"])
-def test_the_engine_as_it_is_passes(number):
-    run(number)
