@@ -83,17 +83,17 @@ def check_sum(branch: tuple[int, ...], shortcut: tuple[int, ...]) -> None:
 def factory(name: str, value: Any, example: str) -> Any:
     """TypeError unless `value` makes something when it is called: a class or a function, not a layer itself."""
     right = callable(value) and (isinstance(value, type) or not hasattr(value, "named_layers"))
+    cause = None
     if right and name == "activation":
         try:
-            signature(value).bind()
-        except (TypeError, ValueError):  # it needs arguments, or does not say what it needs
-            right = False
-        right = right and hasattr(value(), "named_layers")
+            right = hasattr(value(), "named_layers")
+        except (TypeError, ValueError) as error:  # it needs arguments, say
+            right, cause = False, error
     elif right:
         right = hasattr(value, "expansion") and hasattr(value, "__name__")
     if not right:
         was = f"the class {value.__name__}" if isinstance(value, type) else in_short(value)
-        raise TypeError(f"{name} is {was}; expected what makes one, such as the class {example}")
+        raise TypeError(f"{name} is {was}; expected what makes one, such as the class {example}") from cause
     return value
 
 
@@ -114,10 +114,18 @@ def refuse_hidden_layers(name: str, value: Any) -> None:
         )
 
 
-def check_callable(name: str, value: Any, example: str) -> None:
-    """TypeError unless `value` can be called."""
-    if not callable(value):
-        raise TypeError(f"{name} is {in_short(value)}; expected {example}")
+def check_observer(observer: Any) -> None:
+    """TypeError unless `observer` can be called with what an observer is told."""
+    right = callable(observer)
+    try:
+        if right:
+            signature(observer).bind(*["layer", "path", "direction", "x", "y"])
+    except TypeError:
+        right = False
+    except ValueError:  # a function in C that does not say what it takes
+        pass
+    if not right:
+        raise TypeError(f"observer is {in_short(observer)}; expected a function of (layer, path, direction, x, y)")
 
 
 def layer_name(name: str) -> str:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from minires.checks.operations import check_number
 from minires.checks.wording import in_short
 
 
 def check_parameters(parameters: Any) -> list[Any]:
     """A model, or a sequence of parameters -> the list of them, each once; ValueError unless there are any."""
-    if isinstance(parameters, type | np.ndarray) or not (
-        hasattr(parameters, "parameters") or hasattr(parameters, "__iter__")
-    ):
+    sequence = hasattr(parameters, "__iter__") and not hasattr(parameters, "shape")
+    if isinstance(parameters, type) or not (hasattr(parameters, "parameters") or sequence):
         raise TypeError(f"parameters is {in_short(parameters)}; expected a model, or its model.parameters()")
     found = list(parameters.parameters() if hasattr(parameters, "parameters") else parameters)
     if not found:

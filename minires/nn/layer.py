@@ -164,7 +164,7 @@ class Layer:
     @contextmanager
     def observe(self, observer: Observer) -> Iterator[None]:
         """Within the `with` block, `observer` is called after every pass of every layer of the tree."""
-        checks.check_callable("observer", observer, "a function of (layer, path, direction, x, y)")
+        checks.check_observer(observer)
         added = [(layer, partial(observer, layer, path)) for path, layer in self.named_layers()]
         for layer, call in added:
             layer._observers = (*layer._observers, call)

@@ -57,7 +57,7 @@ def place_window(
         return kernel_size
     kernel, stride = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
     dilation, extra = pair("dilation", dilation, 1), (0, 0)
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         check_same_padding(stride)
         around = dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1)
         padding, extra = (around[0] // 2, around[1] // 2), (around[0] % 2, around[1] % 2)

@@ -260,8 +260,9 @@ def test_observers_may_come_and_go_in_any_order():
     assert (len(first), len(second)) == (0, 2)
 
 
-def test_an_observer_that_cannot_be_called_is_refused():
-    with refused(TypeError, "observer", "None"), nn.ReLU().observe(None):
+@pytest.mark.parametrize("observer", [None, nn.ReLU(), nn.ReLU, lambda x, y: None, "print"])
+def test_an_observer_that_cannot_be_called_is_refused(observer):
+    with refused(TypeError, "observer", "(layer, path, direction, x, y)"), nn.ReLU().observe(observer):
         pass
 
 

@@ -72,3 +72,10 @@ def test_wrong_input_is_refused(kind, error, argument, was, change):
 def test_global_pooling_wants_images():
     with refused(ValueError, "x", "(4, 3)"):
         ops.global_avg_pool2d_forward(X[:, :, 0, 0])
+
+
+def test_padding_may_not_be_an_array():
+    """What can be compared with a word element by element is no word."""
+    for pool in (ops.max_pool2d_forward, ops.avg_pool2d_forward):
+        with pytest.raises(TypeError, match="padding is an array"):
+            pool(np.ones((2, 3, 4, 4)), 2, padding=np.ones((2, 3)))

@@ -244,6 +244,8 @@ def test_milestones_may_be_a_generator():
         lambda: optim.Warmup(0.1, 3),
         lambda: optim.Warmup(optim.Constant(0.1), -1),
         lambda: optim.clip_grad_norm(nn.Linear(2, 2).parameters(), "1"),
+        lambda: optim.clip_grad_norm(np.ones(3), 1.0),
+        lambda: optim.clip_grad_norm(np.array(1.0), 1.0),
     ],
 )
 def test_settings_that_make_no_sense(make):
