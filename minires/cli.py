@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -89,11 +91,15 @@ class _Parser(argparse.ArgumentParser):
 
 def _without_command(argv: list[str]) -> int:
     """--help, --version, no argument at all, or an unknown command."""
-    listing = "\n".join(f"  {name:10} {_module(name).HELP}" for name in COMMANDS)
+    width = max(shutil.get_terminal_size().columns, 40) - 1
+    listing = "\n".join(
+        textwrap.fill(_module(name).HELP, width, initial_indent=f"  {name:10} ", subsequent_indent=" " * 13)
+        for name in COMMANDS
+    )
     parser = argparse.ArgumentParser(
         prog="minires",
         usage="minires [-h] [--version] COMMAND ...",
-        description=minires.__doc__.splitlines()[0],
+        description=textwrap.fill(minires.__doc__.splitlines()[0], width),
         epilog=f"commands:\n{listing}\n\n'minires COMMAND --help' lists a command's options.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -27,17 +27,22 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     Raises OSError (disk full, folder not writable) with the old file untouched and the temporary one removed.
     """
     target = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=TEMPORARY, dir=target.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        os.replace(name, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=TEMPORARY, dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+            os.replace(name, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
+    except OSError as error:  # its text is to name the file that was asked for, not the temporary one, or none at all
+        if error.errno is not None:
+            error.filename, error.filename2 = os.fspath(target), None
         raise
     _sync_folder(target.parent)
 

@@ -1,6 +1,7 @@
 """Files that are whole or not there: `minires.files`."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -22,8 +23,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         file.write(b"new, but")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=re.escape(f"No space left on device: '{path}'")):
         atomic_write(path, fail)
+    with pytest.raises(OSError, match=re.escape(f"'{tmp_path / 'nowhere' / 'f'}'")):
+        atomic_write_text(tmp_path / "nowhere" / "f", "")
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["f"]
 
 

@@ -191,8 +191,8 @@ class GradReport:
         for column in ("tensor", "shape", "checked", "worst entry"):
             table.add_column(column, overflow="fold")
         for column in ("yours", "reference", "error", "bound"):
-            table.add_column(column, justify="right")
-        table.add_column("verdict")
+            table.add_column(column, justify="right", overflow="fold")
+        table.add_column("verdict", overflow="fold")
         shown = self._shown()
         for t in shown:
             numbers = (t.analytic, t.reference, t.error, t.bound)

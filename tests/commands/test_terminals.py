@@ -1,5 +1,6 @@
 """What arrives where it is printed: narrow and dumb terminals, pipes, old encodings, and outputs that are gone."""
 
+import io
 import os
 import re
 import struct
@@ -7,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from rich.console import Console
 
-from minires import cli, nn
+from minires import cli, gradcheck, nn, ops
 from minires.checkpoint import write_weights
 from minires.terminal import Output, fitted
 
@@ -72,6 +75,19 @@ def test_predict_fits_and_names_its_columns(columns, measure):
     expected = ["layer", "forwardEy²", "dy²", "EdW²"] + ["verdict"] * bool(measure) + ["kind"] * (columns == 80)
     expected += ["batchvariance", "Edx²", "law"] * (columns == 80 and not measure)
     assert not [title for title in expected if title not in titles]
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_help_fits(columns):
+    text = on_terminal("--help", columns=columns)
+    assert max(map(len, text.splitlines())) <= columns and "convert" in text
+
+
+def test_gradcheck_names_its_columns():
+    report = gradcheck.check_op(ops.tanh_forward, lambda dy, y: (dy * y,), [np.arange(6.0).reshape(2, 3) / 7])
+    screen = Console(width=80, file=io.StringIO())
+    screen.print(report)
+    assert report.verdict == "fail" and "…" not in screen.file.getvalue()
 
 
 def test_a_dumb_terminal_gets_lines(tmp_path):
