@@ -77,7 +77,7 @@ def _places(
     places = room // stride + 1
     if ceil and room % stride and places * stride < size + padding:
         places, extra = places + 1, extra + stride - room % stride
-    if room < 0:
+    if places < 1:
         raise ValueError(
             f"kernel_size {kernel} with dilation {dilation} spans {dilation * (kernel - 1) + 1} pixels; expected at "
             f"most the padded {axis} of x, {size} + 2 * {padding} = {size + 2 * padding}"

@@ -79,3 +79,16 @@ def test_padding_may_not_be_an_array():
     for pool in (ops.max_pool2d_forward, ops.avg_pool2d_forward):
         with pytest.raises(TypeError, match="padding is an array"):
             pool(np.ones((2, 3, 4, 4)), 2, padding=np.ones((2, 3)))
+
+
+def test_with_ceil_mode_a_window_may_be_larger_than_the_image():
+    """As in PyTorch: the one window there is holds the whole image, and what sticks out counts nowhere."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 3, 2))
+    y, cache = ops.max_pool2d_forward(x, 4, ceil_mode=True)
+    assert y.shape == (2, 3, 1, 1) and np.array_equal(y[..., 0, 0], x.max(axis=(2, 3)))
+    assert np.array_equal(ops.max_pool2d_backward(np.ones_like(y), cache), x == x.max(axis=(2, 3), keepdims=True))
+    y, cache = ops.avg_pool2d_forward(x, 4, ceil_mode=True)
+    assert np.allclose(y[..., 0, 0], x.mean(axis=(2, 3)))
+    assert np.allclose(ops.avg_pool2d_backward(np.ones_like(y), cache), 1 / 6)
+    with refused(ValueError, "kernel_size", "4"):
+        ops.max_pool2d_forward(x, 4)
