@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -28,8 +29,11 @@ SUSPICIOUS = 16
 ENOUGH = 8
 """Fourth differences at least are collected for `amplification`."""
 
-OTHER_STEPS = (2.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)
-"""Steps, beside its own, by which the noise along a single line is measured."""
+FINER_STEPS = tuple(4.0**-k for k in range(1, 9))
+"""By which an entry that disagrees is measured again."""
+
+FINEST = 6
+"""So many of the finest steps tell the noise along a line: a step that is too large bends and slopes for itself."""
 
 SMALL_STEPS = (1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128)
 """So many, since noise is near 0 now and then: of three bends, two were small enough to let the others look like a
@@ -53,9 +57,39 @@ def amplification(ratios: list[float]) -> float:
     return max(1.0, 3 * float(np.quantile(ratios, 0.75)) / 1.15) if ratios else 1.0
 
 
-def along_line(probe: Probe, measure: Callable[[float], Probe], u: float) -> float:
-    """The amplification along one line: a step in one weight may round far more than a step in another."""
-    return amplification([ratio(p, u) for p in (probe, *(measure(factor * probe.step) for factor in OTHER_STEPS))])
+def along_line(ladder: list[Probe], u: float) -> float:
+    """The amplification along one line, by probes with finer and finer steps.
+
+    A step in one weight may round far more than a step in another. And rounding that is opposite at h and -h shows in
+    no fourth difference: it shows where the slopes of two fine steps differ.
+    """
+    finest = [p for p in ladder if not is_flat(p)][-FINEST:]
+    slopes = []
+    for coarse, fine in pairwise(finest):
+        seen = math.sqrt(2) * abs(fine.value - coarse.value) * fine.step
+        rest = math.sqrt(max(seen**2 - (u * fine.argument) ** 2, 0.0))
+        slopes.append(rest / (u * max(fine.size - fine.argument, 1e-300)))
+    return max(amplification([ratio(p, u) for p in finest]), amplification(slopes))
+
+
+def is_flat(probe: Probe) -> bool:
+    """Whether its steps moved nothing at all.
+
+    The function may be constant there. Or it is a staircase, as one that computes in float32 inside: finer than its
+    treads, it is flat as well. The noise of the other entries tells the two apart.
+    """
+    return probe.value == probe.truncation == probe.bend == 0
+
+
+def best(ladder: list[Probe], bounds: list[float]) -> tuple[float, float]:
+    """Value and bound of the probe that is known best, of those that no finer step contradicts."""
+    sound = [
+        i
+        for i, (p, known) in enumerate(zip(ladder, bounds, strict=True))
+        if all(abs(p.value - q.value) <= known + b for q, b in zip(ladder[i:], bounds[i:], strict=True))
+    ]
+    chosen = min(sound, key=lambda i: bounds[i])
+    return ladder[chosen].value, bounds[chosen]
 
 
 def error(probe: Probe, u: float, amplified: float) -> float:
@@ -70,7 +104,7 @@ def is_suspicious(probe: Probe, u: float) -> bool:
 
 
 def is_kink(probe: Probe, measure: Callable[[float], Probe], u: float) -> tuple[bool, list[float]]:
-    """Whether a suspicious probe bends as a kink does; if not, the noise ratios of its smaller steps.
+    """Whether a suspicious probe bends as a kink does; if not, the noise ratio of its smallest step.
 
     measure(step) -> the probe along the same line with another step.
     """
@@ -79,4 +113,4 @@ def is_kink(probe: Probe, measure: Callable[[float], Probe], u: float) -> tuple[
     near, middle, far = (measure(factor * probe.step).bend for factor in LARGE_STEPS)
     stands_out = near > 8 * quiet and middle > 30 * quiet
     kink = stands_out and 1.3 < middle / near < 6 and 1.3 < far / middle < 6
-    return kink, [] if kink else [ratio(p, u) for p in small]
+    return kink, [] if kink else [ratio(small[-1], u)]

@@ -25,8 +25,12 @@ RESOLUTION = 1e-3
 ON_SWITCH = 2.0**-10
 """A step this much smaller still crosses only if the point lies on the switch itself."""
 
-OWN_ROUNDINGS = 64
-"""A gradient is itself computed: of its largest entry, so many roundings are no error anywhere in it."""
+OWN_ROUNDINGS = 1024
+"""A gradient is itself computed, and sums of a thousand terms are usual in it: of its largest entry, so many roundings
+are no error anywhere in it."""
+
+UNSETTLED = 1e-3
+"""A derivative that two steps tell with so large a relative difference is not known yet."""
 
 LOOKED_AT = 12
 """Probes of a tensor that are asked whether they cross a kink, the most suspicious first."""
@@ -129,9 +133,10 @@ class Examination:
         claims = np.array(tally.claims)
         crossed, amplified = self._kinks_and_noise(tally, entries)
         bounds = np.array([self._bound(p, amplified) for p in tally.probes])
-        bounds = np.maximum(bounds, OWN_ROUNDINGS * self.plan.u * float(np.max(np.abs(claims), initial=0.0)))
+        own = OWN_ROUNDINGS * self.plan.u * float(np.max(np.abs(claims), initial=0.0))
+        bounds = np.maximum(bounds, own)
         usable = ~crossed & np.isfinite(values)
-        excess = self._excess(tally, claims, values, bounds, usable, amplified)
+        excess = self._excess(tally, claims, values, bounds, usable, (own, amplified))
         errors = np.abs(claims - values)
         worst = int(np.argmax(excess))
         measured = Measured(entries, *(a[: len(entries)] for a in (values, bounds, usable)))
@@ -158,43 +163,56 @@ class Examination:
         return probe.bound(noise.error(probe, self.plan.u, amplified))
 
     def _excess(
-        self, tally: Tally, claims: Array, values: Array, bounds: Array, usable: Array, amplified: float
+        self, tally: Tally, claims: Array, values: Array, bounds: Array, usable: Array, noise_of: tuple[float, float]
     ) -> np.ndarray:
-        """Errors over bounds, -1 where a kink forbids it. The worst is looked at twice, which may change its bound."""
+        """Errors over bounds, -1 where a kink forbids it. The worst is looked at twice, which may change its bound.
+
+        noise_of: the gradient's own rounding, no bound is smaller; and the amplification of rounding in forward.
+        """
+        least, amplified = noise_of
         with np.errstate(invalid="ignore", divide="ignore"):
             excess = np.where(usable, np.abs(claims - values) / np.maximum(bounds, 1e-300), -1.0)
         excess[np.isnan(excess)] = np.inf
         if self.plan.method == "complex" and np.max(excess, initial=0.0) > 1:
             self._require_analytic(int(np.argmax(excess)), tally)
+
+        def again(i: int) -> None:
+            values[i], bounds[i] = self._look_twice(tally.probes[i], tally.lines[i], bounds[i], amplified)
+            bounds[i] = max(bounds[i], least)
+            excess[i] = abs(claims[i] - values[i]) / bounds[i] if bounds[i] > 0 else np.inf
+
         while self.plan.method == "central" and np.max(excess, initial=0.0) > 1:
             worst = int(np.argmax(excess))
-            values[worst], bounds[worst] = self._look_twice(tally, worst, bounds[worst], amplified)
-            excess[worst] = abs(claims[worst] - values[worst]) / bounds[worst] if bounds[worst] > 0 else np.inf
-            if not excess[worst] <= 1:
+            again(worst)
+            if not excess[worst] <= 1:  # it is wrong; the diagnosis rests on what the others should be
+                for i in np.flatnonzero(excess > 1):
+                    if tally.probes[i].truncation > UNSETTLED * abs(values[i]):
+                        again(int(i))
                 break
         return excess
 
-    def _look_twice(self, tally: Tally, worst: int, bound: float, amplified: float) -> tuple[float, float]:
-        """Value and bound of a probe that disagrees: with the noise of its own line, then with smaller steps.
+    def _look_twice(self, probe: Probe, line: int | np.ndarray, bound: float, amplified: float) -> tuple[float, float]:
+        """Value and bound of a probe that disagrees: with finer steps, and with the noise of its own line.
 
-        All outputs that may move count. A smaller step is believed where it knows more, or where it shows that the
-        first estimate had not converged.
+        All outputs that may move count. The steps begin at the size of the entry itself: 1 / x at a small x bends long
+        before a step that suits the whole tensor.
         """
-        line, probe, claim = tally.lines[worst], tally.probes[worst], tally.claims[worst]
         direction = self._along(line)
-        amplified = max(amplified, noise.along_line(probe, lambda step: self._measure(line, step)[0], self.plan.u))
         wide = numerical.widened(probe, lambda t: self.evaluate(self.value + t * direction)[0], self.dy, self.y0)
-        value, bound = probe.value, max(bound, self._bound(wide, amplified))
-        for factor in (8, 64, 512):
-            if abs(claim - value) <= bound:
-                break
-            closer, _ = self._measure(line, probe.step / factor)
-            closer = replace(closer, size=max(closer.size, wide.size))
-            known = self._bound(closer, amplified)
-            if not (known < bound or abs(closer.value - value) > known + bound):
-                break
-            value, bound = closer.value, known
-        return value, bound
+        base, size = probe.step, 0.0 if isinstance(line, np.ndarray) else abs(float(self.value.flat[line]))
+        ladder = [wide]
+        if 0 < (small := numerical.largest_step(size, self.plan.u)) < base / 2:
+            base = numerical.power_of_two(small)
+            ladder.append(self._measure(line, base)[0])
+        ladder += [self._measure(line, base * factor)[0] for factor in noise.FINER_STEPS]
+        ladder = [replace(p, size=max(p.size, wide.size)) for p in ladder if math.isfinite(p.value)]
+        if not ladder:
+            return probe.value, bound
+        own = noise.along_line(ladder, self.plan.u)
+        bounds = [self._bound(p, max(own, amplified) if noise.is_flat(p) else own) for p in ladder]
+        if ladder[0].step == probe.step:
+            bounds[0] = max(bounds[0], bound)
+        return noise.best(ladder, bounds)
 
     def _require_analytic(self, worst: int, tally: Tally) -> None:
         """ValueError if the complex step itself is wrong: plain differences agree with the claim and not with it."""

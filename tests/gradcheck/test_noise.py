@@ -100,5 +100,40 @@ def test_the_noise_of_a_line_is_measured_along_that_line():
     u = ROUNDOFF["float64"]
     calm = Probe(0.0, truncation=0.0, size=1.0, bend=2 * u, step=1e-6)
     noisy = Probe(0.0, truncation=0.0, size=1.0, bend=800 * u, step=1e-6)
-    assert noise.along_line(calm, lambda step: calm, u) == 1
-    assert noise.along_line(calm, lambda step: noisy, u) > 80
+    assert noise.along_line([calm] * 9, u) == 1
+    assert noise.along_line([calm, calm, calm, *[noisy] * 6], u) > 80
+    opposite = [Probe(s * 1e-9 / 4.0**-k, 0.0, 1.0, 2 * u, 4.0**-k) for k, s in enumerate((1, -1, 1, 1, -1, 1, -1))]
+    assert noise.along_line(opposite, u) > 1e6, "the slopes of fine steps differ, though no fourth difference does"
+
+
+MIXED = np.random.default_rng(3).standard_normal((4, 3)) * 10.0 ** np.linspace(-8, 2, 12).reshape(4, 3)
+HARD = {
+    "a pole near small entries": (lambda x: 1 / x, lambda x: -1 / x**2, MIXED),
+    "a logarithm of small entries": (np.log, lambda x: 1 / x, np.abs(MIXED)),
+    "a power of small entries": (lambda x: np.abs(x) ** 3.5, lambda x: 3.5 * np.abs(x) ** 2.5 * np.sign(x), MIXED),
+    "waves shorter than a step": (lambda x: np.sin(1e4 * x), lambda x: 1e4 * np.cos(1e4 * x), 1000 + MIXED[1:3]),
+    "rounding that is opposite at h and -h": (
+        lambda x: (x + 1e6) ** 2 - 1e12,
+        lambda x: 2 * (x + 1e6),
+        np.round(2 * np.random.default_rng(0).standard_normal((4, 3))) / 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_a_derivative_that_one_step_cannot_tell(name):
+    f, slope, x = HARD[name]
+    assert check_op(lambda x: (f(x), x), lambda dy, x: dy * slope(x), x).verdict in ("pass", "roundoff")
+    wrong = check_op(lambda x: (f(x), x), lambda dy, x: 1.01 * dy * slope(x), x)
+    unresolved = name.startswith("waves")
+    assert wrong.verdict == ("roundoff" if unresolved else "fail"), "a hundredth of it is seen, or said not to be"
+
+
+def test_a_gradient_may_round_as_often_as_a_long_sum_does():
+    """The determinant of a singular matrix: exactly 0 here, and its gradient is off by a hundred roundings."""
+    x = np.diag([0.8, 0.0, 0.5])
+
+    def backward(dy, x):
+        return dy * 0.4 * (1 + 100 * ROUNDOFF["float64"]) * np.diag([0.0, 1.0, 0.0])
+
+    assert check_op(lambda x: (np.linalg.det(x), x), backward, x).verdict == "pass"
