@@ -1,9 +1,12 @@
 """Settings of the whole suite: hypothesis draws the same examples in every run, and no example has a deadline.
 
 The width of tables does not depend on the terminal that the suite was started from (pytest-xdist tells its workers).
+Ctrl-C works in a suite that runs in the background, too: a shell starts that with the signal ignored, and so would
+every process that a test starts.
 """
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -13,3 +16,6 @@ settings.register_profile(
 settings.load_profile("minires")
 
 os.environ.pop("COLUMNS", None)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

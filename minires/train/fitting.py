@@ -13,7 +13,7 @@ from minires.data.batches import Augmentation
 from minires.data.split import Split
 from minires.nn import Layer
 from minires.optim import SGD, Constant, Schedule
-from minires.threads import Alone
+from minires.threads import Alone, num_threads
 from minires.train import saving
 from minires.train.checks import (
     alone_with,
@@ -134,6 +134,7 @@ def _compiled(model: Layer) -> Any:
     """The compiled model; the model itself, with a warning, where the two disagree."""
     from minires import compile
 
+    num_threads()  # raises where the environment asks for what is no number: that is no disagreement
     try:
         return compile(model)
     except ValueError as error:

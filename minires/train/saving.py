@@ -93,7 +93,10 @@ def locked(run: Run, resume: bool) -> AbstractContextManager:
     """The run's folder for this run alone; made here unless the run is resumed. Raises FolderInUse, OSError."""
     if not run.writes or (resume and not run.folder.is_dir()):
         return nullcontext()
-    run.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise FileExistsError(f"{run.folder} is a file; expected a folder, or a new name") from None
     return locked_folder(run.folder)
 
 

@@ -247,6 +247,19 @@ def test_a_model_is_trained_by_one_thread_at_a_time():
     train(model, epochs=1)
 
 
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(FileExistsError, match="run is a file; expected a folder"):
+        train(small_model(), tmp_path / "run")
+
+
+def test_a_wrong_number_of_threads_is_no_disagreement(monkeypatch):
+    monkeypatch.setenv("MINIRES_NUM_THREADS", "many")
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="MINIRES_NUM_THREADS is 'many'"):
+        warnings.simplefilter("error")
+        train(small_model(), compile=True)
+
+
 def test_a_folder_in_use_is_refused(tmp_path):
     with locked_folder(tmp_path), pytest.raises(FolderInUse, match="in use by process"):
         train(small_model(), tmp_path)
