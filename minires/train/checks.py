@@ -208,9 +208,10 @@ def layers_text(model: Layer) -> str:
     return "\n".join(calls).replace("SyncBatchNorm2d(", "BatchNorm2d(")
 
 
-def check_finite(model: Layer) -> None:
-    """ValueError, with its name, where a weight or a running statistic is NaN or infinite, or a variance negative."""
+def check_finite(model: Layer, optimizer: SGD | None = None) -> None:
+    """ValueError, with its name, where a weight, a running statistic or a velocity is NaN, or a variance negative."""
     state = {name: parameter.value for name, parameter in model.named_parameters()}
+    state |= {f"the velocity of {name}": v for name, v in (optimizer.state_dict() if optimizer else {}).items()}
     state |= {name: getattr(layer, attribute) for name, layer, attribute in model.named_buffers()}
     wrong = [name for name, array in state.items() if not bool(array_namespace(array).isfinite(array).all())]
     if wrong:

@@ -125,7 +125,7 @@ def fit(
     with alone_with(model), saving.locked(run, resume):
         if run.folder is not None:
             saving.open_folder(run, resume)
-        check_finite(model)
+        check_finite(model, optimizer)
         run.train()
     return run.history
 

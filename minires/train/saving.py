@@ -109,7 +109,7 @@ def open_folder(run: Run, resume: bool) -> None:
             restore(run, arrays, state)
         except SettingsDiffer:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise checkpoint.CheckpointError(f"{path}: is no checkpoint of a run ({error})") from error
     elif run.writes:
         if checkpoint.checkpoints(run.folder):

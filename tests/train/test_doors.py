@@ -247,6 +247,29 @@ def test_a_model_is_trained_by_one_thread_at_a_time():
     train(model, epochs=1)
 
 
+def test_velocities_that_are_nan_are_named_and_no_layer_is_blamed():
+    model = small_model()
+    optimizer = optim.SGD(model)
+    optimizer.velocities[0] = optimizer.velocities[0] * np.nan
+    with pytest.raises(ValueError, match=r"the velocity of conv1\.weight holds NaN"):
+        train(model, optimizer=optimizer)
+
+
+def test_a_generators_state_that_was_edited_is_refused(tmp_path):
+    def model():
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 10))
+
+    fit(model(), small_data(64, 20), epochs=1, folder=tmp_path)
+    newest = checkpoints(tmp_path)[0]
+    arrays, state = read(newest)
+    state["generators"]["1.rng"]["state"]["state"] = -1
+    save_checkpoint(tmp_path, state["epoch"], arrays, state)
+    for path in checkpoints(tmp_path)[1:]:
+        path.unlink()
+    with pytest.raises((CheckpointError, SettingsDiffer)):
+        fit(model(), small_data(64, 20), epochs=1, folder=tmp_path, resume=True)
+
+
 def test_a_file_in_place_of_the_folder_is_named(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(FileExistsError, match="run is a file; expected a folder"):
