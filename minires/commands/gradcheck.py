@@ -270,8 +270,9 @@ def _summary(report: GradReport) -> tuple[str, str, str, str, str]:
     measured = [row.error / row.bound for row in rows if row.error is not None and row.bound]
     checked = "all" if all(row.coverage.startswith("all") for row in rows) else "sample"
     kept = f"{sum(i.holds for i in report.identities)}/{len(report.identities)}" if report.identities else ""
-    worst = f"{max(measured, default=0.0):.2f}"
-    return checked, str(len(rows)), worst, kept, str(sum(row.left_out for row in rows))
+    worst = max(measured, default=0.0)
+    shown = f"{worst:.2f}" if worst < 1000 else f"{worst:.0e}"
+    return checked, str(len(rows)), shown, kept, str(sum(row.left_out for row in rows))
 
 
 def _exit_code(verdict: str) -> int:

@@ -11,6 +11,7 @@ Only `pass` is evidence of a right gradient.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING
 from minires.backend import Array
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, ConsoleOptions
+    from rich.table import Table
 
 SEVERITY = ("pass", "roundoff", "kink", "vacuous", "fail")
 """From good to bad; a report is as good as the worst of its tensors."""
@@ -151,25 +153,25 @@ class GradReport:
                 return tensor
         raise KeyError(f"no tensor {name!r}; there are {', '.join(t.name for t in self.tensors)}")
 
-    def __rich__(self) -> Group:
-        from rich.console import Group
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[object]:
         from rich.text import Text
 
-        lines: list[object] = [self._table()]
+        from minires.terminal import fitted
+
+        yield fitted(self._table(), options.max_width)
         if self.identities:
             kept = sum(i.holds for i in self.identities)
-            lines.append(Text(f"identities: {kept} of {len(self.identities)} hold up to rounding"))
+            yield Text(f"identities: {kept} of {len(self.identities)} hold up to rounding")
             broken = [i for i in self.identities if not i.holds]
-            lines += [Text(f"  broken: {i.name}: {i.left:.9g} is not {i.right:.9g}") for i in broken[:5]]
-        lines += [Text(reason) for reason in self._reasons("kink", "roundoff", "vacuous")]
-        lines += [Text(f"broken rule: {sentence}", "bold red") for sentence in self.offences]
-        lines += [Text(f"note: {sentence}") for sentence in self.all_notes]
-        lines.append(Text(f"verdict: {self.verdict}", STYLE[self.verdict]))
+            yield from (Text(f"  broken: {i.name}: {i.left:.9g} is not {i.right:.9g}") for i in broken[:5])
+        yield from (Text(reason) for reason in self._reasons("kink", "roundoff", "vacuous"))
+        yield from (Text(f"broken rule: {sentence}", "bold red") for sentence in self.offences)
+        yield from (Text(f"note: {sentence}") for sentence in self.all_notes)
+        yield Text(f"verdict: {self.verdict}", STYLE[self.verdict])
         if self.diagnosis:
-            lines.append(Text(f"diagnosis: {self.diagnosis}", "bold"))
+            yield Text(f"diagnosis: {self.diagnosis}", "bold")
         if self.hint:
-            lines.append(Text(f"hint: {self.hint}"))
-        return Group(*lines)
+            yield Text(f"hint: {self.hint}")
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -183,7 +185,7 @@ class GradReport:
 
         return fragment(self)
 
-    def _table(self) -> object:
+    def _table(self) -> Table:
         from rich.table import Table
         from rich.text import Text
 
@@ -196,7 +198,7 @@ class GradReport:
         shown = self._shown()
         for t in shown:
             numbers = (t.analytic, t.reference, t.error, t.bound)
-            cells = ["" if n is None else f"{n:.6g}" for n in numbers[:2]]
+            cells = ["" if n is None else f"{n:.5g}" for n in numbers[:2]]
             cells += ["" if n is None else f"{n:.1e}" for n in numbers[2:]]
             shape = "x".join(map(str, t.shape)) or "one number"
             table.add_row(t.name, shape, t.coverage, t.worst, *cells, Text(t.verdict, STYLE[t.verdict]))
