@@ -13,6 +13,7 @@ from minires.gradcheck import ties as ties_of_pool
 from minires.gradcheck.call import Call
 from minires.gradcheck.diagnosis import diagnose
 from minires.gradcheck.findings import Case
+from minires.gradcheck.hypotheses.shapes import shapes_differ
 from minires.gradcheck.jacobians import Jacobians
 from minires.gradcheck.kinks import Reach
 from minires.gradcheck.numerical import ROUNDOFF
@@ -81,6 +82,8 @@ def check_op(
     call = Call(Subject(forward, backward, slots), slots, names, like, options, title, notes, ties)
     try:
         report = run(call, dy, method, max_entries, DIRECTIONS, seed)
+    except layouts.OtherShape as found:
+        report = _other_shape(call, f"d{names[found.number]}", found.given, found.needed)
     except ValueError as error:
         if layout is None and "do not fit like=" in str(error) and (other := layouts.propose(*theirs, like, options)):
             raise ValueError(f"{error}. But {layouts.proposal(other, like)}") from error
@@ -94,6 +97,12 @@ def _say_layout(report: GradReport, layout: str | None, like: str) -> None:
     """A forward that is right in another layout may be meant so."""
     if layout is not None:
         report.diagnosis = f"{report.diagnosis} If that is your convention: {layouts.proposal(layout, like)}"
+
+
+def _other_shape(call: Call, name: str, given: tuple[int, ...], needed: tuple[int, ...]) -> GradReport:
+    """In another layout, a gradient without the shape of its input ends the check: its axes cannot be told."""
+    sentence = shapes_differ(name, given, needed)
+    return GradReport(call.title, [TensorReport(name, given, "fail", sentence)], notes=call.notes, diagnosis=sentence)
 
 
 def check_hints(hints: int) -> None:

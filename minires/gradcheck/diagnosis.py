@@ -23,6 +23,7 @@ from minires.gradcheck.faults import Fault, faults_of
 from minires.gradcheck.findings import Case, Finding
 from minires.gradcheck.hypotheses import Comparison
 from minires.gradcheck.hypotheses.comparison import listed, numbered
+from minires.gradcheck.hypotheses.shapes import shapes_differ
 from minires.gradcheck.rules import LINEARITY, RULES
 
 
@@ -240,7 +241,7 @@ def _from_samples(case: Case, i: int) -> str:
     """For a large tensor without a reference: only sampled entries are known, so only little can be said."""
     mine = case.gradients[i]
     if mine.shape != case.inputs[i].shape:
-        return f"d{case.names[i]} has shape {mine.shape} where {case.inputs[i].shape} is needed"
+        return shapes_differ(f"d{case.names[i]}", mine.shape, case.inputs[i].shape)
     if not np.any(mine):
         return f"d{case.names[i]} is all zeros: it is never computed, or not returned"
     return (

@@ -1,7 +1,7 @@
 """Other layouts of the same op: weights (in, out), samples as columns, images with their channels last.
 
 The check runs in minires' layout: arrays are turned on their way into somebody's functions and back on their way out.
-Everything is then told in minires' axes.
+Everything is then told in minires' axes, except for a gradient that has not the shape of its input (`OtherShape`).
 
     in_out          linear: weight (in, out), y = x @ weight + bias
     columns         linear, batchnorm: samples are columns, x (in, N), weight (out, in), bias (out, 1), y (out, N)
@@ -43,6 +43,13 @@ SAY = {
 }
 
 
+class OtherShape(Exception):
+    """A gradient, that of input `number`, has not the shape of its input. Both shapes are as its author has them."""
+
+    def __init__(self, number: int, given: tuple[int, ...], needed: tuple[int, ...]) -> None:
+        self.number, self.given, self.needed = number, given, needed
+
+
 def adapt(
     forward: Callable, backward: Callable, inputs: Sequence[Array | None], like: str | None, layout: str
 ) -> tuple[Callable, Callable, list[Array | None]]:
@@ -68,9 +75,8 @@ def adapt(
         upstream = np.ascontiguousarray(_back(dy, turn_y, None)) if isinstance(dy, np.ndarray) else dy
         result = backward(upstream, cache)
         if not isinstance(result, tuple | list) or len(result) < len(shapes):
-            return _gradient(result, turns[0], shapes[0]) if len(shapes) == 1 else result
-        pairs = zip(result, turns, shapes, strict=False)
-        return tuple(_gradient(g, turn, shape) for g, turn, shape in pairs)
+            return _gradient(0, result, turns[0], shapes[0]) if len(shapes) == 1 else result
+        return tuple(map(_gradient, range(len(shapes)), result, turns, shapes))
 
     turned = [None if a is None else _turn(np.asarray(a), turn) for a, turn in zip(inputs, turns, strict=False)]
     return turned_forward, turned_backward, turned
@@ -124,8 +130,10 @@ def _back(array: Array, turn: Turn, shape: tuple[int, ...] | None) -> Array:
     return np.ascontiguousarray(array.transpose(np.argsort(turn)))
 
 
-def _gradient(gradient: object, turn: Turn, shape: tuple[int, ...] | None) -> object:
-    """A gradient of the right shape is turned; any other is left, to be told as it is."""
-    if gradient is None or shape is None or np.shape(gradient) != shape:
+def _gradient(number: int, gradient: object, turn: Turn, shape: tuple[int, ...] | None) -> object:
+    """Raises OtherShape where a gradient has not the shape of its input: turned, it might look as if it had."""
+    if gradient is None or shape is None:
         return gradient
+    if np.shape(gradient) != shape:
+        raise OtherShape(number, np.shape(gradient), shape)
     return _turn(np.asarray(gradient), turn)

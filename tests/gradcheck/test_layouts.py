@@ -75,13 +75,48 @@ def test_a_fault_is_named_in_another_layout(layout):
     assert "dbias is 0.5 times what it should be" in report.diagnosis
 
 
-def test_a_gradient_of_another_shape_is_told_in_another_layout():
-    def wrong(dy, cache):
-        dx, dw, db = affine_backward(dy, cache)
-        return dx, dw.T, db
+IN_MINIRES_LAYOUT = [
+    ("in_out", 1, (1, 0)),
+    ("columns", 0, (1, 0)),
+    ("columns", 2, None),
+    ("channels_last", 0, (0, 3, 1, 2)),
+    ("channels_last", 1, (3, 2, 0, 1)),
+    ("channels_last", 2, None),
+]
+"""layout, number of a gradient, and how it comes into minires' axes: by an order, or flattened."""
 
-    report = check_op(affine, wrong, (ROWS, IN_OUT, BIAS), like="linear", layout="in_out")
-    assert report["dweight"].verdict == "pass" or "shape" in report.diagnosis
+
+@pytest.mark.parametrize(("layout", "number", "order"), IN_MINIRES_LAYOUT)
+def test_a_gradient_has_the_shape_of_its_input_in_every_layout(layout, number, order):
+    """The right numbers in minires' axes do not fit the weight that they are to be subtracted from."""
+    forward, backward, inputs, like, options = CASES[layout]
+
+    def turned(array):
+        return array.ravel() if order is None else array.transpose(order)
+
+    def wrong(dy, cache):
+        gradients = list(backward(dy, cache))
+        gradients[number] = turned(gradients[number])
+        return tuple(gradients)
+
+    report = check_op(forward, wrong, inputs, like=like, options=options, layout=layout)
+    name, theirs = ("dx", "dweight", "dbias")[number], inputs[number]
+    assert report.verdict == "fail"
+    assert report.diagnosis == f"{name} has shape {turned(theirs).shape} where {theirs.shape} is needed"
+
+
+def test_a_padding_of_0_that_cuts_all_away():
+    def wrong(dy, cache):
+        dx, dw, db = conv_last_backward(dy, cache)
+        return dx[:, 0:-0, 0:-0], dw, db
+
+    forward, _, inputs, like, options = CASES["channels_last"]
+    report = check_op(forward, wrong, inputs, like=like, options=options, layout="channels_last")
+    empty = "is needed: it is empty, as x[p:-p] is where p is 0"
+    assert report.diagnosis == f"dx has shape (3, 0, 0, 2) where (3, 5, 6, 2) {empty}"
+    plain = IMAGES.transpose(0, 3, 1, 2)
+    report = check_op(lambda x: (3 * x, None), lambda dy, _: 3 * dy[:, :, 0:-0], plain)
+    assert report.diagnosis == f"dx has shape (3, 2, 0, 6) where (3, 2, 5, 6) {empty}"
 
 
 def test_a_square_weight_may_be_a_convention():

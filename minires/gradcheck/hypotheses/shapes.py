@@ -10,10 +10,18 @@ from minires.gradcheck.hypotheses.comparison import Comparison, close, listed, s
 from minires.gradcheck.precision import looks_single
 
 
+def shapes_differ(name: str, yours: tuple[int, ...], needed: tuple[int, ...]) -> str:
+    """What can be said without a look at the numbers."""
+    start = f"{name} has shape {yours} where {needed} is needed"
+    return f"{start}: it is empty, as x[p:-p] is where p is 0" if 0 in yours else start
+
+
 def wrong_shape(c: Comparison) -> str:
     """Transposed, not summed, its padding left on, axes of length 1 kept or dropped."""
     yours, shape = c.yours, c.expected.shape
-    start = f"{c.name} has shape {yours.shape} where {shape} is needed"
+    start = shapes_differ(c.name, yours.shape, shape)
+    if yours.size == 0:
+        return start
     bound = float(np.max(c.bound))
     for order in permutations(range(yours.ndim)):
         if yours.transpose(order).shape == shape and close(yours.transpose(order), c.expected, bound):
