@@ -24,7 +24,7 @@ rng = np.random.default_rng(0)
 # $(f(h) - f(0))/h$ misses $f'$ by about $f'' h/2$, $(f(h) - f(-h))/2h$ by $f''' h^2/6$. So: as small as possible?
 #
 # **Predict first.** The derivative of exp at 0 in float64, by the central difference. Of the steps $10^{-1}, 10^{-2},
-# \dots, 10^{-14}$, which one gives the smallest error?
+# \ldots, 10^{-14}$, which one gives the smallest error?
 # %%
 tutorial.guess("1.1", None)  # as in 1e-10
 # %%
@@ -43,7 +43,7 @@ axes[0, 0].legend(frameon=False, loc="upper center")
 plt.show()
 
 # %% [markdown]
-# The dashed line is this: if $f$ computes with complex numbers, $f(ih) = f(0) + i h f'(0) - h^2 f''(0)/2 - \dots$, so
+# The dashed line is this: if $f$ computes with complex numbers, $f(ih) = f(0) + i h f'(0) - h^2 f''(0)/2 - \ldots$, so
 # $f'(0) \approx \mathrm{Im} f(ih) / h$ (Squire and Trapp 1998).
 #
 # **Predict first.** Take $h = 10^{-30}$. How large is the error of this derivative of exp at 0?

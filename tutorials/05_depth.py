@@ -93,7 +93,7 @@ assert [round(fixed_point(TANH, gain).chi, 2) for gain in (1 / 3, 1, 2, 25 / 9)]
 # %% [markdown]
 # ## One network is one sample
 # He's law holds on average over networks. Each layer's ratio $|a'|^2/|a|^2$ has mean 1 and relative variance 5/width,
-# so $\log |a|^2$ is nearly normal, with mean $-\frac52$ depth/width and variance 5 depth/width (arXiv:1812.05994). More
+# so $\log |a|^2$ is nearly normal, with mean $-2.5$ depth/width and variance 5 depth/width (arXiv:1812.05994). More
 # images do not help: all go through the same weights.
 # **Predict first.** He, width 32, 20 layers. Of a hundred networks, how many end with less than $|a_0|^2$, their mean?
 # %%

@@ -34,9 +34,9 @@ assert np.allclose(y, (x - x.mean()) / np.sqrt(x.var() + 1e-5))  # np.var divide
 # %% [markdown]
 # ## Backward: three paths
 # $x_i$ reaches the loss directly, through $\mu$, and through $v$. With $g_i$ the gradient that arrives at $\hat x_i$:
-# $$\frac{\partial L}{\partial x_i} = \frac{1}{\sqrt{v+\varepsilon}} \Big( g_i
-# - \underbrace{\tfrac1m \textstyle\sum_j g_j}_{\text{through } \mu}
-# - \underbrace{\hat x_i \tfrac1m \textstyle\sum_j g_j \hat x_j}_{\text{through } v} \Big)$$
+# $$\frac{\partial L}{\partial x_i} = \frac{1}{\sqrt{v+\varepsilon}} \left( g_i
+# - \underbrace{\frac{1}{m} \sum_j g_j}_{\text{through } \mu}
+# - \underbrace{\hat x_i \frac{1}{m} \sum_j g_j \hat x_j}_{\text{through } v} \right)$$
 # Geometry says the same: $y$ does not notice if all $x_i$ are shifted, nor if their deviations are stretched. A
 # gradient has no business in these two directions, and the two paths take it out of them.
 #
