@@ -19,12 +19,6 @@ from .train import History, fit
 HEAD = "linear"
 
 
-def parts(model: nn.ResNet) -> list[str]:
-    """The parts of a residual network in the order of the forward pass: stem, stages, head."""
-    names = [name for name, layer in model.children() if layer.parameters()]
-    return ["conv1+bn1" if name == "conv1" else name for name in names if name != "bn1"]
-
-
 def start_from(weights: Mapping[str, np.ndarray], layers: Sequence[str], rng: int = 0) -> nn.ResNet:
     """The network of `weights` with only these layers ("conv1", "bn1", "layer1", ...) taken over from it.
 

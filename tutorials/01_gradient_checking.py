@@ -23,36 +23,36 @@ rng = np.random.default_rng(0)
 # ## How small should the step be?
 # $(f(h) - f(0))/h$ misses $f'$ by about $f'' h/2$, $(f(h) - f(-h))/2h$ by $f''' h^2/6$. So: as small as possible?
 #
-# **Predict first.** The derivative of exp at 0 in float64, by the central difference. Of the steps $10^{-1}, 10^{-2},
-# \ldots, 10^{-14}$, which one gives the smallest error?
+# **Predict first.** The derivative of exp between 0 and 1, in float64, by the central difference. Of the steps
+# $10^{-1}, 10^{-2}, \ldots, 10^{-14}$, which one gives the smallest error?
 # %%
 tutorial.guess("1.1", None)  # as in 1e-10
 # %%
-errors = {h: abs(central_difference(np.exp, h) - 1) for h in (10.0**-power for power in range(1, 15))}
+points = np.linspace(0, 1, 100)  # a hundred of them, because rounding is a matter of luck at each
+errors = {}
+for h in [10.0**-power for power in range(1, 15)]:
+    errors[h] = np.mean(np.abs(central_difference(lambda t: np.exp(points + t), h) - np.exp(points)))
 tutorial.reveal("1.1", min(errors, key=errors.get))
 print({h: f"{error:.0e}" for h, error in errors.items()})
 
 # %% [markdown]
 # Two errors pull in opposite directions: truncation grows with $h$, rounding is $u f / h$. Their sum is a V with its
-# tip at $h = (3 u f / f''')^{1/3}$ (Press et al., *Numerical Recipes*, 5.7): the star, computed and not fitted.
-# %%
-fig, axes = new_figure(1, 2, size=(12, 4.5), title="The error of a difference is a V; the complex step has no floor")
-for ax, dtype in zip(axes[0], ("float64", "float32"), strict=True):
-    draw_steps(ax, step_curve(dtype))
-axes[0, 0].legend(frameon=False, loc="upper center")
-plt.show()
-
-# %% [markdown]
-# The dashed line is this: if $f$ computes with complex numbers, $f(ih) = f(0) + i h f'(0) - h^2 f''(0)/2 - \ldots$, so
+# tip at $h = (3 u f / f''')^{1/3}$ (Press et al., *Numerical Recipes*, 5.7).
+# If $f$ computes with complex numbers, there is another way: $f(ih) = f(0) + i h f'(0) - h^2 f''(0)/2 - \ldots$, so
 # $f'(0) \approx \mathrm{Im} f(ih) / h$ (Squire and Trapp 1998).
 #
 # **Predict first.** Take $h = 10^{-30}$. How large is the error of this derivative of exp at 0?
 # %%
 tutorial.guess("1.2", None)
 # %%
-error = abs(complex_step(np.exp, 1e-30) - 1)
-tutorial.reveal("1.2", error)
+tutorial.reveal("1.2", error := abs(complex_step(np.exp, 1e-30) - 1))
 assert error <= 2.3e-16 and forward_difference(np.exp, 1e-30) == 0  # 1 + 1e-30 is 1: the difference sees nothing
+
+fig, axes = new_figure(1, 2, size=(12, 4.5), title="The error of a difference is a V; the complex step has no floor")
+for ax, dtype in zip(axes[0], ("float64", "float32"), strict=True):
+    draw_steps(ax, step_curve(dtype))  # the star is computed, not fitted
+axes[0, 0].legend(frameon=False, loc="upper center")
+plt.show()
 
 # %% [markdown]
 # ## Kinks
@@ -86,7 +86,6 @@ assert gradcheck.check_op(relu_forward, relu_backward, x, like="relu").verdict =
 x[1, 2] = 0.0
 report = gradcheck.check_op(relu_forward, relu_backward, x, like="relu")
 tutorial.reveal("1.4", report.verdict)
-assert report["dx"].left_out == 1
 
 # %% [markdown]
 # ## A check that could not have failed
@@ -113,14 +112,13 @@ tutorial.reveal("1.5", "yes" if wrong > 1e-6 else "no")
 ones = gradcheck.check_op(batchnorm_forward, zero_backward, (x, gain, offset), dy=np.ones_like(x))
 random = gradcheck.check_op(batchnorm_forward, zero_backward, (x, gain, offset))
 print(f"dy = 1: {ones.verdict}. {ones.reason}\ndy random: {random.verdict}. {random.diagnosis}")
-assert (ones.verdict, random.verdict) == ("vacuous", "fail")
 
 # %% [markdown]
 # To find that a gradient is wrong is half of the work. `like=` compares it with a catalogue of typical mistakes.
 # %%
 fault = gradcheck.CATALOGUE["batchnorm:dx-variance-path-missing"]
 print(report := gradcheck.check_op(fault.forward, fault.backward, (x, gain, offset), like="batchnorm"))
-assert report.fault == fault.name
+assert report.fault == fault.name and ones.verdict == "vacuous" and random.verdict == "fail"
 
 
 # %% [markdown]

@@ -27,16 +27,16 @@ x, y = next(batches(digits.x_train, digits.y_train, 64, seed=0))
 # %%
 tutorial.guess("8.1", None)
 # %%
-tutorial.reveal("8.1", nn.SoftmaxCrossEntropy().forward(np.zeros((len(y), 10), np.float32), y))
+blank = nn.SoftmaxCrossEntropy().forward(np.zeros((len(y), 10), np.float32), y)
+tutorial.reveal("8.1", blank)
 drawn = loss.forward(model.forward(x), y)
-assert drawn > np.log(10)  # of our network, just drawn by He's law
+assert drawn > blank  # our network, just drawn by He's law
 
 # %% [markdown]
 # "The first loss must be that of knowing nothing, or there is a bug", one reads. Ours is above it without a bug: random
 # logits are confident in random answers, and that costs. Only a head of zeros starts at exactly that loss.
-# The step: `backward` adds into each parameter's `.grad`; SGD with momentum keeps a velocity for each weight,
-# $v \leftarrow 0.9\, v + \partial L/\partial w$, and then $w \leftarrow w - \eta v$. The first step has no past, so it
-# goes straight down the gradient, and the loss falls by about $\eta\, |\partial L/\partial w|^2$: a law to check.
+# The step: SGD with momentum keeps a velocity for each weight, $v \leftarrow 0.9\, v + \partial L/\partial w$, and then
+# $w \leftarrow w - \eta v$. The first step has no past: the loss falls by about $\eta\, |\partial L/\partial w|^2$.
 # %%
 optimizer = optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
 model.zero_grad()

@@ -3,9 +3,8 @@
 #
 # Somebody trained a ResNet-20 on CIFAR-10 and published its 269,722 numbers: an initializer like any other, except that
 # it knows something. What, and in which layers?
-# The page needs `cifar10` and `pretrained/resnet20-cifar10.safetensors` in the folder of the data (MINIRES_DATA;
-# `python -m minires data` lists it). Without them a network trained here on 1,200 digits stands in for the published
-# one, and 242 other digits are the images to learn.
+# The page needs `cifar10` and `pretrained/resnet20-cifar10.safetensors` in MINIRES_DATA (see `minires data`). Without
+# them a network trained here on 1,200 digits stands in for the published one, and 242 others are to be learned.
 # Four times: **predict first**, put your guess where None stands, and run on. Takes about 5 s (real images: 15 s).
 # %%
 import matplotlib.pyplot as plt
@@ -24,7 +23,7 @@ from minires.transfer import compare_starts, start_from
 def real_images():
     weights = read_weights(data_root() / "pretrained" / "resnet20-cifar10.safetensors")
     x, y, x_test, y_test = load("cifar10")
-    return weights, Split(x[:192], y[:192], x_test[:128], y_test[:128])
+    return weights, Split(x[:256], y[:256], x_test[:256], y_test[:256])
 
 
 def digits_instead():
@@ -69,13 +68,14 @@ tutorial.reveal("10.2", 100 * sum(sizes[name] for name in sizes if "layer3" in n
 
 # %% [markdown]
 # ## Against He's law
-# The same head and batches, three starts: He's law; the trained body; the trained body, frozen: only the head learns.
+# 128 images, one head, three starts: He's law; the trained body; the trained body, frozen: only the head learns.
 #
 # **Predict first.** How many numbers does the third one learn? (The last stage has 64 maps.)
 # %%
 tutorial.guess("10.3", None)
 # %%
-runs = compare_starts(weights, data, epochs=2, lr=0.05, batch_size=16, frozen=True)
+few = data._replace(x_train=data.x_train[:128], y_train=data.y_train[:128])
+runs = compare_starts(weights, few, epochs=2, lr=0.05, batch_size=16, frozen=True)
 he, *trained_starts = (history.column("test_accuracy") for history in runs.values())
 assert np.all(np.array(trained_starts) > he)  # from the first epoch on
 draw_comparison(runs, f"Trained starts are ahead of He's from the first epoch on ({source})")
@@ -102,7 +102,7 @@ def probe(known, new, ridge=0.01):  # test accuracy (%) of the linear head with 
 random = start_from(weights, ())
 other = [features(random, x) for x in (data.x_train, data.x_test)]
 known, he = (list(map(probe, *pair)) for pair in ((seen, unseen), other))
-tutorial.reveal("10.4", "above" if he[0] > 10 + 5 * np.sqrt(900 / len(data.y_test)) else "chance")  # five sd of a guess
+tutorial.reveal("10.4", "above" if he[0] > 10 + 3 * np.sqrt(900 / len(data.y_test)) else "chance")  # three sd
 assert known[3] - known[0] > he[3] - he[0] + 10
 ax = new_figure(size=(8, 4.2), title="A trained network puts its answer together late")[1][0, 0]
 ax.plot(known, "o-", label="trained"), ax.plot(he, "s--", label="He"), ax.axhline(10, color="k", ls=":", label="chance")

@@ -6,7 +6,7 @@ from minires import nn
 from minires.data import Split, load_digits
 from minires.plot.curves import draw_comparison
 from minires.train import fit
-from minires.transfer import compare_starts, parts, start_from
+from minires.transfer import compare_starts, start_from
 
 
 def trained():
@@ -24,10 +24,6 @@ def test_only_the_named_layers_are_taken_over():
         source = weights if name.split(".")[0] in ("conv1", "layer2") else fresh
         assert np.array_equal(found[name], source[name]), name
     assert not np.array_equal(fresh["conv1.weight"], weights["conv1.weight"])
-
-
-def test_parts_are_in_the_order_of_the_forward_pass():
-    assert parts(nn.resnet(8)) == ["conv1+bn1", "layer1", "layer2", "layer3", "linear"]
 
 
 def test_a_trained_start_beats_he_from_the_first_epoch():

@@ -21,7 +21,7 @@ ANSWERS = {
             1e-10: "That is the best a central difference can do; here nothing is subtracted.",
             1e-8: "That is the best a forward difference can do; here nothing is subtracted.",
         },
-        why="Nothing is subtracted, so nothing but a rounding (1e-16) can be lost, and h may be as small as you like.",
+        why="Nothing but a rounding (1e-16) can be lost, so h may be as small as you like.",
     ),
     "1.3": Answer(
         0.65,

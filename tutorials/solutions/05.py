@@ -64,7 +64,7 @@ ANSWERS = {
         gradient_growth(2.0, 20),
         within=0.3,  # as above
         wrong={
-            1: "Steady activations do not mean steady gradients: q' = q at the fixed point, but chi is 1.11 there.",
+            1: "Steady activations do not mean steady gradients: q' = q and chi = 1 are two conditions.",
             2**9.5: "That is He's gain without a tanh; the tanh's slope is below 1 and takes nearly all of it back.",
             0.5: "The tanh saturates, but at gain 2 not enough: chi is above 1.",
         },
