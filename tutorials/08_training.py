@@ -127,7 +127,7 @@ plt.show()
 # ## Exercises
 # 1. **Label smoothing.** The target is no longer one-hot $t$ but $0.9\,t + 0.01$: $L = -\sum$ target $\log p / N$.
 #    Return $\partial L/\partial$logits; cache is (p, target). (Any target that sums to 1 gives the same formula.)
-# 2. **Weight decay.** $R = \frac d2 |w|^2$ is added to the loss: return $\partial R/\partial w$; cache is (w, d).
+# 2. **Weight decay.** $R = \frac{d}{2} |w|^2$ is added to the loss: return $\partial R/\partial w$; cache is (w, d).
 # %%
 def exercise_1(dy, cache):
     raise NotImplementedError("yours to write")
