@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from minires.fast.piece import LINE_BYTES
+from minires.fast.worker import at_line
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class _Share:
     """The products of one thread, on memory of its own."""
 
     def __init__(self, size: int) -> None:
-        self.blocks = [_aligned(size) for _ in range(3)]
+        self.blocks = [at_line(size) for _ in range(3)]
         self.products: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.flops = 0
 
@@ -110,10 +110,3 @@ class _Share:
     def run(self) -> None:
         for a, b, out in self.products:
             np.matmul(a, b, out=out)
-
-
-def _aligned(size: int) -> np.ndarray:
-    """Zeros, the first of them at the start of a cache line."""
-    block = np.zeros(size + LINE_BYTES, np.uint8)
-    start = -block.ctypes.data % LINE_BYTES
-    return block[start : start + size]

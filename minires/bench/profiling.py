@@ -25,7 +25,7 @@ import numpy as np
 from minires import compile, nn, optim
 from minires.bench.cases import Case
 from minires.fast.nodes import Node
-from minires.fast.piece import Way
+from minires.fast.worker import Worker
 
 DIRECTIONS = ("forward", "backward")
 
@@ -121,20 +121,20 @@ class _Watch:
     @contextmanager
     def around(self) -> Iterator[None]:
         """Within the block, every call that a node plans is timed as that of its layer."""
-        do = Way.do
+        do = Worker.do
 
-        def timed_do(way: Way, function: Callable[..., Any], *args: Any, **options: Any) -> None:
+        def timed_do(worker: Worker, function: Callable[..., Any], *args: Any, **options: Any) -> None:
             frame = sys._getframe(1)
             while frame.f_code.co_name not in DIRECTIONS or not isinstance(frame.f_locals.get("self"), Node):
                 frame = frame.f_back
             key = id(frame.f_locals["self"].layer), frame.f_code.co_name
-            do(way, self.timed, key, function, *args, **options)
+            do(worker, self.timed, key, function, *args, **options)
 
-        Way.do = timed_do
+        Worker.do = timed_do
         try:
             yield
         finally:
-            Way.do = do
+            Worker.do = do
 
     def median(self, whose: Any, direction: str) -> float:
         """Over all steps but the first, which plans."""

@@ -1,9 +1,8 @@
 """Does the fast way still compute what the definition says? Compared before it is used, layer by layer.
 
 Each distinct configuration of a layer is compared once: on a copy with random weights, gains and biases that are not
-zero, in float64, on a few images of odd size, in training and in evaluation, forward, backward and at inference. The
-images go in uneven pieces, as a batch does. Values are compared, not code: a change that shows only on other values is
-not noticed.
+zero, in float64, on a few images of odd size, in training and in evaluation, forward, backward and at inference.
+Values are compared, not code: a change that shows only on other values is not noticed.
 """
 
 import copy
@@ -29,8 +28,7 @@ class Checked:
     """Which configurations have been found to agree."""
 
     def __init__(self) -> None:
-        self._found: set[Any] = set()
-        self._functions: list[Any] = []
+        self._found, self._functions = set[Any](), list[Any]()
 
     def check(self, program: Program, compiled: Callable[..., Any]) -> None:
         """Compares what has not been compared yet; all of it, if a function of the definition has been replaced.

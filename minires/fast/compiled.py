@@ -13,13 +13,10 @@ from minires.backend import Array, array_namespace
 from minires.checks import check_upstream, whole
 from minires.fast.check import Checked
 from minires.fast.gpu import for_gpu
-from minires.fast.piece import Refused, Worker, channels_first
 from minires.fast.program import Program
+from minires.fast.worker import Refused, Worker, channels_first
 from minires.nn import Layer, Parameter, SoftmaxCrossEntropy
 from minires.threads import Group, Team, blas_at_one_thread, divide, lock_of, num_threads
-
-PIECE_PIXELS = 2**15
-"""Pixels of input images in a piece: 32 images of 32x32. Fewer would cost calls, more would leave the cache."""
 
 SHARE_PIXELS = 2**10
 """A share of fewer pixels of input images costs more to hand to another thread than it saves."""
@@ -35,8 +32,6 @@ class Compiled:
     training step but the update. One thread at a time may use the model. group: the ranks that share each batch with
     this one.
     """
-
-    _piece_pixels = PIECE_PIXELS
 
     def __init__(self, model: Layer, threads: int | None = None, group: Group | None = None) -> None:
         if not isinstance(model, Layer):
@@ -62,21 +57,21 @@ class Compiled:
         Raises ValueError if no forward pass of this compiled model is left to go back through.
         """
         with self._alone():
-            return self._backward("backward", dy)
+            return self._backward(dy)
 
     def step(self, x: Array, labels: Array) -> tuple[Array, Array]:
         """x, labels (N,) -> loss, logits: zero_grad, forward, softmax cross-entropy and backward in one go."""
         with self._alone():
             loss = SoftmaxCrossEntropy()
             self.model.zero_grad()
-            logits = self._forward(x, keeps=True)
+            logits = self._forward(x, keeps=True, wants_dx=False)
             value = loss.forward(logits, labels)
-            self._backward("step", loss.backward())
+            self._backward(loss.backward())
             return value, logits
 
-    def _forward(self, x: Array, keeps: bool) -> Array:
+    def _forward(self, x: Array, keeps: bool, wants_dx: bool = True) -> Array:
         self._way_back = self.model._cache = None  # neither forward pass of before is gone back through any more
-        program = Program(keeps, self.model)
+        program = Program(keeps, self.model, wants_dx)
         self._check(program)
         try:
             workers = self._workers(program, x)
@@ -89,7 +84,7 @@ class Compiled:
             self._way_back = workers, y[:0], y.shape
         return y
 
-    def _backward(self, name: str, dy: Array) -> Array:
+    def _backward(self, dy: Array) -> Array:
         if self._way_back is None:
             raise ValueError(
                 f"{type(self.model).__name__}.backward: no forward of the compiled model has been called, or backward "
@@ -97,34 +92,34 @@ class Compiled:
             )
         (workers, like, shape), self._way_back = self._way_back, None
         xp = check_upstream(dy, shape, like)
-        dx = self._run(name, workers, dy)
+        dx = self._run("backward", workers, dy)
         for parameter in workers[0].gradients:
             first, *others = (worker.gradients[parameter] for worker in workers)
             parameter.add_grad(xp.ascontiguousarray(sum(others, first)))
         return dx
 
     def _workers(self, program: Program, x: Array) -> list[Worker]:
-        """One for each rank, with its pieces; those of an earlier pass, which have planned, if all is as it was."""
+        """One for each rank; those of an earlier pass, which have planned, if all is as it was."""
         if getattr(x, "ndim", 0) < 2 or x.size == 0:
             raise Refused
         n, pixels, xp = len(x), math.prod(x.shape[2:]), array_namespace(x)
         ranks = self._team.at_most(max(1, min(self.threads, n, n * pixels // SHARE_PIXELS))) if xp is np else 1
         key = program.key(), type(x), x.dtype, x.shape, ranks
         if key not in self._planned:
-            shares, per = divide(0, n, ranks), self._piece_pixels if xp is np else x.size
-            parts = [divide(s.start, s.stop, math.ceil((s.stop - s.start) * pixels / per)) for s in shares]
-            self._planned[key] = [Worker(xp, program if xp is np else for_gpu(program), images) for images in parts]
+            again = partial(Program, program.keeps, self.model, program.wants_dx, fuses=xp is np)
+            programs = [again() if xp is np else for_gpu(again()) for _ in range(ranks)]
+            self._planned[key] = [Worker(xp, *each) for each in zip(programs, divide(0, n, ranks), strict=True)]
         self._planned[key] = self._planned.pop(key)  # as the last one
         for old in [*self._planned][:-PLANS]:
             del self._planned[old]
         return self._planned[key]
 
-    def _run(self, name: str, workers: list[Worker], x: Array) -> Array:
-        """Has every rank go -> their pieces put together, in the order of the batch."""
+    def _run(self, direction: str, workers: list[Worker], x: Array) -> Array:
+        """Has every rank go -> their results put together, in the order of the batch."""
         with blas_at_one_thread():
             met = partial(self.on_meeting, workers)
-            shares = self._team.run(len(workers), lambda group: workers[group.rank].go(name, group, x, met))
-        return channels_first(array_namespace(x).concatenate([piece for share in shares for piece in share]))
+            shares = self._team.run(len(workers), lambda group: workers[group.rank].go(direction, group, x, met))
+        return channels_first(array_namespace(x).concatenate(shares))
 
     def on_meeting(self, workers: list[Worker], finished: list[Parameter]) -> None:
         """Called after each meeting of the workers. finished: parameters whose gradients are complete in all of them,
@@ -169,9 +164,7 @@ class Compiled:
 
 
 class _Probe(Compiled):
-    """What is compared with the definition: compiled without a comparison, and in small pieces."""
-
-    _piece_pixels = 80
+    """What is compared with the definition: compiled without a comparison."""
 
     def _check(self, program: Program) -> None:
         pass

@@ -25,86 +25,118 @@ dycols[n, i, v, (q, o)] serve both gradients, joined by the same rows (r, i) as 
 
 so nothing but x has to be kept from the forward pass, and nothing is scattered. The products are made one image at
 a time: BLAS has a faster way for small ones.
+
+Neighbors. Between two convolutions, the images and gradients are made where they are loaded, a few at a time, while
+they are in the cache anyway. So relu(BatchNorm(x)) is never kept: it is computed again on the way back.
 """
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
 from minires.backend import Array
-from minires.fast.nodes import Node, check_fit
-from minires.fast.piece import Refused, Way, setitem
-from minires.nn import BatchNorm2d
+from minires.fast.nodes import Node, check_fit, gate, rectify
+from minires.fast.worker import Worker, channels_first, setitem
+from minires.threads import divide
 
-COLUMN_BYTES, GPU_COLUMN_BYTES = 2**20, 2**29
-"""Memory for the row columns that are made at once: about half of what a core's own cache holds."""
+COLUMN_BYTES, GPU_COLUMN_BYTES = 2**21, 2**29
+"""Memory for the row columns that are made at once: about what a core's own cache holds."""
+
+Joined = list[tuple[int, slice, slice]]
+"""(kernel row a, input rows r, output rows i)"""
 
 
 class Conv(Node):
-    """A convolution; at inference with the BatchNorm behind it, `norm`, folded into its weights."""
+    """A convolution, and what it does for BatchNorms beside it.
+
+    folded: at inference, the layer behind it, which goes into its weights. before: the Norm whose line, and the ReLU
+    behind it, it applies to the images as it loads them. after: the Norm whose dx it finishes as it loads dy.
+    """
 
     fresh = True
-    norm: BatchNorm2d | None = None
+    folded = before = after = None
 
-    def forward(self, x: Array, way: Way) -> Array:
+    def forward(self, x: Array, worker: Worker) -> Array:
         layer, weight = self.layer, self.layer.weight.value
-        check_fit(x, weight, 1, (4,), way)
+        check_fit(x, weight, 1, (4,), worker)
         (o, c, kh, kw), (sh, sw), (ph, pw), (dh, dw) = weight.shape, layer.stride, layer.padding, layer.dilation
-        ho = (x.shape[1] + 2 * ph - dh * (kh - 1) - 1) // sh + 1
-        wo = (x.shape[2] + 2 * pw - dw * (kw - 1) - 1) // sw + 1
-        if min(ho, wo) < 1:
-            raise Refused
+        ho, wo = layer._output_shape(channels_first(x).shape)[2:]
         joined = [(a, *landing(ho, a * dh - ph, sh, x.shape[1])) for a in range(kh)]
         joined = sorted(((a, r, i) for a, r, i in joined if i.start < i.stop), key=lambda j: j[2].start - j[2].stop)
-        matrices = way.scratch((self, "W"), (kh, kw * c, o), x.dtype)
-        row = way.scratch((self, "bias"), (wo * o,), x.dtype)
-        if way.leads:
-            way.do(self._load, matrices.reshape(kh, kw, c, o), row.reshape(wo, o))
-        y = way.take((len(x), ho, wo, o), x.dtype)
+        matrices = worker.scratch("matrices", (kh, kw * c, o), x.dtype)
+        row = worker.scratch("bias", (wo * o,), x.dtype)
+        worker.do(self._set_weights, matrices.reshape(kh, kw, c, o), row.reshape(wo, o))
+        y = worker.take((len(x), ho, wo, o), x.dtype)
         for part in in_parts(x, x.shape[1] * wo * kw):
-            cols = row_columns(way, x[part], pw, 1, (wo, kw, sw, dw))
-            add_products(way, cols, matrices, joined, y[part])
-        if layer.bias is not None or self.norm is not None:
+            cols = row_columns(worker, self._images(x[part], worker), pw, 1, (wo, kw, sw, dw))
+            add_products(worker, cols, matrices, joined, y[part])
+        if layer.bias is not None or self.folded is not None:
             lines = y.reshape(len(x), ho, wo * o)
-            way.do(way.xp.add, lines, row, out=lines)
-        way.tape.append((x, joined))
+            worker.do(worker.xp.add, lines, row, out=lines)
+        self.x, self.joined = x, joined
         return y
 
-    def _load(self, matrices: Array, row: Array) -> None:
+    def _images(self, x: Array, worker: Worker) -> Array:
+        """x, or the activations of the BatchNorm before: they are computed wherever they are needed."""
+        if self.before is None:
+            return x
+        images = self.before.line(x, worker.scratch("images", x.shape, x.dtype), worker)
+        return rectify(images, images, worker)
+
+    def _set_weights(self, matrices: Array, row: Array) -> None:
         """The W_a, one for each kernel row, and the bias: as they are now."""
         weight, bias = self.layer.weight.value, 0 if self.layer.bias is None else self.layer.bias.value
-        if self.norm is not None:
-            scale = self.norm.weight.value / (self.norm.running_var + self.norm.eps) ** 0.5
+        if self.folded is not None:
+            scale = self.folded.weight.value / (self.folded.running_var + self.folded.eps) ** 0.5
             weight = weight * scale[:, None, None, None]
-            bias = self.norm.bias.value + (bias - self.norm.running_mean) * scale
+            bias = self.folded.bias.value + (bias - self.folded.running_mean) * scale
         matrices[...], row[...] = weight.transpose(2, 3, 1, 0), bias
 
-    def backward(self, dy: Array, way: Way) -> Array:
-        layer, weight, xp, (x, joined) = self.layer, self.layer.weight, way.xp, way.tape.pop()
-        (_, _, w, c), (o, _, kh, kw) = x.shape, weight.value.shape
-        (_, sw), (_, pw), (_, dw) = layer.stride, layer.padding, layer.dilation
-        matrices = way.scratch((self, "V"), (kh, kw * o, c), dy.dtype)
-        unflip = lambda g: g.reshape(kh, c, kw, o)[:, :, ::-1].transpose(3, 1, 0, 2)  # noqa: E731
-        dweight = way.gradient(weight, (kh, c * kw * o), unflip)
-        if way.leads:
-            taps = matrices.reshape(kh, kw, o, c)
-            way.do(lambda: setitem(taps, ..., weight.value[:, :, :, ::-1].transpose(2, 3, 0, 1)))
-        dx = way.take(x.shape, dy.dtype)
+    def backward(self, dy: Array, worker: Worker) -> Array:
+        weight, layer, xp, x = self.layer.weight, self.layer, worker.xp, self.x
+        (_, _, w, c), (o, _, kh, kw), (_, sw), (_, dw) = x.shape, weight.value.shape, layer.stride, layer.dilation
+        matrices = worker.scratch("matrices", (kh, kw * o, c), dy.dtype)
+        dmatrices = worker.scratch("dmatrices", (kh, c, kw, o), dy.dtype)
+        worker.do(self._begin_backward, matrices.reshape(kh, kw, o, c), dmatrices)
+        wants_dx = worker.program.wants_dx or self is not worker.program.nodes[0]
+        dx = worker.take(x.shape, dy.dtype) if wants_dx else x[:0]
         for part in in_parts(dy, dy.shape[1] * w * kw):
-            cols = row_columns(way, dy[part], (kw - 1) * dw - pw, sw, (w, kw, 1, dw))
-            if way.wants_dx or self is not way.worker.program.nodes[0]:
-                add_products(way, cols, matrices, [(a, i, r) for a, r, i in joined], dx[part])
-            for a, r, i in joined:
-                left, right = (side_by_side(side, r.step) for side in (x[part, r], cols[:, i]))
-                products = way.scratch("products", (*left.shape[:-2], c, kw * o), dy.dtype)
-                way.do(xp.matmul, left.transpose((0, 2, 1) if left.ndim == 3 else (0, 1, 3, 2)), right, out=products)
-                rows, term = products.reshape(-1, c * kw * o), way.scratch("dweight", dweight[a].shape, dy.dtype)
-                way.do(xp.matmul, xp.ones(len(rows), dy.dtype), rows, out=term)  # faster than `sum`
-                way.do(xp.add, dweight[a], term, out=dweight[a])
+            gradient = self.after.inner_gradient(self.after.x[part], dy[part], worker) if self.after else dy[part]
+            cols = row_columns(worker, gradient, (kw - 1) * dw - layer.padding[1], sw, (w, kw, 1, dw))
+            images = self._images(x[part], worker)
+            self._add_dmatrices(images, cols, dmatrices, worker)
+            if wants_dx:
+                add_products(worker, cols, matrices, [(a, i, r) for a, r, i in self.joined], dx[part])
+                if self.before:
+                    gate(dx[part], images, dx[part], worker)
+        if self.after:
+            worker.give_back(self.after.x)
+        worker.do(self._end_backward, dmatrices, worker.gradient(weight))
         if layer.bias is not None:
-            way.do(lambda dbias: xp.add(dbias, dy.sum(axis=(0, 1, 2)), out=dbias), way.gradient(layer.bias))
+            worker.do(lambda dbias: xp.add(dbias, dy.sum(axis=(0, 1, 2)), out=dbias), worker.gradient(layer.bias))
         return dx
+
+    def _begin_backward(self, taps: Array, dmatrices: Array) -> None:
+        """The V_a, as they are now, and no gradient yet. Before a BatchNorm dy is in units of its `scale`."""
+        taps[...], dmatrices[...] = self.layer.weight.value[:, :, :, ::-1].transpose(2, 3, 0, 1), 0
+        if self.after:
+            taps *= self.after.scale[:, None]
+
+    def _end_backward(self, dmatrices: Array, dweight: Array) -> None:
+        if self.after:
+            dmatrices *= self.after.scale
+        dweight += dmatrices[:, :, ::-1].transpose(3, 1, 0, 2)
+
+    def _add_dmatrices(self, x: Array, cols: Array, dmatrices: Array, worker: Worker) -> None:
+        """dV_a += x[:, r].T @ cols[:, i], for all a and images."""
+        xp, rows, n, dtype = worker.xp, dmatrices.reshape(len(dmatrices), -1), len(x), cols.dtype
+        for a, r, i in self.joined:
+            left, right = lines_of(x, r, worker), lines_of(cols, i, worker)
+            products = worker.scratch("products", (n, x.shape[3], cols.shape[3]), dtype)
+            worker.do(xp.matmul, left.transpose(0, 2, 1), right, out=products)
+            term = worker.scratch("dV", rows[a].shape, dtype)
+            worker.do(xp.matmul, xp.ones(n, dtype), products.reshape(n, -1), out=term)  # faster than `sum`
+            worker.do(xp.add, rows[a], term, out=rows[a])
 
 
 def landing(count: int, offset: int, spread: int, size: int) -> tuple[slice, slice]:
@@ -112,62 +144,62 @@ def landing(count: int, offset: int, spread: int, size: int) -> tuple[slice, sli
     first = max(0, -(offset // spread))
     stop = max(first, min(count, (size - 1 - offset) // spread + 1))
     start = first * spread + offset
-    return slice(start, start + (stop - first) * spread, spread), slice(first, stop)
+    return slice(start, start + (stop - first) * spread, spread), slice(first, stop, 1)
 
 
-def row_columns(way: Way, images: Array, offset: int, spread: int, moves: tuple[int, int, int, int]) -> Array:
+def row_columns(worker: Worker, images: Array, offset: int, spread: int, moves: tuple[int, int, int, int]) -> Array:
     """The row columns of some images: (n, H, W, C) -> (n, H, places, kernel width * C), in scratch.
 
     Each row is laid on zeros: its pixel 0 at `offset`, the next ones `spread` apart; what falls outside is dropped.
     `moves` says how the kernel moves along it: (number of places, kernel width, stride, dilation).
     """
-    xp, (n, h, w, c), (places, kw, stride, dilation) = way.xp, images.shape, moves
+    xp, (n, h, w, c), (places, kw, stride, dilation) = worker.xp, images.shape, moves
     if (kw, stride, spread, offset) == (1, 1, 1, 0) and places == w:
         return images
     width = (places - 1) * stride + (kw - 1) * dilation + 1
     target, source = landing(w, offset, spread, width)
-    canvas = way.scratch(("canvas", h, w, c, width, offset, spread), (n, h, width, c), images.dtype)
-    way.do(setitem, canvas[:, :, target], ..., images[:, :, source])  # the zeros around are still there
-    cols = way.scratch("columns", (n, h, places, kw * c), images.dtype)
+    canvas = worker.scratch(("canvas", h, w, c, width, offset, spread), (n, h, width, c), images.dtype)
+    worker.do(setitem, canvas[:, :, target], ..., images[:, :, source])  # the zeros around are still there
+    cols = worker.scratch("columns", (n, h, places, kw * c), images.dtype)
     image, row, pixel, number = canvas.strides
     if xp is np and dilation == 1:  # a window's pixels lie side by side: copied as one item, not number by number
         window = np.dtype(f"V{kw * pixel}")
         windows = np.ndarray((n, h, places), window, canvas, strides=(image, row, pixel * stride))
-        way.do(setitem, np.ndarray(windows.shape, window, cols), ..., windows)
+        worker.do(setitem, np.ndarray(windows.shape, window, cols), ..., windows)
     else:
         shape, strides = (n, h, places, kw, c), (image, row, pixel * stride, pixel * dilation, number)
         windows = xp.lib.stride_tricks.as_strided(canvas, shape, strides)
-        way.do(setitem, cols.reshape(shape), ..., windows)
+        worker.do(setitem, cols.reshape(shape), ..., windows)
     return cols
 
 
-def side_by_side(rows: Array, step: int | None = 1) -> Array:
-    """(n, rows, places, K) -> (n, rows * places, K) where the rows lie so; every step-th row of an image does not."""
-    return rows.reshape(len(rows), -1, rows.shape[3]) if step in (None, 1) else rows
+def lines_of(images: Array, rows: slice, worker: Worker) -> Array:
+    """images[:, rows] as (n, rows * places, K). Every other row, say, is copied first: BLAS wants them side by side."""
+    lines = images[:, rows]
+    if rows.step > 1:
+        lines = worker.scratch("lines", lines.shape, lines.dtype)
+        worker.do(setitem, lines, ..., images[:, rows])
+    return lines.reshape(len(lines), -1, lines.shape[3])
 
 
-def add_products(way: Way, cols: Array, matrices: Array, joined: list[tuple[int, slice, slice]], y: Array) -> None:
+def add_products(worker: Worker, cols: Array, matrices: Array, joined: Joined, y: Array) -> None:
     """y[:, q] = the sum of cols[:, p] @ matrices[a] over the joined rows (a, p, q), zero where there are none.
 
     cols (n, rows, places, K), matrices (kh, K, O), y (n, rows of its own, places, O).
     """
-    xp = way.xp
+    xp = worker.xp
     complete = bool(joined) and y[:, joined[0][2]].shape == y.shape  # the first one need not be added to anything
     if not complete:
-        way.do(setitem, y, ..., 0)
+        worker.do(setitem, y, ..., 0)
     for number, (a, p, q) in enumerate(joined):
-        left = side_by_side(cols[:, p], p.step)
-        if complete and number == 0:
-            way.do(xp.matmul, left, matrices[a], out=side_by_side(y) if left.ndim == 3 else y)
-        else:
-            target = y[:, q]
-            term = way.scratch("term", target.shape, y.dtype)
-            way.do(xp.matmul, left, matrices[a], out=side_by_side(term) if left.ndim == 3 else term)
-            way.do(xp.add, target, term, out=target)
+        target = y[:, q]
+        term = y if complete and number == 0 else worker.scratch("term", target.shape, y.dtype)
+        worker.do(xp.matmul, lines_of(cols, p, worker), matrices[a], out=term.reshape(len(y), -1, y.shape[3]))
+        if term is not y:
+            worker.do(xp.add, target, term, out=target)
 
 
-def in_parts(images: Array, windows: int, limit: int = COLUMN_BYTES) -> Iterator[slice]:
-    """Slices of the images, each of them few enough for its columns to stay in the cache, or in `limit` bytes."""
-    step = max(1, limit // (windows * images.shape[-1] * images.itemsize))
-    step = math.ceil(len(images) / math.ceil(len(images) / step))
-    return (slice(start, start + step) for start in range(0, len(images), step))
+def in_parts(images: Array, windows: int, limit: int = 0) -> list[slice]:
+    """Slices of the images, few enough for their columns to take `limit` bytes, COLUMN_BYTES by default."""
+    number = images[0, 0, 0].nbytes * windows * len(images) / (limit or COLUMN_BYTES)
+    return divide(0, len(images), math.ceil(number))

@@ -27,8 +27,8 @@ from minires.backend import Array
 from minires.fast import nodes
 from minires.fast.conv import GPU_COLUMN_BYTES, Conv, in_parts, landing
 from minires.fast.norm import Norm
-from minires.fast.piece import Meeting, Plan, Way, setitem
 from minires.fast.program import Program
+from minires.fast.worker import Meeting, Plan, Worker, setitem
 
 
 class Kernel:
@@ -129,42 +129,42 @@ def two_lines(xp: Any, dy: Array, scale: Any, x: Array, slope: Any, offset: Any)
 class GPUConv(Conv):
     """A convolution by one product; what follows it in `forward` is added in the same kernel as its bias."""
 
-    def forward(self, x: Array, way: Way, other: Any = 0.0, floor: float = -math.inf) -> Array:
+    def forward(self, x: Array, worker: Worker, other: Any = 0.0, floor: float = -math.inf) -> Array:
         layer, weight = self.layer, self.layer.weight.value
-        nodes.check_fit(x, weight, 1, (4,), way)
+        nodes.check_fit(x, weight, 1, (4,), worker)
         (o, c, *kernel), places = weight.shape, layer._output_shape((len(x), x.shape[3], *x.shape[1:3]))[2:]
-        matrix, row = way.new((math.prod(kernel) * c, o), x.dtype), way.new((o,), x.dtype)
-        way.do(self._load, matrix.reshape(*kernel, c, o), row.reshape(1, o))
-        y = way.take((len(x), *places, o), x.dtype)
+        matrix, row = worker.new((math.prod(kernel) * c, o), x.dtype), worker.new((o,), x.dtype)
+        worker.do(self._set_weights, matrix.reshape(*kernel, c, o), row.reshape(1, o))
+        y = worker.take((len(x), *places, o), x.dtype)
         for part in in_parts(x, math.prod((*places, *kernel)), GPU_COLUMN_BYTES):
-            cols = columns(way, x[part], layer.padding, (1, 1), places, tuple(kernel), layer.stride, layer.dilation)
-            way.do(way.xp.matmul, cols, matrix, out=y[part].reshape(-1, o))
-        if layer.bias is not None or self.norm is not None or type(other) is not float or floor == 0:
-            way.do(line, way.xp, y, 1.0, row, other, floor, y)
-        way.tape.append(x)
+            cols = columns(worker, x[part], layer.padding, (1, 1), places, tuple(kernel), layer.stride, layer.dilation)
+            worker.do(worker.xp.matmul, cols, matrix, out=y[part].reshape(-1, o))
+        if layer.bias is not None or self.folded is not None or type(other) is not float or floor == 0:
+            worker.do(line, worker.xp, y, 1.0, row, other, floor, y)
+        self.x = x
         return y
 
-    def backward(self, dy: Array, way: Way) -> Array:
-        layer, weight, xp, x = self.layer, self.layer.weight, way.xp, way.tape.pop()
+    def backward(self, dy: Array, worker: Worker) -> Array:
+        layer, weight, xp, x = self.layer, self.layer.weight, worker.xp, self.x
         (_, h, w, c), (o, _, *kernel), dilation = x.shape, weight.value.shape, layer.dilation
         offset = tuple((k - 1) * d - p for k, p, d in zip(kernel, layer.padding, dilation, strict=True))
-        taps = way.new((*kernel, o, c), dy.dtype)
-        unflip = lambda g: g.reshape(c, *kernel, o)[:, ::-1, ::-1].transpose(3, 0, 1, 2)  # noqa: E731
-        dweight = way.gradient(weight, (c, math.prod(kernel) * o), unflip)
-        term, dx = way.scratch("dweight", dweight.shape, dy.dtype), way.take(x.shape, dy.dtype)
-        way.do(lambda: setitem(taps, ..., weight.value[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)))
+        taps = worker.new((*kernel, o, c), dy.dtype)
+        dweight = worker.scratch(weight, (c, math.prod(kernel) * o), dy.dtype)
+        worker.gradient(weight, dweight.reshape(c, *kernel, o)[:, ::-1, ::-1].transpose(3, 0, 1, 2))
+        term, dx = worker.scratch("dweight", dweight.shape, dy.dtype), worker.take(x.shape, dy.dtype)
+        worker.do(lambda: setitem(taps, ..., weight.value[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)))
         for part in in_parts(dy, math.prod((h, w, *kernel)), GPU_COLUMN_BYTES):
-            cols = columns(way, dy[part], offset, layer.stride, (h, w), tuple(kernel), (1, 1), dilation)
-            if way.wants_dx or self is not getattr(way.worker.program.nodes[0], "last", None):
-                way.do(xp.matmul, cols, taps.reshape(-1, c), out=dx[part].reshape(-1, c))
-            way.do(xp.matmul, x[part].reshape(-1, c).T, cols, out=term)
-            way.do(xp.add, dweight, term, out=dweight)
+            cols = columns(worker, dy[part], offset, layer.stride, (h, w), tuple(kernel), (1, 1), dilation)
+            if worker.program.wants_dx or self is not getattr(worker.program.nodes[0], "last", None):
+                worker.do(xp.matmul, cols, taps.reshape(-1, c), out=dx[part].reshape(-1, c))
+            worker.do(xp.matmul, x[part].reshape(-1, c).T, cols, out=term)
+            worker.do(xp.add, dweight, term, out=dweight)
         if layer.bias is not None:
-            way.do(lambda dbias: xp.add(dbias, dy.sum(axis=(0, 1, 2)), out=dbias), way.gradient(layer.bias))
+            worker.do(lambda dbias: xp.add(dbias, dy.sum(axis=(0, 1, 2)), out=dbias), worker.gradient(layer.bias))
         return dx
 
 
-def columns(way: Way, images: Array, *moves: tuple[int, int]) -> Array:
+def columns(worker: Worker, images: Array, *moves: tuple[int, int]) -> Array:
     """im2col: (n, H, W, C) -> (n * places, kh * kw * C), in scratch. moves: offset, spread, places, kernel, stride,
     dilation, each for both directions.
 
@@ -176,28 +176,28 @@ def columns(way: Way, images: Array, *moves: tuple[int, int]) -> Array:
     reach = tuple((p - 1) * s + (k - 1) * d + 1 for p, k, s, d in each)
     if (offset, spread) != ((0, 0), (1, 1)) or reach[0] > h or reach[1] > w:
         (rows, from_rows), (cells, from_cells) = map(landing, (h, w), offset, spread, reach)
-        canvas = way.scratch(("canvas", h, w, c, reach, offset, spread), (n, *reach, c), images.dtype)
-        way.do(setitem, canvas[:, rows, cells], ..., images[:, from_rows, from_cells])  # zeros around are still there
+        canvas = worker.scratch(("canvas", h, w, c, reach, offset, spread), (n, *reach, c), images.dtype)
+        worker.do(setitem, canvas[:, rows, cells], ..., images[:, from_rows, from_cells])  # zeros stay around
         images = canvas
     elif kernel == stride == (1, 1) and places == (h, w):
         return images.reshape(-1, c)
-    cols = way.scratch("columns", (n * math.prod(places), math.prod(kernel) * c), images.dtype)
+    cols = worker.scratch("columns", (n * math.prod(places), math.prod(kernel) * c), images.dtype)
     shape, (image, row, pixel, number) = (n, *places, *kernel, c), images.strides
     strides = (image, row * stride[0], pixel * stride[1], row * dilation[0], pixel * dilation[1], number)
-    way.do(setitem, cols.reshape(shape), ..., way.xp.lib.stride_tricks.as_strided(images, shape, strides))
+    worker.do(setitem, cols.reshape(shape), ..., worker.xp.lib.stride_tricks.as_strided(images, shape, strides))
     return cols
 
 
 class GPUNorm(Norm):
     """BatchNorm in training, with the sum and the relu that follow it. On a GPU a worker has one piece, its share."""
 
-    def forward(self, x: Array, way: Way, other: Any = 0.0, floor: float = -math.inf) -> Plan:
-        nodes.check_fit(x, self.layer.weight.value, 0, (2, 4), way)
-        mean_inv, lines = way.new((2, x.shape[-1]), way.xp.float64), way.new((4, x.shape[-1]), x.dtype)
-        total, y = (yield Meeting(self._sums(way, x, x))), way.take(x.shape, x.dtype)
-        way.do(self._statistics, way.xp, total, *mean_inv, *lines[:2])
-        way.do(line, way.xp, x, *lines[:2], other, floor, y)
-        way.tape.append((x, mean_inv, lines))
+    def forward(self, x: Array, worker: Worker, other: Any = 0.0, floor: float = -math.inf) -> Plan:
+        nodes.check_fit(x, self.layer.weight.value, 0, (2, 4), worker)
+        mean_inv, lines = worker.new((2, x.shape[-1]), worker.xp.float64), worker.new((4, x.shape[-1]), x.dtype)
+        total, y = (yield Meeting(self._sums(worker, x, x))), worker.take(x.shape, x.dtype)
+        worker.do(self._statistics, worker.xp, total, *mean_inv, *lines[:2])
+        worker.do(line, worker.xp, x, *lines[:2], other, floor, y)
+        self.kept = x, mean_inv, lines
         return y
 
     def _statistics(self, xp: Any, total: Array, *found: Array) -> None:
@@ -208,26 +208,26 @@ class GPUNorm(Norm):
         statistics(xp, *known, *found, *new)
         layer.running_mean, layer.running_var = new
 
-    def backward(self, dy: Array, way: Way) -> Plan:
-        x, mean_inv, lines = way.tape.pop()
-        sums, dx = self._sums(way, dy, x), x if self.in_place else way.take(x.shape, x.dtype)
+    def backward(self, dy: Array, worker: Worker) -> Plan:
+        x, mean_inv, lines = self.kept
+        sums, dx = self._sums(worker, dy, x), x if self.in_place else worker.take(x.shape, x.dtype)
         total = yield Meeting(sums)
-        both = way.gradient(self.layer.bias), way.gradient(self.layer.weight)
+        both = worker.gradient(self.layer.bias), worker.gradient(self.layer.weight)
 
         def find_lines() -> None:
             known = total[0], *total[1:].reshape(2, -1), *sums[:, 1:].sum(axis=0).reshape(2, -1), *mean_inv
-            way_back(way.xp, *known, self.layer.weight.value, *both, *lines[2:], *both)
+            way_back(worker.xp, *known, self.layer.weight.value, *both, *lines[2:], *both)
 
-        way.do(find_lines)
-        way.do(two_lines, way.xp, dy, lines[0], x, *lines[2:], dx)
+        worker.do(find_lines)
+        worker.do(two_lines, worker.xp, dy, lines[0], x, *lines[2:], dx)
         return dx
 
-    def _sums(self, way: Way, f: Array, g: Array) -> Array:
+    def _sums(self, worker: Worker, f: Array, g: Array) -> Array:
         """A row for each image: its pixels, and in each channel the sums of f and of f * g over them: (n, 1 + 2C)."""
         n, c = len(f), f.shape[-1]
-        sums = way.new((n, 1 + 2 * c), way.xp.float64)
+        sums = worker.new((n, 1 + 2 * c), worker.xp.float64)
         sums[:, 0] = f[0].size // c
-        way.do(image_sums, way.xp, f.reshape(n, -1, c), g.reshape(n, -1, c), sums[:, 1 : c + 1], sums[:, c + 1 :])
+        worker.do(image_sums, worker.xp, f.reshape(n, -1, c), g.reshape(n, -1, c), sums[:, 1 : c + 1], sums[:, c + 1 :])
         return sums
 
 
@@ -240,36 +240,36 @@ class Joined(nodes.Block):
         nodes.Node.__init__(self, last.layer)
         self.last, self.branch, self.shortcut, self.relu = last, Program(keeps), None, False
 
-    def forward(self, x: Array, way: Way) -> Plan:
-        other = 0.0 if self.shortcut is None else (yield from self.shortcut.forward(x, way))
-        before = yield from self.branch.forward(x, way)
-        y = self.last.forward(before, way, other, 0.0 if self.relu else -math.inf)
+    def forward(self, x: Array, worker: Worker) -> Plan:
+        other = 0.0 if self.shortcut is None else (yield from self.shortcut.plan("forward", x, worker))
+        before = yield from self.branch.plan("forward", x, worker)
+        y = self.last.forward(before, worker, other, 0.0 if self.relu else -math.inf)
         y = (yield from y) if isinstance(self.last, Norm) else y
         for array in (before, other):
-            if not way.keeps and array is not x and type(array) is not float:
-                way.give_back(array)
-        way.tape.append(y)
+            if not worker.program.keeps and array is not x and type(array) is not float:
+                worker.give_back(array)
+        self.y = y
         return y
 
-    def backward(self, dy: Array, way: Way) -> Plan:
-        y, arrived = way.tape.pop(), dy
+    def backward(self, dy: Array, worker: Worker) -> Plan:
+        y, arrived = self.y, dy
         if self.relu:
             dy = y
-            way.do(passed, way.xp, arrived, y, dy)
-        d = self.last.backward(dy, way)
+            worker.do(passed, worker.xp, arrived, y, dy)
+        d = self.last.backward(dy, worker)
         d = (yield from d) if isinstance(self.last, Norm) else d
-        dx = yield from self.branch.backward(d, way)
-        dshortcut = None if self.shortcut is None else (yield from self.shortcut.backward(dy, way))
-        dx = self._add(dx, dshortcut, [*self.branch.nodes, self.last][:1], way)
+        dx = yield from self.branch.plan("backward", d, worker)
+        dshortcut = None if self.shortcut is None else (yield from self.shortcut.plan("backward", dy, worker))
+        dx = self._add(dx, dshortcut, [*self.branch.nodes, self.last][:1], None, worker)
         for array in {id(array): array for array in (d, dy)}.values():
             if array is not dx and array is not arrived:
-                way.give_back(array)
+                worker.give_back(array)
         return dx
 
 
 def for_gpu(program: Program) -> Program:
-    """The same program, made of the nodes above where they have what they need: float32 or float64."""
-    new = Program(program.keeps)
+    """The same program, which fuses nothing, made of the nodes above where they have what they need: real numbers."""
+    new = Program(program.keeps, wants_dx=program.wants_dx)
     for node in program.nodes:
         before = new.nodes[-1] if new.nodes else None
         if type(node) is nodes.ReLU and isinstance(before, Joined) and not before.relu:
@@ -283,7 +283,7 @@ def for_gpu(program: Program) -> Program:
                 node = last
         elif type(node) is Conv and node.layer.weight.value.dtype.kind == "f":
             before, node = node, Joined(GPUConv(node.layer), program.keeps)
-            node.last.norm = before.norm
+            node.last.folded = before.folded
         elif type(node) is Norm and node.layer.training and node.layer.weight.value.dtype.kind == "f":
             node = Joined(GPUNorm(node.layer, node.in_place), program.keeps)
         new.nodes.append(node)

@@ -24,7 +24,7 @@ import numpy as np
 
 from minires.backend import Array, to_numpy
 from minires.fast.compiled import Compiled
-from minires.fast.piece import Worker
+from minires.fast.worker import Worker
 from minires.nn import Dropout, Layer, Parameter
 from minires.parallel.batchnorm import synchronize_batchnorm
 from minires.parallel.gradients import GradientSums

@@ -6,7 +6,7 @@ import pytest
 
 from minires.bench.cases import Case
 from minires.bench.profiling import _Watch, by_type, profile
-from minires.fast.piece import Way
+from minires.fast.worker import Worker
 
 RESNET20 = 40_550_400 + 640
 """Multiply-adds of one image, by hand: 442368 in the stem, 6 * 2359296, twice 1179648 + 5 * 2359296, and the head."""
@@ -44,8 +44,8 @@ def test_the_rows_make_up_the_step(rows):
 
 
 def test_planning_is_as_it_was_afterwards():
-    before = Way.do
+    before = Worker.do
     with pytest.raises(ZeroDivisionError), _Watch().around():
-        assert Way.do is not before
+        assert Worker.do is not before
         raise ZeroDivisionError
-    assert Way.do is before
+    assert Worker.do is before

@@ -3,7 +3,8 @@
     python -m tests.fast.agreement [networks] [seed]          300 networks, seed 0, by default; a table at the end
 
 Compared are outputs, the gradients of the input and of every parameter, running statistics and inference, for 1 to 4
-threads, on batches that divide unevenly. Differences are relative to the largest value (or to 1).
+threads, on batches that divide unevenly, and with convolutions that go through them at once or in many parts.
+Differences are relative to the largest value (or to 1).
 """
 
 import copy
@@ -15,8 +16,12 @@ import numpy as np
 
 import minires
 from minires import nn
+from minires.fast import conv
 
 TOLERANCE = 1e-10
+COLUMN_BYTES = (2**12, conv.COLUMN_BYTES)
+"""Of so many bytes are the parts in which a convolution takes its images: one image or two, and all of them."""
+
 ACTIVATIONS = (nn.ReLU, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid)
 
 
@@ -133,6 +138,7 @@ def main(count=300, seed=0):
     rows = defaultdict(list)
     for i in range(count):
         kind, model, x, rng, threads = random_case((seed, i))
+        conv.COLUMN_BYTES = COLUMN_BYTES[i % 2]
         rows[kind].append(compare(model, x, rng, threads))
     for kind, found in sorted(rows.items()):
         print(f"{kind:45s} {len(found):4d} networks   largest difference {max(found):.1e}")
