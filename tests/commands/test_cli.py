@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_every_command_file_is_listed_and_says_what_it_does():
     files = {path.stem for path in (ROOT / "minires" / "commands").glob("[a-z]*.py")}
-    assert set(cli.COMMANDS) == files
+    parts = {name for name in files if name.partition("_")[0] in cli.COMMANDS and "_" in name}  # train_options: train's
+    assert set(cli.COMMANDS) == files - parts
     for name in cli.COMMANDS:
         module = cli._module(name)
         assert module.HELP and "\n" not in module.HELP
