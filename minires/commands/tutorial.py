@@ -21,6 +21,9 @@ except ImportError:
     %pip install -q "WHAT"
     import minires"""
 
+PLAIN = str.maketrans("", "", "{}")
+"""How a formula looks in a terminal: `0.5^20`."""
+
 NO_INSTALL = """\
 # This notebook needs minires. Where it is missing, install it from its repository: in its folder, pip install -e .
 import minires"""
@@ -93,7 +96,8 @@ def summary(text: str) -> tuple[str, str, str]:
     seconds = re.search(r"Takes about ([\d.]+ s)\b", prose)
     if title is None or seconds is None:
         raise ValueError("a tutorial starts with its title, and says 'Takes about N s' before its first code cell")
-    return title[1], re.split(r"(?<=[.!?]) ", prose.strip())[0], seconds[1]
+    line = re.split(r"(?<=[.!?]) ", prose.strip())[0]
+    return title[1], re.sub(r"\$(.*?)\$", lambda formula: formula[1].translate(PLAIN), line), seconds[1]
 
 
 def _write(paths: list[Path], target: Path, install: str | None) -> list[Path]:

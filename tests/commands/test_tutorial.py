@@ -27,6 +27,11 @@ def test_each_has_a_title_a_line_and_a_time(path):
     assert title and line.endswith((".", "?", "!")) and float(seconds.split()[0]) < 60
 
 
+def test_a_formula_is_plain_in_the_list():
+    text = "# %% [markdown]\n# # A title\n#\n# It is $0.5^{20}$, or {1}. More. Takes about 1 s.\n# %%\n"
+    assert tutorial.summary(text)[1] == "It is 0.5^20, or {1}."
+
+
 def test_notebooks_for_all(tmp_path, capsys):
     pytest.importorskip("jupytext")
     assert main(["tutorial", "--notebooks", str(tmp_path / "new" / "books")]) == 0
