@@ -66,18 +66,17 @@ def _write(name: str, path: Path, show: bool) -> int:
 
 
 def _walk(name: str) -> int:
+    from minires.commands import console
     from minires.stepper import page_data
-    from minires.stepper.terminal import to_text
+    from minires.stepper.terminal import WIDTH, to_text
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Σ shows a question mark
     page = page_data(name)
-    print(
-        f"{page.title}\n{page.about}\n\nIn the tables, [5] is read by the line and <5> is written; '.' is not "
-        f"known yet.\n"
-    )
+    print(f"{page.title}\n{page.about}\n")
+    print("In the tables, [5] is read by the line and <5> is written; '.' is not known yet.\n")
     waits = sys.stdin.isatty() and sys.stdout.isatty()
-    for text in to_text(page):
+    for text in to_text(page, min(WIDTH, console().width)):
         print(text)
         if waits and not _goes_on():
             break

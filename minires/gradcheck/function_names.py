@@ -50,6 +50,12 @@ DICTS = {
 """The dicts of CS231n's exercises: key -> setting."""
 
 
+NO_FUNCTIONS = (
+    "the file has no functions, which is what a file is checked for. The gradients of a layer that is a class are "
+    "checked in Python: gradcheck.check_layer(gradcheck.wrap(YourLayer(...)), x)"
+)
+
+
 # --- names ---------------------------------------------------------------------------------------------------------
 
 
@@ -57,9 +63,11 @@ def find_pair(functions: Functions, like: str, forward: str | None, backward: st
     """The names of forward and backward: those given, else those that sound like the op, else the only pair."""
     if like not in DEFINITIONS:
         raise ValueError(f"like is {like!r}; expected one of {', '.join(DEFINITIONS)}")
+    if not functions:
+        raise ValueError(NO_FUNCTIONS)
     for given in (forward, backward):
         if given is not None and given not in functions:
-            raise ValueError(f"there is no function {given!r} in the file; it has {', '.join(functions) or 'none'}")
+            raise ValueError(f"there is no function {given!r} in the file; it has {', '.join(functions)}")
     if forward and backward:
         return forward, backward
     pairs = [p for p in _pairs(functions) if forward in (None, p[0]) and backward in (None, p[1])]
@@ -71,8 +79,8 @@ def find_pair(functions: Functions, like: str, forward: str | None, backward: st
         return found[0]
     if not found:
         raise ValueError(
-            f"no pair such as {like}_forward and {like}_backward in the file, which has {', '.join(functions) or 'no'}"
-            f"{'' if functions else ' functions'}; name them with --forward and --backward"
+            f"no pair such as {like}_forward and {like}_backward in the file, which has {', '.join(functions)}; name "
+            "them with --forward and --backward"
         )
     listed = "; ".join(f"{f} and {b}" for f, b in found)
     raise ValueError(f"several pairs could be meant ({listed}); name one with --forward and --backward")
@@ -95,12 +103,14 @@ def _plain(name: str) -> str:
 
 def guess_op(functions: Functions) -> str:
     """The op that the names of the functions say."""
+    if not functions:
+        raise ValueError(NO_FUNCTIONS)
     names = {_plain(f) for f, _ in _pairs(functions)}
     exact = [op for op in DEFINITIONS if op.replace("_", "") in names]
     found = exact or [op for op in DEFINITIONS if names & set(ALSO_CALLED.get(op, ()))]
     if len(found) == 1:
         return found[0]
-    what = f"could be {' or '.join(found)}" if found else f"are {', '.join(functions) or 'none'}"
+    what = f"could be {' or '.join(found)}" if found else f"are {', '.join(functions)}"
     raise ValueError(f"the functions of the file {what}; say what to check them as with --like")
 
 

@@ -11,17 +11,20 @@ from minires.stepper.story import Box, Move, Panel
 
 WIDTH = 100
 ROWS, COLUMNS = 12, 16
-"""Characters in a line of text; rows and columns of a table that are printed."""
+"""Characters in a line of prose at most; rows and columns of a table that are printed."""
 
 
-def to_text(page: Page) -> Iterator[str]:
-    """Each move of the first track as a few lines of text. In a table, [5] is read by the line and <5> is written."""
+def to_text(page: Page, width: int = WIDTH) -> Iterator[str]:
+    """Each move of the first track as a few lines of text. In a table, [5] is read by the line and <5> is written.
+
+    width: characters in a line of prose; source and tables are as wide as they are.
+    """
     moves = page.tracks[0].moves
     for i, move in enumerate(moves, 1):
-        yield "\n".join(_lines(page, move, f"{i}/{len(moves)}"))
+        yield "\n".join(_lines(page, move, f"{i}/{len(moves)}", width))
 
 
-def _lines(page: Page, move: Move, count: str) -> Iterator[str]:
+def _lines(page: Page, move: Move, count: str, width: int) -> Iterator[str]:
     record, statement = move.record, move.record.statement
     yield f"[{count}] {move.part}: {plain_text(move.title, page.records)}"
     callers = "".join(f"{function.name}, line {line} > " for function, line in record.callers)
@@ -32,7 +35,7 @@ def _lines(page: Page, move: Move, count: str) -> Iterator[str]:
         yield f"    > {line.strip()}"
     yield ""
     for paragraph in plain_text(move.text, page.records).split("\n"):
-        yield from textwrap.wrap(paragraph, WIDTH)
+        yield from textwrap.wrap(paragraph, width)
     if move.formula:
         yield f"    {move.formula}"
     for panel in (panel for group in move.groups for panel in group):

@@ -115,6 +115,7 @@ def test_ops_of_minires_pass_as_a_students_file(tmp_path, op):
     [
         ("def f(:", "cannot be loaded: SyntaxError"),
         ("x = 1", "no functions"),
+        ("class Conv:\n    def forward(self, x): return x\n", "check_layer(gradcheck.wrap("),
         ("def conv2d_forward(x, w): pass\n", "no pair such as conv2d_forward"),
         ("a_forward = b_forward = a_backward = b_backward = lambda *x: x", "several"),
         ("def conv2d_forward(x, w, b, groups): pass\ndef conv2d_backward(d, c): pass", "'groups', which is no setting"),
