@@ -113,13 +113,25 @@ def exercise(name: str, check: Callable[[], Any]) -> str:
 
 
 def solution(name: str) -> None:
-    """Prints a solution of exercise `name` ("3.1"), once it has been tried."""
-    if name not in _tried:
+    """Prints a solution of exercise `name` ("3.1"), once it has been tried; says so where there is no such exercise."""
+    tutorial, _, number = str(name).partition(".")
+    known = _exercises(tutorial)
+    if number not in known:
+        there = ", ".join(f"{tutorial}.{each}" for each in known)
+        print(f"There is no exercise {name!r}; expected {there or 'a name such as 3.1'}.")
+    elif str(name) not in _tried:
         print(f"Try exercise {name} first: write it, run the cell that judges it, then ask again.")
-        return
-    text = Path(_solutions(name).__file__).read_text(encoding="utf-8")
-    parts = re.split(r"^# %% exercise (\S+).*\n", text, flags=re.M)
-    print(dict(zip(parts[1::2], parts[2::2], strict=True))[name.partition(".")[2]].strip())
+    else:
+        print(known[number])
+
+
+def _exercises(tutorial: str) -> dict[str, str]:
+    """The solutions of a tutorial by the exercise's number, "1", "2", ...; none if there is no such tutorial."""
+    path = _solutions_file(tutorial) if tutorial.isdigit() else None
+    if path is None or not path.is_file():
+        return {}
+    parts = re.split(r"^# %% exercise (\S+).*\n", path.read_text(encoding="utf-8"), flags=re.M)
+    return {number: text.strip() for number, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 class Race:
@@ -173,9 +185,13 @@ def folder() -> Path:
     raise FileNotFoundError(f"no tutorials beside {package}: this copy of minires came without them")
 
 
+def _solutions_file(tutorial: str) -> Path:
+    return folder() / "solutions" / f"{int(tutorial):02d}.py"
+
+
 def _solutions(name: str) -> ModuleType:
     """The module `solutions/NN.py` of the tutorial that `name` belongs to."""
-    path = folder() / "solutions" / f"{int(name.partition('.')[0]):02d}.py"
+    path = _solutions_file(name.partition(".")[0])
     spec = importlib.util.spec_from_file_location(f"minires_solutions_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

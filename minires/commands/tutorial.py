@@ -80,7 +80,7 @@ def _list(paths: list[Path]) -> int:
 
     from minires.commands import console
 
-    table = Table(title="minires tutorial NN --open", title_justify="left")
+    table = Table(title="open one in Jupyter: minires tutorial NN --open", title_justify="left")
     for name in ("", "tutorial", "what it shows", "takes"):
         table.add_column(name, overflow="fold")
     for path in paths:

@@ -19,6 +19,7 @@ def test_without_a_number_all_are_listed(capsys):
     assert main(["tutorial"]) == 0
     printed = capsys.readouterr().out
     assert all(path.stem[:2] in printed for path in TUTORIALS)
+    assert "$" not in printed, "no formula of TeX in a terminal"
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)

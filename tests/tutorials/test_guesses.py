@@ -89,3 +89,12 @@ def test_the_solution_comes_after_a_try(capsys):
     tutorial.exercise("99.1", lambda: False)
     tutorial.solution("99.1")
     assert capsys.readouterr().out.endswith("def exercise_1(x):\n    return 2 * x\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("99.7", "99.1, 99.2"), (99, "99.1, 99.2"), ("98.1", "a name"), ("x", "a")]
+)
+def test_a_name_that_is_none_is_not_asked_to_be_tried(name, expected, capsys):
+    tutorial.solution(name)
+    told = capsys.readouterr().out
+    assert told.startswith(f"There is no exercise {name!r}; expected {expected}")
