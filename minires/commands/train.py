@@ -197,7 +197,7 @@ def _resume_command(args: argparse.Namespace, folder: Path, ranks: int) -> str:
     words += ["python", "-m", "minires", "train", "--resume", str(folder)]
     if args.parallel:
         words += ["--parallel", args.parallel]
-    words += ["--local-bn"] if args.local_bn else []
+    words += ["--local-bn"] * args.local_bn + ["--no-overlap"] * args.no_overlap
     if args.data_dir is not None:
         words += ["--data-dir", str(args.data_dir)]
     if args.device != "cpu":
