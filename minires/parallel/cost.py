@@ -28,7 +28,8 @@ quicker than the line, but among ranks of one machine a long sum takes twice as 
 
   - Each BatchNorm adds up 1 + 2C numbers of 8 bytes forward (count, sums of x and x^2) and as many backward (count,
     sums of dy and dy x). Nothing can go on before they are there: 2 alpha log2(P) or so for every BatchNorm, whatever
-    its size. This is the price of synchronization, `norms` below.
+    its size. This is the price of synchronization, `norms` below. (So does a compiled model. The definition's
+    `SyncBatchNorm2d` has two sums forward, one after the other.)
   - The gradients go into buckets in the order in which backward finds them. A bucket starts as soon as it is full and
     the one before it is through, while backward goes on. What is left to wait for after backward is `gradients`.
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from minires.parallel.cost import Compute, Network, Work, all_reduce, excess_rounds, rounds
+from minires.parallel.cost import Compute, Network, Work, all_reduce, rounds
 from minires.parallel.gradients import BUCKET_BYTES
 
 Process = Generator[Any, None, None]
@@ -105,13 +105,13 @@ def all_reduce_on(sim: Simulator, rank: int, ranks: int, size: float, tag: Any) 
         yield from _swap_all(sim, rank, _ring(rank, ranks, size), tag)
         return
     k = rounds(ranks)
-    excess, whole = ranks - 2**k, excess_rounds(ranks) > 0
+    excess = ranks - 2**k
     partner = rank + 2**k if rank < excess else rank - 2**k if rank >= 2**k else None
-    if whole and partner is not None:  # one of the two sends its vector, the other one goes on for both
+    if partner is not None:  # one of the two sends its vector, the other one goes on for both
         yield _one_way(sim, max(rank, partner), min(rank, partner), (tag, "in"), size, rank)
     if rank < 2**k:
         yield from _swap_all(sim, rank, _tree(rank, k, size) if name == "tree" else _halving(rank, k, size), tag)
-    if whole and partner is not None:
+    if partner is not None:
         yield _one_way(sim, min(rank, partner), max(rank, partner), (tag, "out"), size, rank)
 
 

@@ -4,11 +4,11 @@
     mpiexec -n 9 python -m mpi4py.futures -m minires compare             the same
 
 A sweep is parallel without any collective: its tasks know nothing of each other. So rank 0 hands them out, one at a
-time, to whichever rank is free, and it alone writes; here eight ranks compute. Each task runs on one thread and draws
-its numbers from its own seed: on machines of one kind the results have the same bits for any number of ranks. (Another
-processor may get another kernel of BLAS, which adds in another order.)
+time, to whichever rank is free; here eight ranks compute. Each task runs on one thread and draws its numbers from its
+own seed: on machines of one kind the results have the same bits for any number of ranks. (Another processor may get
+another kernel of BLAS, which adds in another order.)
 
-Rank 0 alone writes, so that only it needs to see the output's folder; submissions to be graded lie in a folder that all
+Rank 0 alone writes, so only it needs to see the output's folder; submissions to be graded lie in a folder that all
 machines see.
 
 A rank that dies ends the whole job, as MPI has it. What was finished is kept, and the same command goes on there.

@@ -168,7 +168,10 @@ def learning_rate(schedule: Callable[[int], float], step: int) -> float:
 
 
 PLACE = {"epoch": int, "batch": int, "images": int, "loss_sum": float, "correct": float, "seconds": float}
+"""Where a run is: attributes of `Run` that a checkpoint holds as they are, and what they are."""
+
 ROWS = {"steps": ("step", "loss", "lr"), "epochs": ("epoch", "step", "test_loss", "test_accuracy", "images_per_second")}
+"""What each row of a history must have for a run to go on with it."""
 
 
 def check_place(state: Mapping[str, Any], batches_per_epoch: int) -> None:

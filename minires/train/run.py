@@ -63,7 +63,7 @@ class Run:
         self.batches_per_epoch = count_batches(len(self.data.x_train), self.batch_size)
         self.steps = self.epochs * self.batches_per_epoch
         self.loss = SoftmaxCrossEntropy()
-        self.sums: Array = None  # of the steps since the last look at the loss, on the device
+        self.sums: Array | None = None  # of the steps since the last look at the loss, on the device
         self.since_look = 0  # images of those steps
         self.before: tuple | None = None  # the weights at the last look, where steps go unseen
         names = ("images_crc32", "labels_crc32", "test_crc32", "test_labels_crc32")
@@ -168,8 +168,8 @@ class Run:
         for parameter, value in zip(self.model.parameters(), weights, strict=True):
             parameter.value = value
         if self.before is not None:
-            self.batch, arrays, generators = self.before
-            self.set_arrays(arrays, generators)
+            self.batch, arrays, states = self.before
+            self.set_arrays(arrays, states)
             self.log_every, self.before, self.sums, self.since_look = 1, None, None, 0
             for images, labels in self.batches():
                 self.one_step(images, labels)
@@ -183,7 +183,7 @@ class Run:
         return names[int(counts.argmax())] if counts.any() else "none but the loss"
 
     def agree(self) -> None:
-        """What ranks may have apart from each other, they take from rank 0: see `DataParallel.agree`."""
+        """Has all ranks take over what rank 0 has where theirs may differ: see `DataParallel.agree`."""
         if self.group.size > 1:
             self.engine.agree()
 
@@ -238,25 +238,26 @@ class Run:
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         return {f"{part}/{name}": array for part in parts for name, array in parts[part].items()}
 
-    def set_arrays(self, arrays: Mapping[str, Array], generators: Mapping[str, Any]) -> None:
+    def set_arrays(self, arrays: Mapping[str, Array], states: Mapping[str, Any]) -> None:
         """The reverse of `arrays` and `generator_states`, in place."""
         for part, owner in (("model", self.model), ("optimizer", self.optimizer)):
             prefix = f"{part}/"
-            found = {
-                n.removeprefix(prefix): to_device(a, self.device) for n, a in arrays.items() if n.startswith(prefix)
-            }
-            owner.load_state_dict(found)
+            found = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+            owner.load_state_dict({name: to_device(a, self.device) for name, a in found.items()})
         for name, generator in self.generators():
-            generator.bit_generator.state = generators[name]
+            generator.bit_generator.state = states[name]
 
     def generators(self) -> Iterator[tuple[str, np.random.Generator]]:
+        """The random generators whose states a checkpoint holds, by their names: those that a layer owns."""
         return generators(self.model)
 
     def generator_states(self) -> dict[str, Any]:
+        """How far each of them has come."""
         return {name: generator.bit_generator.state for name, generator in self.generators()}
 
 
 def is_in(name: str, layers: Sequence[str]) -> bool:
+    """Whether a path is that of one of the layers, or lies inside one: "layer1.0.conv1" in "layer1"."""
     return any(name == layer or name.startswith(f"{layer}.") for layer in layers)
 
 

@@ -18,15 +18,12 @@ from minires import __version__, checkpoint
 from minires.files import atomic_write_text, locked_folder
 from minires.optim import SGD
 from minires.threads import num_threads
-from minires.train.checks import check_place, layers_text, learning_rate
+from minires.train.checks import PLACE, check_place, layers_text, learning_rate
 from minires.train.errors import SettingsDiffer, TrainingInterrupted
 from minires.train.history import History
 
 if TYPE_CHECKING:
     from minires.train.run import Run
-
-PLACE = ("epoch", "batch", "images", "loss_sum", "correct", "seconds")
-"""Where a run is: attributes of `Run` that a checkpoint holds as they are."""
 
 
 def save(run: Run) -> None:
@@ -113,7 +110,9 @@ def open_folder(run: Run, resume: bool) -> None:
             raise checkpoint.CheckpointError(f"{path}: is no checkpoint of a run ({error})") from error
     elif run.writes:
         if checkpoint.checkpoints(run.folder):
-            raise FileExistsError(f"{run.folder} holds a run already: resume it, or choose another folder")
+            raise FileExistsError(
+                f"{run.folder} holds a run already: resume it (--resume, resume=True), or choose another folder"
+            )
         write_checkpoint(run)
     write_history(run)  # a run that was killed may have got no further than its checkpoint
 
