@@ -156,7 +156,7 @@ def _train(args: argparse.Namespace, group: MPIGroup | Alone, settings: Settings
                 model,
                 data,
                 **fit_arguments(settings, model, data),
-                device=args.device,
+                device=_device(args, group),
                 log_every=log_every,
                 folder=folder,
                 resume=bool(args.resume),
@@ -190,6 +190,15 @@ def _shared_by(args: argparse.Namespace, group: MPIGroup, model: ResNet) -> Data
 
     options = {"local_batchnorm": args.local_bn, "overlap": not args.no_overlap, "compile": not args.no_compile}
     return DataParallel(model, group, **options)
+
+
+def _device(args: argparse.Namespace, group: MPIGroup | Alone) -> str:
+    """Ranks on one machine take its GPUs in turn."""
+    if args.device != "cuda" or group.size == 1:
+        return args.device
+    import cupy
+
+    return f"cuda:{group.rank_here % cupy.cuda.runtime.getDeviceCount()}"
 
 
 def _resume_command(args: argparse.Namespace, folder: Path, ranks: int) -> str:

@@ -68,9 +68,12 @@ def _wide(values: Array) -> Any:
 def synchronize_batchnorm(model: Layer, group: Group) -> Layer:
     """The model with each BatchNorm2d replaced, in place, by one over the whole group, which has the same arrays.
 
-    What inherits from BatchNorm2d with passes of its own is left alone. (A model that is itself a BatchNorm2d comes
-    back as another object.)
+    (A model that is itself a BatchNorm2d comes back as another object.) Raises ValueError for a class of the user's own
+    that inherits from BatchNorm2d.
     """
+    for path, layer in model.named_layers():
+        if isinstance(layer, BatchNorm2d) and type(layer) not in (BatchNorm2d, SyncBatchNorm2d):
+            raise ValueError(f"{path} is a {type(layer).__name__}, whose sums may be others; expected a BatchNorm2d")
 
     def replaced(value: Any) -> Any:
         if type(value) in (BatchNorm2d, SyncBatchNorm2d):

@@ -24,8 +24,9 @@ import numpy as np
 
 from minires.backend import Array, to_numpy
 from minires.fast.compiled import Compiled
+from minires.fast.program import Program
 from minires.fast.worker import Worker
-from minires.nn import Dropout, Layer, Parameter
+from minires.nn import BatchNorm2d, Dropout, Layer, Parameter
 from minires.parallel.batchnorm import synchronize_batchnorm
 from minires.parallel.gradients import GradientSums
 from minires.parallel.group import MPIGroup
@@ -43,8 +44,8 @@ class DataParallel:
     definition, the definition is run; the model's BatchNorm layers are replaced for that, in place.
     overlap: gradients travel while the backward pass goes on; otherwise after it.
 
-    All ranks begin with the weights of rank 0. Raises ValueError for a model with dropout, whose masks are drawn for a
-    whole batch.
+    All ranks begin with the weights of rank 0. A layer of the user's own sees this rank's share alone. Raises
+    ValueError for a model with dropout, whose masks are drawn for a whole batch.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class DataParallel:
             threads = num_threads() if "MINIRES_NUM_THREADS" in os.environ else group.threads(num_threads())
         shared = len(list(model.named_parameters())) > len(model.parameters())
         self.overlap = overlap and not shared  # a shared parameter's gradient is complete only in the end
-        self.threads = threads
+        self.threads, self.sums_norms = threads, group.size > 1 and not local_batchnorm
         self.engine: Compiled | Layer | None = self._compiled() if compile else None
         if self.engine is None:
             threadpool_limits(threads, "blas")  # its products are made by the threads of BLAS, from now on so many
@@ -170,6 +171,19 @@ class _CompiledShare(Compiled):
     def __init__(self, owner: DataParallel) -> None:
         self.owner = owner
         super().__init__(owner.model, owner.threads, None if owner.local_batchnorm else owner.group)
+
+    def _check(self, program: Program) -> None:
+        super()._check(program)
+        if self.owner.sums_norms:
+            own = [
+                layer for _, layer, configuration in program.layers if configuration is None
+            ]  # they run their own code
+            inside = (child for layer in own for _, child in layer.named_layers())
+            if any(isinstance(child, BatchNorm2d) and child.training for child in inside):
+                raise ValueError(
+                    "a BatchNorm2d is observed, or lies in a layer that runs its own code: the compiled model cannot sum "
+                    "its statistics over the ranks; expected compile=False or local_batchnorm=True"
+                )
 
     def on_meeting(self, workers: list[Worker], finished: list[Parameter]) -> None:
         sums = self.owner._sums

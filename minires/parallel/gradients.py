@@ -44,9 +44,9 @@ class GradientSums:
         self._bucket, self._bytes = [], 0
 
     def help_on(self) -> None:
-        """Lets MPI work on the buckets that are under way, which it does only while it is called."""
+        """Lets MPI work on the buckets that are under way."""
         for _, pending in self._sent:
-            pending.done()
+            pending.help_on()
 
     def finish(self) -> dict[Parameter, Array]:
         """Sends the rest and waits -> the gradients, summed over the ranks."""

@@ -56,6 +56,8 @@ class MPIGroup:
         neighbors.Allgather(own, every)
         self.ranks_here = int((every == own).sum())
         """How many ranks share the cores of this one, itself included."""
+        self.rank_here = neighbors.rank
+        """The number of this rank among those on its machine."""
         neighbors.Free()
 
     def sum(self, rows: Array) -> Array:
@@ -68,7 +70,7 @@ class MPIGroup:
     def start_sum(self, array: Array) -> PendingSum:
         """Begins to add up every rank's `array`, all of one shape and dtype; `.wait()` gives the sum.
 
-        The ranks have to begin their sums in the same order. `array` must not change before the sum is there.
+        The ranks have to begin their sums in the same order. What becomes of `array` afterwards is no matter.
         """
         return PendingSum(self, array)
 
@@ -89,22 +91,24 @@ class MPIGroup:
         described = {name: (array.dtype.str, array.shape) for name, array in mine.items()}
         text = np.frombuffer(json.dumps([described, state]).encode(), np.uint8)
         length = np.array(len(text))
-        self.comm.Bcast(length)
+        wait(self.comm.Ibcast(length))
         text = text if self.rank == 0 else np.empty(int(length), np.uint8)
-        self.comm.Bcast(text)
+        wait(self.comm.Ibcast(text))
         described, state = json.loads(text.tobytes())
         if self.rank > 0:
             mine = {name: np.empty(shape, dtype) for name, (dtype, shape) in described.items()}
         for name in described:
-            self.comm.Bcast(mine[name].reshape(-1).view(np.uint8))
+            wait(self.comm.Ibcast(mine[name].reshape(-1).view(np.uint8)))
         return mine, state
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        """Ends all ranks if this one has failed, after it has said why."""
-        if error is not None and self.size > 1 and not (isinstance(error, SystemExit) and not error.code):
+        """Waits for the others; if this rank has failed, says why and ends them all."""
+        if error is None or (isinstance(error, SystemExit) and not error.code):
+            wait(self.comm.Ibarrier())
+        elif self.size > 1:
             self.abort("".join(traceback.format_exception(kind, error, trace)))
 
     def abort(self, message: str, code: int = 1) -> NoReturn:
@@ -121,8 +125,18 @@ class MPIGroup:
         return query is not None and query() == 1
 
 
+def wait(request: Any) -> None:
+    """Until MPI has done what was requested: first without a pause, then with some."""
+    start = time.perf_counter()
+    while not request.Test():
+        if time.perf_counter() - start > EAGER_SECONDS:
+            time.sleep(PAUSE_SECONDS)
+        elif hasattr(os, "sched_yield"):
+            os.sched_yield()
+
+
 class PendingSum:
-    """A sum over the ranks that is under way while this one works on. It gets ahead whenever MPI is called."""
+    """A sum over the ranks that is under way while this one works on."""
 
     def __init__(self, group: MPIGroup, array: Array) -> None:
         self.xp = xp = array_namespace(array)
@@ -132,16 +146,11 @@ class PendingSum:
             xp.cuda.get_current_stream().synchronize()  # MPI does not know what the GPU has yet to do
         self._request = group.comm.Iallreduce(group._mpi.IN_PLACE, self.total)
 
-    def done(self) -> bool:
-        """Whether the sum is there; asking helps it on."""
-        return self._request.Test()
+    def help_on(self) -> None:
+        """Lets MPI work on it, which it does only while it is called."""
+        self._request.Test()
 
     def wait(self) -> Array:
         """The sum, once all ranks have given their part: an array of the library that this rank's part was of."""
-        start = time.perf_counter()
-        while not self.done():
-            if time.perf_counter() - start > EAGER_SECONDS:
-                time.sleep(PAUSE_SECONDS)
-            elif hasattr(os, "sched_yield"):
-                os.sched_yield()
+        wait(self._request)
         return to_device(self.total, self.xp)

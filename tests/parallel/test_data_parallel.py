@@ -42,6 +42,20 @@ def test_the_definition_is_shared_as_well(network):
     assert (early > 0) == (network == "residual")
 
 
+@pytest.mark.parametrize("kind", ["gpu", "gpu definition"])
+def test_arrays_of_a_gpu(kind):
+    """The fake GPU stops the program where an array is taken to the host by accident."""
+    difference, early = steps(2, kind)
+    assert difference < 1e-12 and early >= 3
+
+
+def test_a_batchnorm_that_cannot_be_summed_over_the_ranks_is_refused():
+    code, output, _ = run(2, PROGRAMS, "observed")
+    assert code != 0 and "a BatchNorm2d is observed" in output, output
+    code, output, _ = run(2, PROGRAMS, "steps", "early", "own_norm", "even")
+    assert code != 0 and "1 is a OwnNorm" in output, output
+
+
 def test_threads_within_the_ranks():
     assert steps(2, threads=2)[0] < 1e-12
 

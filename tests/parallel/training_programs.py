@@ -5,7 +5,8 @@ import sys
 import numpy as np
 
 import minires
-from minires import nn, optim
+from minires import fake_gpu, nn, optim
+from minires.backend import to_device, to_numpy
 from minires.parallel import DataParallel, MPIGroup, gradients
 from minires.train import train_step
 
@@ -55,18 +56,31 @@ def shared():
     return nn.Sequential(*body, nn.GlobalAvgPool2d(), nn.Linear(4, 10, rng=7))
 
 
+class OwnNorm(nn.BatchNorm2d):
+    """BatchNorm with a forward pass of its own."""
+
+    def _forward(self, x):
+        return super()._forward(x)
+
+
+def own_norm():
+    return nn.Sequential(nn.Conv2d(1, 4, 3, rng=1), OwnNorm(4), nn.GlobalAvgPool2d(), nn.Linear(4, 10, rng=2))
+
+
 def batches():
     """A mean that is not zero, so that BatchNorm has something to do; images of 9 x 8 pixels."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((STEPS, IMAGES, 1, 9, 8)) * 2 + 1, rng.integers(0, 10, (STEPS, IMAGES))
 
 
-def train(engine, model, share):
+def train(engine, model, share, device="cpu"):
     """Five steps -> all gradients, and weights and running statistics after each."""
     optimizer, found = optim.SGD(model.parameters(), 0.1, 0.9, weight_decay=1e-3), []
     for x, y in zip(*batches(), strict=True):
-        train_step(engine, nn.SoftmaxCrossEntropy(), optimizer, x[share], y[share])
-        found.append({f"gradient of {p.name}": p.grad.copy() for p in model.parameters()} | model.state_dict())
+        x, y = to_device(x[share], device), to_device(y[share], device)
+        train_step(engine, nn.SoftmaxCrossEntropy(), optimizer, x, y)
+        arrays = {f"gradient of {p.name}": p.grad.copy() for p in model.parameters()} | model.state_dict()
+        found.append({name: to_numpy(array) for name, array in arrays.items()})
     return found
 
 
@@ -94,7 +108,9 @@ def steps(kind, network, shares):
     model, alone = (globals()[network]().astype("float64") for _ in range(2))
     if group.rank > 0:  # whatever a rank begins with, it takes over what rank 0 has
         model.load_state_dict({name: array + 1 for name, array in model.state_dict().items()})
-    options = {"local_batchnorm": kind == "local", "overlap": kind != "late", "compile": kind != "definition"}
+    device = fake_gpu.device if kind.startswith("gpu") else "cpu"
+    options = {"local_batchnorm": kind == "local", "overlap": kind != "late", "compile": "definition" not in kind}
+    model.to(device)
     engine = (WithoutCounts if kind == "without counts" else DataParallel)(model, group, **options)
     early, backward = [], engine.engine.backward
 
@@ -106,11 +122,19 @@ def steps(kind, network, shares):
     engine.engine.backward = counted
     ends = np.cumsum([0, *UNEVEN[group.size]])
     share = slice(*ends[group.rank : group.rank + 2]) if shares == "uneven" else group.share(IMAGES)
-    found = train(engine, model, share)
-    expected = train(alone if kind == "definition" else minires.compile(alone), alone, slice(None))
+    found = train(engine, model, share, device)
+    expected = train(alone if "definition" in kind else minires.compile(alone), alone, slice(None))
     all_ranks = group.comm.gather((largest_difference(expected, found), min(early)))
     if group.rank == 0:
         print(max(difference for difference, _ in all_ranks), min(sent for _, sent in all_ranks), flush=True)
+
+
+def observed():
+    """Somebody looks at the layers: a compiled model then has each of them run its own code."""
+    model = residual().astype("float64")
+    engine = DataParallel(model, MPIGroup())
+    with engine.group, model.observe(lambda *what: None):
+        train(engine, model, slice(None))
 
 
 if __name__ == "__main__":
