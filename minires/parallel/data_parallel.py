@@ -181,8 +181,8 @@ class _CompiledShare(Compiled):
             inside = (child for layer in own for _, child in layer.named_layers())
             if any(isinstance(child, BatchNorm2d) and child.training for child in inside):
                 raise ValueError(
-                    "a BatchNorm2d is observed, or lies in a layer that runs its own code: the compiled model cannot sum "
-                    "its statistics over the ranks; expected compile=False or local_batchnorm=True"
+                    "a BatchNorm2d is observed, or lies in a layer that runs its own code: the compiled model cannot "
+                    "sum its statistics over the ranks; expected compile=False or local_batchnorm=True"
                 )
 
     def on_meeting(self, workers: list[Worker], finished: list[Parameter]) -> None:

@@ -141,7 +141,7 @@ class PendingSum:
     def __init__(self, group: MPIGroup, array: Array) -> None:
         self.xp = xp = array_namespace(array)
         on_host = xp is np or not group.reads_gpu_memory()
-        self.total = np.array(to_numpy(array), order="C") if on_host else xp.array(array, order="C")
+        self.total = np.array(to_numpy(array), order="C") if on_host else xp.ascontiguousarray(array).copy()
         if not on_host:
             xp.cuda.get_current_stream().synchronize()  # MPI does not know what the GPU has yet to do
         self._request = group.comm.Iallreduce(group._mpi.IN_PLACE, self.total)

@@ -1,6 +1,7 @@
 """The group over MPI: sums, broadcasts, and ranks that fail."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from minires import fake_gpu
 from minires.backend import to_numpy
 from minires.parallel import MPIGroup
+from minires.parallel.group import PendingSum
 
 from .group_programs import rows_of
 from .launch import needs_mpi, run
@@ -77,3 +79,29 @@ def test_arrays_of_a_gpu_come_back_as_such_by_way_of_the_host():
     total = MPIGroup().sum(rows)
     assert isinstance(total, fake_gpu.DeviceArray)
     np.testing.assert_array_equal(to_numpy(total), [3, 5, 7])
+
+
+class GpuLibrary:
+    """What `PendingSum` asks of MPI and of CuPy where MPI reads a GPU's memory; notes the order of the calls."""
+
+    def __init__(self, monkeypatch):
+        self.calls, self.size, self.rank, self.IN_PLACE = [], 1, 0, "in place"
+        self._mpi = self.comm = self
+        stream = SimpleNamespace(synchronize=lambda: self.calls.append("synchronize"))
+        cuda = SimpleNamespace(get_current_stream=lambda: stream)
+        monkeypatch.setattr(fake_gpu.device, "cuda", cuda, raising=False)
+
+    def reads_gpu_memory(self):
+        return True
+
+    def Iallreduce(self, source, buffer):
+        self.calls.append((source, type(buffer)))
+        return SimpleNamespace(Test=lambda: True)
+
+
+def test_an_mpi_that_reads_a_gpus_memory_is_given_it(monkeypatch):
+    """The array goes to MPI as it is, after the GPU has written it. (Without a GPU, CuPy and MPI are stand-ins.)"""
+    library, array = GpuLibrary(monkeypatch), fake_gpu.device.asarray(np.arange(3.0))
+    total = PendingSum(library, array).wait()
+    assert library.calls == ["synchronize", ("in place", fake_gpu.DeviceArray)]
+    assert isinstance(total, fake_gpu.DeviceArray) and total is not array
