@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Depth: vanishing and exploding signals
 #
-# One layer multiplies a signal by some factor, and twenty layers by its twentieth power: $0.5^{20}$ is a millionth.
+# One layer multiplies a signal by some factor, and twenty layers by its twentieth power: a half becomes a millionth.
 # A factor that must be 1, in two directions, decides whether a deep network can learn. Takes about 4 s.
 # Notation: $z = W a$, $a' = \varphi(z)$; $q = E z^2$; gain $= \mathrm{Var}\,W \cdot \mathrm{fan_{in}}$ (LeCun and, on
 # square matrices, Xavier: 1; He: 2). Up: $q' = \mathrm{gain}\cdot E\,\varphi(\sqrt q Z)^2$, $Z$ a standard normal.
