@@ -89,7 +89,7 @@ down = {name: rms(signal, 1, "gradient_out") / rms(signal, 20, "gradient_out") f
 tutorial.reveal("5.4", down["He"])
 draw_signals(tanh, f"tanh: at He's gain of 2 the gradient changes {down['He']:.1f}-fold on its way down", ["Tanh"])
 assert rms(tanh["Xavier"], 20) > 0.1 and 0.2 < down["Xavier"] < 0.5 and down["gain (5/3)²"] > 2 * down["He"]
-print({round(gain, 2): round(fixed_point(TANH, gain).chi, 2) for gain in (1 / 3, 1, 2, 25 / 9)})  # gain: χ
+print({round(gain, 2): round(fixed_point(TANH, gain).chi, 2) for gain in (1 / 3, 1, 2, 25 / 9)})  # 5/3: of PyTorch
 
 # %% [markdown]
 # ## One network is one sample
