@@ -1,8 +1,8 @@
 """Tutorial 13: the answers to its questions, and its exercises solved. Read it after a try.
 
-On two cores of an AMD EPYC (NumPy 2.4.6 with OpenBLAS, float32) the seven ways took 21, 5.4, 7.6, 6.9, 3.9, 3.2 and
-2.6 ms, and `minires.compile`, which also keeps its memory from call to call, 1.8 ms. Other machines differ, above all
-in steps 2 and 4.
+On two cores of an AMD EPYC (NumPy 2.4.6 with OpenBLAS, float32) the seven ways took 16.5, 5.7, 8.7, 7.3, 4.1, 3.8 and
+3.9 ms. The second core had other work then, so the threads gained nothing. Other machines differ, above all in steps 2
+and 4.
 """
 
 import numpy as np
