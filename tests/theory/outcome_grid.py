@@ -4,9 +4,12 @@
     python -m tests.theory.outcome_grid judge runs.csv     foresee each of them, and count
 
 240 runs on one half of the digits: network, depth, width, initializer, learning rate (from 1e-5 to 1, its logarithm
-uniform) and length drawn at random by rng 20261126; the schedule of `minires compare` (a tenth of warm-up, then a
-cosine); seeds 1000 to 1239. The limits of the law (`minires.theory.outlook`) were chosen on 198 other runs, drawn in
-the same way by rng 7, with seeds 0 to 99.
+uniform) and length drawn at random by rng 20261127; the schedule of `minires compare` (a tenth of warm-up, then a
+cosine); seeds 2000 to 2239. The limits of the law (`minires.theory.outlook`) were chosen on 198 other runs, drawn in
+the same way by rng 7, with seeds 0 to 99. On a first grid of 240 runs (rng 20261126, seeds 1000 to 1239) the law, which
+then spoke from a probability of 0.8 on, was right of 201 of 224. Two things have changed since, both by argument: a
+word that is to be right nine times of ten is said from a probability of 0.9 on, and Dirac's weights, in which nothing
+is random, leave the law undecided.
 
 A run moved if it left the guess: more than a quarter of the held-out digits right at the end, or a loss over its last
 tenth below 0.9 log 10. The law is right where it says "will move" of a run that moved, or anything else (but
@@ -34,7 +37,7 @@ from minires.train import TrainingDiverged, evaluate, fit
 if TYPE_CHECKING:
     from minires.theory import TangentKernel
 
-RUNS, RNG, FIRST_SEED = 240, 20261126, 1000
+RUNS, RNG, FIRST_SEED = 240, 20261127, 2000
 
 INITIALIZERS = {
     "zero": init.Zeros(),
@@ -138,12 +141,13 @@ def foreseen(case: Case) -> tuple[str, bool, bool]:
     law = as_drawn(model)
     if law is None:
         return ALIKE, False, False
+    random = not isinstance(case.initializer, init.Dirac)
     schedule, steps = schedule_of(case, len(data.x_train))
     with np.errstate(all="ignore"):
         predicted = predict(model, (case.batch_size, *data.x_train.shape[1:]), weight=law)
         rates = [schedule(step) for step in range(steps)]
         kernel = tangent_kernel(model, predicted)
-        word = outlook(kernel, max(rates), sum(rates)).word
+        word = outlook(kernel if random else None, max(rates), sum(rates)).word
     steady = read(predicted).verdict == "steady"
     return word, steady, kernel is not None and by_trace(kernel, max(rates), sum(rates))
 
