@@ -143,10 +143,9 @@ def run_case(case: Case) -> Run:
     model, data = build(case), halves()[1]
     if case.initializer is None:
         init.from_pretrained(model, pretrain(replace(case, initializer=init.HeNormal())))
-        foreseen, outlook = Forecast("no law: trained", [], []), UNKNOWN
     else:
         init.initialize(model, case.initializer, rng=case.seed)
-        foreseen, outlook = foretell(model, case, data)
+    foreseen, outlook = foretell(model, case, data)
     model.to(case.device)
     x, y = (to_device(array[:MEASURED_IMAGES], case.device) for array in data[:2])
     with np.errstate(all="ignore"):  # overflow is one of the things to be seen here
@@ -168,9 +167,12 @@ def pretrain(case: Case) -> dict[str, np.ndarray]:
 
 
 def foretell(model: nn.Layer, case: Case, data: Split) -> tuple[Forecast, Outlook]:
-    """What the theory says of the signal and of training, from the weights' law: nothing is run."""
-    law = as_drawn(model)
-    if law is None:
+    """What the theory says of the signal and of training, from the weights' law: nothing is run.
+
+    Trained weights are taken as they are, by their mean squares, with BatchNorm's own gains and biases.
+    """
+    law = None if case.initializer is None else as_drawn(model)
+    if law is None and case.initializer is not None:
         return Forecast(ALIKE, [], []), Outlook(ALIKE)
     schedule, steps = schedule_of(case, len(data.x_train))
     rates = [schedule(step) for step in range(steps)]

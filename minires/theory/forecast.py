@@ -72,7 +72,8 @@ def as_drawn(model: nn.Layer) -> Initializer | None:
     weights: dict[tuple[int, ...], list[np.ndarray]] = {}
     for parameter in model.parameters():
         if parameter.value.ndim >= 2:
-            weights.setdefault(tuple(parameter.value.shape), []).append(to_numpy(parameter.value))
+            shape = (parameter.value.shape[0] // parameter.groups, *parameter.value.shape[1:])  # of one group
+            weights.setdefault(shape, []).append(to_numpy(parameter.value))
     if any(values[0].flat[0] != 0 and all(np.ptp(v) == 0 for v in values) for values in weights.values()):
         return None
     return _AsDrawn(tuple((shape, float(np.mean(np.square(v, dtype=float)))) for shape, v in weights.items()))

@@ -45,7 +45,8 @@ from minires.threads import blas_at_one_thread
 
 WHITE_FLOOR = 0.03
 """Bias that mean field is allowed in any case (3x3 convolutions with BatchNorm: 0 to 2.5 % were measured)."""
-BATCH_FLOOR = 0.1  # for an actual batch, beyond what its few directions cost
+BATCH_FLOOR = 0.1  # of a gradient for an actual batch, beyond what its few directions cost
+BATCH_FORWARD_FLOOR = 0.04
 SMALL_MAP_FLOOR = 0.04  # from where a map has fewer than 16 positions
 WEIGHT_FLOOR = 0.08  # of weight gradients
 AGREEING_WEIGHT_FLOOR = 0.18  # behind global average pooling: 0.83 to 0.97 of the law were measured in the last stage
@@ -150,12 +151,13 @@ class _Record:
     weight_gradient: Quantity = NOTHING
 
     def row(self) -> Row:
-        s, batch, floor = self.state, self.setting.batch, self.setting.floor
+        s, batch = self.state, self.setting.batch
+        floor = min(self.setting.floor, BATCH_FORWARD_FLOOR)
         spread, pairs = math.sqrt(s.relvar), s.channels * batch * s.positions
         forward = _quantity(float(s.signal.q.mean()), spread, s.grade, s.allowance, s.positions, floor)
         around = math.sqrt(s.relvar + 2 / pairs)  # a variance is itself estimated from so many values
-        q = float(s.signal.q.mean())  # a relative error of q costs its difference from what is common so many times
-        amplified = max(1.0, q / self.variance) if self.variance > 0 else math.inf if q else 1.0
+        q = float(s.signal.q.mean())  # a relative error of q costs its difference from what is common more
+        amplified = math.sqrt(max(1.0, q / self.variance)) if self.variance > 0 else math.inf if q else 1.0
         allowance = math.hypot(s.allowance * amplified, floor * amplified, AVERAGED_COST if s.averaged else 0.0)
         variance = _quantity(self.variance, around, worse(s.grade, "MF"), allowance, s.positions, floor)
         quantities = forward, variance, self.gradient_in, self.gradient_out, self.weight_gradient
@@ -240,7 +242,7 @@ class _Walk:
             short, short_back = self.layer(block.shortcut, _below(path, "shortcut"), state)
         scale2 = block.branch_scale**2
         step = branch.signal.scaled(scale2)
-        total = blocks.block_sum(block, branch, short if short_back else None, step)
+        total = blocks.block_sum(block, state, branch, short if short_back else None, step)
         gate, gate_path = None, _below(path, str(block.after_sum))
         if block.after_sum is not None:
             gate = getattr(block, block.after_sum)
@@ -271,7 +273,7 @@ class _Walk:
                 short_back(replace(at_sum, energy=by_group, gamma=None, same=None))  # for the shortcut's own row
                 before = blocks.meet_stream(block, state, at_sum, walked, through)
             else:
-                before = blocks.meet(through, short_back(replace(at_sum, gamma=None)))
+                before = blocks.meet(through, short_back(replace(at_sum, gamma=None)), state)
             record.gradient_in = self._gradient(before, state)
             return before
 
@@ -299,6 +301,8 @@ class _Walk:
         def backward(g: Gradient) -> Gradient:
             share = 1.0 if g.on is None else g.on / max(float(stream.positive()), 1e-300)
             gamma = g.gamma or Gamma.constant(stream.grid, g.energy * share)
+            if g.gamma is None and g.gate is not None:
+                gamma = Gamma.weighted(stream, g.energy, g.gate)
             record.gradient_out = self._gradient(g, above)
             energy, same, along = blocks.gated(g, gamma, walked)
             cost = mean_field_cost(total, self.setting.batch)
@@ -309,6 +313,7 @@ class _Walk:
                 same=same,
                 along=along,
                 on=None,
+                gate=None,
                 grade=worse(g.grade, "MF"),
                 allowance=math.hypot(g.allowance, cost),
             )

@@ -93,7 +93,9 @@ def outcome(case: Case) -> tuple[float, float, bool]:
     shown = data._replace(x_test=data.x_test[:1], y_test=data.y_test[:1])
     with np.errstate(all="ignore"):
         try:
-            history = fit(model, shown, epochs=case.epochs, batch_size=32, schedule=schedule, seed=case.seed)
+            history = fit(
+                model, shown, epochs=case.epochs, batch_size=32, schedule=schedule, seed=case.seed, compile=True
+            )
         except TrainingDiverged:
             return math.nan, math.inf, False
         accuracy = evaluate(model, *data[2:])[1]

@@ -29,6 +29,8 @@ class Activation(NamedTuple):
     derivative: Callable[[np.ndarray], np.ndarray]
     slope: float | None = None
     """leaky ReLU's slope for z < 0 (ReLU 0, linear 1); None for a smooth activation."""
+    rectifies: bool = False
+    """a ReLU has the last word"""
 
     @property
     def homogeneous(self) -> bool:
@@ -39,7 +41,7 @@ class Activation(NamedTuple):
 def leaky_relu(slope: float, name: str = "leaky_relu") -> Activation:
     """phi(z) = z for z > 0, slope * z otherwise."""
     return Activation(
-        name, lambda z: np.where(z > 0, z, slope * z), lambda z: np.where(z > 0, 1.0, slope), float(slope)
+        name, lambda z: np.where(z > 0, z, slope * z), lambda z: np.where(z > 0, 1.0, slope), float(slope), slope == 0
     )
 
 
@@ -92,6 +94,20 @@ def _tabulated(activation: Activation, q: np.ndarray, mean: float) -> Activation
     table = np.linspace(math.sqrt(float(values[0])), math.sqrt(float(values[-1])), _SEVERAL)
     found = activation_moments(activation, table**2, mean)
     return ActivationMoments(*(np.interp(np.sqrt(q), table, moment) for moment in found))
+
+
+def rectified_match(mean: float, second: float) -> tuple[float, float]:
+    """Mean and variance of the Gaussian z with E relu(z) = mean and E relu(z)^2 = second, second > mean^2 > 0.
+
+    E relu^2 / (E relu)^2 falls from infinity to 1 as the ratio of z's mean to its deviation grows: bisection.
+    """
+    low, high = -8.0, 40.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        found = _shifted_moments(0.0, np.array(1.0), middle)
+        low, high = (middle, high) if found.second > second / mean**2 * found.mean**2 else (low, middle)
+    scale = mean / max(float(_shifted_moments(0.0, np.array(1.0), low).mean), 1e-300)
+    return low * scale, scale**2
 
 
 def _shifted_moments(b: float, q: np.ndarray, mean: float) -> ActivationMoments:

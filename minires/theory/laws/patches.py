@@ -11,7 +11,7 @@ the sum, so v scatters far more from filter to filter than for white noise. In t
     q^(p) = sum_j e_j y_pj^2 / lambda_j     E (X w)_p^2 / v at patch p with coordinates y, e_j = E[lambda_j chi2_j/v]
     1 - E[w'M^2w/v^2] / E[1/v]              what BatchNorm's second projection leaves of the weight gradient
 
-(`signal.inverse_of_quadratic_form` has the integrals.) Deeper in the network the same effects need only how far the
+(`batchnorm.inverse_of_quadratic_form` has the integrals.) Deeper in the network the same effects need only how far the
 correlation of two patches varies from pair to pair: its variance is the `scatter`.
 """
 
@@ -23,8 +23,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.ops import im2col
+from minires.theory.laws.batchnorm import inverse_of_quadratic_form
 from minires.theory.laws.geometry import ConvGeometry
-from minires.theory.laws.signal import inverse_of_quadratic_form
 
 _SOME = 400  # patches that stand for all where a variance over pairs is wanted
 _LARGEST_FAN = 800
@@ -80,16 +80,31 @@ class Patches:
         return float(np.var((rows @ rows.T)[pairs])) if pairs.any() else 0.0
 
     @cached_property
-    def law(self) -> StemLaw | None:
-        """Of a BatchNorm behind the convolution; None where all patches are alike, or too large."""
+    def centered(self) -> np.ndarray:
+        """The patches without their mean."""
+        return self.rows - self.rows.mean(axis=0)
+
+    @cached_property
+    def eigenpairs(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Of their covariance, in ascending order; None where all patches are alike, or too large."""
         m, n = self.rows.shape
         if n > _LARGEST_FAN:
             return None
-        centered = self.rows - self.rows.mean(axis=0)
-        eigenvalues, basis = np.linalg.eigh(centered.T @ centered / m)
-        eigenvalues = np.clip(eigenvalues, 0.0, None)
-        if not eigenvalues[-1] > 1e-12 * max(1.0, float(np.mean(self.rows**2))):
+        eigenvalues, basis = np.linalg.eigh(self.centered.T @ self.centered / m)
+        known = eigenvalues[-1] > 1e-12 * max(1.0, float(np.mean(self.rows**2)))
+        return (np.clip(eigenvalues, 0.0, None), basis) if known else None
+
+    @property
+    def directions(self) -> np.ndarray | None:
+        """Shares of the patches' variance along its principal directions."""
+        return None if self.eigenpairs is None else self.eigenpairs[0] / self.eigenpairs[0].sum()
+
+    @cached_property
+    def law(self) -> StemLaw | None:
+        """Of a BatchNorm behind the convolution."""
+        if self.eigenpairs is None:
             return None
+        (eigenvalues, basis), centered = self.eigenpairs, self.centered
         inverse, through, shares, second = inverse_of_quadratic_form(eigenvalues)
         share = shares / np.maximum(eigenvalues, 1e-12 * eigenvalues[-1])
         each = (np.square(centered @ basis) @ share).reshape(len(self.batch), -1)

@@ -24,7 +24,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from minires.theory.laws.activations import NODES, WEIGHTS
+from minires.theory.laws.activations import NODES, WEIGHTS, Activation
+from minires.theory.laws.signal import Signal
+from minires.theory.laws.sums import function_of_normal
 from minires.theory.stats import normal_cdf
 
 
@@ -53,6 +55,43 @@ def shared_max_moments(n: int, common: float, *, rectified: bool, shift: float =
     positive = 1 - 0.5**n if not shift and not common else float(weights @ ((m > 0) + 0.5 * (m == 0)) @ density)
     m = np.maximum(m, 0)
     return float(weights @ m @ density), float(weights @ m**2 @ density), positive
+
+
+@lru_cache(maxsize=256)
+def independent_count(n: float, common: float) -> float:
+    """How many independent Gaussians have the mean maximum of n that share a part of variance `common`."""
+
+    def mean_maximum(count: float) -> float:
+        return float(count * (WEIGHTS * NODES) @ normal_cdf_nodes() ** (count - 1))
+
+    aim, low, high = math.sqrt(1 - common) * mean_maximum(n), 1.0, n
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mean_maximum(middle) < aim else (low, middle)
+    return low
+
+
+def largest_of(n: float, mean: float, deviation: float, function: Activation) -> Activation:
+    """The maximum of n, as a function of one Gaussian z' of unit variance: Phi(z') = Phi(z)^n for the largest z."""
+    return function_of_normal(lambda chance: function.value(mean + deviation * _quantile(chance ** (1 / n))))
+
+
+def gate_of_largest(n: float, source: Signal, above: Callable | None) -> Callable[[np.ndarray], np.ndarray]:
+    """What is sent back arrives where z is the largest of n, with the chance n Phi(z)^(n - 1) in units of 1/n; above:
+    gates there, as a function of z'."""
+    deviation = math.sqrt(max(float(source.q.mean()) - source.mean**2, 1e-300))
+
+    def gate(z: np.ndarray) -> np.ndarray:
+        chance = normal_cdf((z - source.mean) / deviation)
+        known = 1.0 if above is None else above(_quantile(chance**n).ravel()).reshape(np.shape(chance))
+        return n * chance ** (n - 1) * known
+
+    return gate
+
+
+def _quantile(chance: np.ndarray) -> np.ndarray:
+    """z with P(Z < z) = chance."""
+    return np.interp(chance, normal_cdf_nodes(), NODES)
 
 
 @lru_cache(maxsize=1)

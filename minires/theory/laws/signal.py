@@ -11,19 +11,6 @@ sums of `geometry` run over the taps inside the image:
 
     z = (gain/k^2) box(q),     C = (gain/k^2) pair(K)
 
-*BatchNorm* subtracts the mean over batch and map, then divides by the batch variance v:
-
-    r(i) = mean_i' C(i, i'),   m = mean C:
-    z <- z - 2 r + m,          C(i, i') <- C - r(i) - r(i') + m,          E v = mean_i z(i)
-
-The common map of a channel is Gaussian with covariance C, so v differs from channel to channel:
-v = v_d + sum_k lambda_k chi2_k, with lambda_k, u_k the eigenpairs of C/P, P positions, and v_d = E v - sum lambda_k.
-With the Laplace transform phi(t) = E e^(-t v) = e^(-t v_d) prod_k (1 + 2 t lambda_k)^(-1/2)
-
-    E[1/v] = int_0^inf phi(t) dt
-    e_k = E[lambda_k chi2_k / v] = int_0^inf lambda_k / (1 + 2 t lambda_k) phi(t) dt
-    C^ = P sum_k e_k u_k u_k',      q^(i) = (z(i) - C(i, i)) E[1/v] + C^(i, i), whose mean over i is 1
-
 *ReLU* of a centered Gaussian (q^, C^): q^/2, and the arc-cosine kernel of order one for K.
 
 *Any batch.* Three things are special to white noise and many samples; an actual batch, a shift of all channels or a
@@ -32,14 +19,6 @@ pooling window needs more, and it goes through the same formulas:
     same     S(i, i') = E[h(n, i) h(n, i')] within a sample: neighboring pixels of a photograph agree
     mean     E h, where it is not 0: a constant bias, BatchNorm's own; q, K and S include its square
     each     q of each sample: a batch of mixed contrasts is a mixture, and what is not linear in q is averaged over it
-
-With N samples a pair of a sample with itself weighs 1/N, so r(i) = mean_i' [(1 - 1/N) K + S/N]. And v fluctuates from
-channel to channel even without a common map, because the batch spans few directions: for v = w'Mw of Gaussian w
-
-    E[1/v] E v = 1/(1 - 2 rho) to the order that rho^2 may be neglected,     rho = tr M^2 / (tr M)^2
-
-where rho is the mean of the squared centered kernel over all pairs of samples and positions, over v^2: 1/(N P) for
-white noise, more where pixels agree. (1/(1 - 2 rho) is exact for v ~ chi-square of 1/rho degrees.)
 
 *Large maps.* Inside a map of white noise K is constant, whatever the distance. A kernel of more than 32 pixels an axis
 is kept on a smaller map with the same edges (`span`).
@@ -55,12 +34,7 @@ import numpy as np
 from minires.theory.laws.geometry import ConvGeometry
 from minires.theory.laws.reflected_walk import Floats
 
-_ALL_PAIRS = 64  # up to so many positions all eigenpairs, above the leading ones
-_LEADING = 32
 _DOUBLE = 256  # up to so many positions in double precision; above, single halves the memory and loses 1e-6
-_LOG_STEP = 0.1
-_LOG_T = np.arange(-23.0, 7.0, _LOG_STEP)  # t = e^s / E v: a trapezoid rule in s
-_LOG_T_FORM = np.arange(-23.0, 26.0, _LOG_STEP)  # farther, for forms whose smallest eigenvalues matter
 _LARGEST_AXIS = 32
 _CONTRASTS = 8
 
@@ -271,28 +245,6 @@ def contrasts(each: Floats) -> Floats:
     return np.stack([part.mean(axis=0) for part in np.array_split(ordered, min(_CONTRASTS, len(ordered)))])
 
 
-class Normalized(NamedTuple):
-    """What BatchNorm puts out, as `Signal`, and the batch variance v that it divided by: E[1/v] and E v.
-
-    concentration: rho of what v has besides the common map (see above); shared: that of the common map.
-    """
-
-    q: Floats
-    kernel: Floats
-    inverse_v: float
-    v: float
-    same: Floats | None = None
-    each: Floats | None = None
-    span: Span | None = None
-    concentration: float = 0.0
-    shared: float = 0.0
-
-    @property
-    def signal(self) -> Signal:
-        """The output as a signal."""
-        return Signal(self.q, self.kernel, self.same, 0.0, self.each, self.span)
-
-
 def conv(signal: Signal, geometry: ConvGeometry) -> Signal:
     """Output of a convolution with weights of variance 2/fan_in."""
     factor, span = 2 / geometry.taps, signal.span
@@ -314,60 +266,8 @@ def conv_backward(energy: Floats, geometry: ConvGeometry) -> Floats:
     return 2 / geometry.taps * geometry.box_transpose(energy.reshape(geometry.outputs)).ravel()
 
 
-def batchnorm(signal: Signal, batch: float = math.inf) -> Normalized:
-    """BatchNorm of channels with Gaussian common maps, over `batch` samples."""
-    row = signal.rows(batch)
-    center = float(row.mean())
-    z = signal.q - 2 * row + center
-    at = row if signal.span is None else row[signal.span.member]
-    c = signal.kernel - at[:, None].astype(signal.kernel.dtype)
-    c += (center - at).astype(c.dtype)
-    v = float(z.mean())
-    same = None if signal.same is None else signal.same - row[:, None] - row + center
-    each = None
-    if signal.each is not None:  # what a sample shares with the others goes with its own deviation
-        shared = row * np.sqrt(signal.each / np.maximum(signal.q, 1e-300))
-        each = np.maximum(signal.each - 2 * shared + center, 1e-3 * signal.each)
-    weights = None if signal.span is None else signal.span.weights
-    concentration = _concentration(z, c, same, v, batch)
-    inverse_v, kernel = _random_scale(c, v, weights)
-    own = np.maximum(z - signal.full(np.diagonal(c)), 0.0)
-    q = own * inverse_v + signal.full(np.diagonal(kernel))
-    if same is not None:
-        same = same * inverse_v
-        np.fill_diagonal(same, q)
-    if each is not None:
-        each *= q / np.maximum(each.mean(axis=0), 1e-30)
-    shared = min(float(np.vdot(c, c)) / c.size / v**2, 1.0)
-    return Normalized(q, kernel, inverse_v, v, same, each, signal.span, concentration, shared)
-
-
-def _concentration(z: Floats, c: Floats, same: Floats | None, v: float, batch: float) -> float:
-    """rho of what a sample shares with itself, beyond what it shares with the others."""
-    if math.isinf(batch):
-        return 0.0
-    squares = float(np.vdot(c, c)) / c.size
-    own = squares + float(np.mean(z**2)) / len(z) if same is None else float(np.vdot(same, same)) / same.size
-    return max(own - squares, 0.0) / (batch * v**2)
-
-
-def conv_batchnorm(signal: Signal, geometry: ConvGeometry) -> Normalized:
-    """Convolution, then BatchNorm."""
-    return batchnorm(conv(signal, geometry))
-
-
-def relu(normalized: Normalized) -> Signal:
-    """ReLU of BatchNorm's output."""
-    return Signal(normalized.q / 2, arc_cosine(normalized.q, normalized.kernel), span=normalized.span)
-
-
-def arc_cosine(q: Floats, c: Floats) -> Floats:
-    """E relu(x) relu(y) for centered Gaussians of variances q and covariances c (Cho and Saul 2009)."""
-    return arc_cosine_of(np.sqrt(q), c)
-
-
 def arc_cosine_of(deviation: Floats, c: Floats) -> Floats:
-    """The same from the standard deviations."""
+    """E relu(x) relu(y) for centered Gaussians of these deviations and covariances c (Cho and Saul 2009)."""
     scale = deviation.astype(c.dtype)
     norm = np.multiply.outer(scale, scale)
     cosine = np.divide(c, norm, out=np.zeros_like(norm), where=norm > 0)
@@ -381,58 +281,3 @@ def arc_cosine_of(deviation: Floats, c: Floats) -> Floats:
     angle *= norm
     angle /= 2 * math.pi
     return angle
-
-
-def _random_scale(c: Floats, v: float, weights: Floats | None = None) -> tuple[float, Floats]:
-    """E[1/v] and E[(common map)(common map)'/v] for a common map of covariance c and E v = v.
-
-    weights: share of the map that each position of c stands for; None: all the same.
-    """
-    if not c.any() or not math.isfinite(v):
-        return 1 / v, c
-    root = np.full(len(c), 1 / math.sqrt(len(c))) if weights is None else np.sqrt(weights)
-    root = root.astype(c.dtype)
-    eigenvalues, vectors = _eigenpairs(c * root[:, None] * root)
-    certain = max(v - float(eigenvalues.sum()), 0.0)
-    t = np.exp(_LOG_T) / v
-    spread = 1 + 2 * np.outer(t, eigenvalues)
-    weight = _LOG_STEP * t * np.exp(-t * certain - 0.5 * np.log(spread).sum(axis=1))
-    inverse_v = float(weight.sum())
-    shares = eigenvalues * (weight @ (1 / spread)) - eigenvalues * inverse_v  # what C E[1/v] does not have
-    vectors = vectors / root[:, None]
-    kernel = (vectors * shares.astype(c.dtype)) @ vectors.T
-    kernel += inverse_v * c
-    return inverse_v, kernel
-
-
-def _eigenpairs(c: Floats) -> tuple[Floats, Floats]:
-    """Eigenpairs of c: all of them for small maps, the leading ones for large maps.
-
-    c is close to a matrix of rank k^2 (one for each tap: which outputs have it inside the image), so a random subspace
-    of a few times that dimension holds what matters (Halko, Martinsson and Tropp 2011); directions left out have so
-    small a share of v that it may count as certain.
-    """
-    positions = len(c)
-    if positions <= _ALL_PAIRS:
-        eigenvalues, vectors = np.linalg.eigh(c)
-    else:
-        start = np.random.default_rng(0).standard_normal((positions, _LEADING)).astype(c.dtype)
-        basis, _ = np.linalg.qr(c @ start)
-        eigenvalues, turn = np.linalg.eigh(basis.T @ (c @ basis))
-        vectors = basis @ turn
-    return np.clip(eigenvalues.astype(float), 0.0, None), vectors
-
-
-def inverse_of_quadratic_form(eigenvalues: Floats) -> tuple[float, float, Floats, float]:
-    """For v = sum lambda_j chi2_j with E v = 1 (lambda is rescaled to that), chi2_j of one degree:
-
-    E[1/v];  E[|w|^2/v]/n, n the number of lambdas, w'Mw = v;  e_j = E[lambda_j chi2_j/v];  E[(w'M^2w)/v^2].
-    """
-    lam = np.clip(eigenvalues, 0.0, None)
-    lam = lam / lam.sum()
-    t = np.exp(_LOG_T_FORM)
-    spread = 1 + 2 * np.outer(t, lam)
-    weight = _LOG_STEP * t * np.exp(-0.5 * np.log(spread).sum(axis=1))
-    inside = weight @ (1 / spread)
-    second = float((weight * t) @ (1 / spread) @ lam**2)
-    return float(weight.sum()), float(inside.mean()), lam * inside, second

@@ -23,6 +23,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -112,7 +113,12 @@ class Stream:
             same = self._kernel([s.whole_same() for s in self.steps], np.arange(len(q)))
             np.fill_diagonal(same, q)
         member = np.arange(len(q)) if last.span is None else last.span.member
-        return Signal(q, self._kernel([s.kernel for s in self.steps], member), same, span=last.span)
+        return Signal(q, self._kernel([s.kernel for s in self.steps], member), same, self.mean, span=last.span)
+
+    @property
+    def mean(self) -> float:
+        """E h, pooled over channels and positions."""
+        return float(sum(p.weight * self.grid.moment(p.walk, 1)[p.classes.index].mean() for p in self.populations))
 
     def _kernel(self, kernels: list[Floats], member: np.ndarray) -> Floats:
         coefficients = np.zeros(len(kernels))
@@ -129,6 +135,17 @@ class Stream:
             if coefficient:
                 total += float(coefficient) * kernel
         return total
+
+    def quantile(self, chance: Floats) -> Floats:
+        """h below which a share `chance` of all entries lies."""
+        return np.interp(chance, self.chances, np.arange(self.grid.n + 1) * self.grid.dx)
+
+    @cached_property
+    def chances(self) -> Floats:
+        """P(h <= edge of each cell), pooled over channels and positions."""
+        classes, walk = self.law
+        share = np.bincount(classes.index, minlength=len(classes.member)) / len(classes.index)
+        return np.concatenate([[0.0], np.cumsum(share @ walk.mass)]) + float(share @ walk.atom)
 
     def density_at_zero(self) -> Floats:
         """(P,): density of h just above zero, pooled over channels."""
@@ -186,6 +203,17 @@ class Gamma(NamedTuple):
         """A gradient that does not depend on h: energy per entry, (P,)."""
         common = Field.constant(grid, np.ones(len(energy)))
         return cls(Field.constant(grid, energy), common, coherence)
+
+    @classmethod
+    def weighted(cls, stream: Stream, energy: Floats, gate: Callable[[Floats], Floats]) -> Gamma:
+        """A gradient of mean energy (P,) that goes with gate(z), h = F^-1(Phi(z))."""
+        edges = np.clip(stream.chances, 1e-12, 1 - 1e-12)
+        middle = np.concatenate([[edges[0] / 2], (edges[1:] + edges[:-1]) / 2])
+        found = gate(np.array([NormalDist().inv_cdf(chance) for chance in middle]))
+        found = found / max(float(found @ np.diff(stream.chances, prepend=0.0)), 1e-300)
+        plain = cls.constant(stream.grid, energy)
+        values = Observable(plain.field.values.zero * found[0], plain.field.values.cells * found[1:])
+        return plain._replace(field=plain.field._replace(values=values))
 
     def energy(self, stream: Stream, *, gated: bool = False) -> Floats:
         """Mean energy per entry at each position, (P,); behind the ReLU's gate if gated."""

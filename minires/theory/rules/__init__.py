@@ -6,6 +6,7 @@ way back for a `Gradient`. The derivations are in `minires.theory.laws`; here th
     affine       convolutions and linear layers              activation   ReLU, leaky ReLU, tanh, sigmoid
     batchnorm    BatchNorm                                   pooling      pooling, dropout, layers that change the shape
     blocks       the sum of a residual block, and the stream behind it
+    functions    what passes for a function of one Gaussian      chance       the spread between networks
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ RULES: dict[type, Callable[[Any, State, Setting], tuple[State, Backward]]] = {
 }
 
 LAWFUL: dict[str, Callable[[Any], bool]] = {
-    "groups": lambda value: value in (None, 1),
     "padding": lambda value: value != "same",
     "ceil_mode": lambda value: not value,
     "count_include_pad": lambda value: value in (None, True),

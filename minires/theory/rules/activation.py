@@ -22,9 +22,11 @@ from dataclasses import replace
 import numpy as np
 
 from minires.theory.laws import activations as one_layer
-from minires.theory.laws.plain_networks import log_slope
 from minires.theory.laws.rescaled_stream import Scaled
 from minires.theory.laws.signal import Outline, Signal, contrasts
+from minires.theory.laws.sums import gate_of_sum, share_on, sum_law
+from minires.theory.rules.chance import gate_relvar, odd_relvar, slope2
+from minires.theory.rules.functions import unit_source, with_moments
 from minires.theory.rules.state import (
     Backward,
     Floats,
@@ -38,36 +40,37 @@ from minires.theory.rules.state import (
 )
 
 NOT_GAUSSIAN = 0.5
-SUM = 0.08
+"""Allowed where a signal is taken for Gaussian that is not."""
+SUM = 0.05
 SHIFTED = 0.1
 """Allowed a deviation of shift: off its center, a sum of skewed and sparse terms is less of a Gaussian than at it."""
+FORWARD = 0.5
+"""Of `mean_field_cost`, what a second moment pays."""
 FEW_ON = 50
 """Expected number of entries that a ReLU lets through, below which a mean square is decided by rare ones."""
-"""Allowed where a signal is taken for Gaussian that is not."""
 
 
 def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tuple[State, Backward]:
     """On a Gaussian, on a function of one, or on what is taken for one."""
-    if state.form == "positive" and kind.slope == 0:
-        return _of_positive(state)
+    if kind.homogeneous and (state.form == "positive" or state.stream is not None):
+        return _of_positive(kind, state)
     if state.form == "function" and state.stream is None and state.source.kernel is not None:
         return _of_function(kind, state, setting)
+    if state.form == "sum" and state.summands:
+        return _of_sum(kind, state, setting)
     q = state.signal.q
     out, slopes, standing = _activated(kind, state)
     gaussian = state.form == "gaussian"
     exact = kind.homogeneous and state.symmetric and state.grade == "EX"
-    cost = (
-        0.0
-        if exact
-        else mean_field_cost(state, setting.batch) + (0.0 if gaussian else SUM if state.form == "sum" else NOT_GAUSSIAN)
-    )
+    shape = 0.0 if exact or gaussian else SUM if state.form == "sum" else NOT_GAUSSIAN
     if state.signal.mean and gaussian:
-        cost += SHIFTED * abs(state.signal.mean) / math.sqrt(max(float(q.mean()) - state.signal.mean**2, 1e-300))
+        shape += SHIFTED * abs(state.signal.mean) / math.sqrt(max(float(q.mean()) - state.signal.mean**2, 1e-300))
+    if not kind.homogeneous:
+        shape += state.scatter  # a channel of few directions is not Gaussian over the batch
+    cost = shape if exact else mean_field_cost(state, setting.batch) + shape
     on = float(np.mean(slopes)) * state.channels * setting.batch * state.positions
     known = "" if kind.slope == 0 and 0 < on < FEW_ON else "EX"
-    if not kind.homogeneous:
-        cost += state.scatter  # a channel of few directions is not Gaussian over the batch
-    alone = gaussian and not state.groups and state.kept == 1
+    alone = state.form in ("gaussian", "sum") and not state.groups and state.kept == 1
     sets = tuple((share, gain2, compose(kind, inner)) for share, gain2, inner in state.throughs)
     after = state.after(
         out,
@@ -76,8 +79,8 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         through=kind if alone else None,
         throughs=sets,
         grade="EX" if exact else worse("MF", state.grade, known),
-        allowance=math.hypot(state.allowance, cost),
-        relvar=state.relvar * _slope2(kind, float(q.mean())) + _odd_relvar(kind, state, setting.batch),
+        allowance=math.hypot(state.allowance, FORWARD * mean_field_cost(state, setting.batch), shape),
+        relvar=state.relvar * slope2(kind, float(q.mean())) + odd_relvar(kind, state, setting.batch),
         scatter=_scatter(state, slopes, out),
     )
     kept = state.light(state.positions <= setting.keep)
@@ -108,27 +111,26 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
             **{**GATED, "standing": None if standing is None else g.energy * standing},
             grade=worse(g.grade, "EX" if still else "MF", "EX" if kind.homogeneous else kept.grade, known),
             allowance=math.hypot(g.allowance, 0.0 if still and exact else cost),
-            relvar=g.relvar + _gate_relvar(kind, kept, setting.batch),
+            relvar=g.relvar + gate_relvar(kind, kept, setting.batch),
         )
 
     return after, backward
 
 
-GATED = {"gamma": None, "on": None, "gate": None, "standing": None, "centered": 0.0, "unseen": 0.0}
+GATED = {"gamma": None, "on": None, "gate": None, "standing": None, "centered": 0.0, "unseen": 0.0, "beyond": ""}
 """What a gradient loses on its way through an activation."""
 
 
-def _of_positive(state: State) -> tuple[State, Backward]:
-    """A (leaky) ReLU changes nothing of what is not negative; where that is 0 it stops the gradient."""
-    share = state.positive
+def _of_positive(kind: one_layer.Activation, state: State) -> tuple[State, Backward]:
+    """A (leaky) ReLU changes nothing of what is not negative; where that is 0 it lets slope^2 of the energy through."""
 
     def backward(g: Gradient) -> Gradient:
+        on = state.above if g.on is None else g.on
+        share = on + (1 - on) * kind.slope**2
         energy = g.energy * share
-        same = None if g.same is None else with_diagonal(g.same * share**2, energy)
-        on = np.ones(energy.shape[-1])
-        return replace(
-            g, energy=energy, same=same, **{**GATED, "on": on, "standing": energy}, grade=worse(g.grade, "MF")
-        )
+        same = None if g.same is None else with_diagonal(g.same * np.mean(share) ** 2, energy)
+        on = np.broadcast_to(on / np.maximum(share, 1e-300), energy.shape[-1:])
+        return replace(g, energy=energy, same=same, **{**GATED, "on": on}, grade=worse(g.grade, "MF"))
 
     return state, backward
 
@@ -172,6 +174,60 @@ def _of_function(kind: one_layer.Activation, state: State, setting: Setting) -> 
     return after, backward
 
 
+def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple[State, Backward]:
+    """phi(f(z) + g) by quadrature; from position to position as if the sum were Gaussian."""
+    law = sum_law(kind, state.summands)
+    out, slopes, _ = _activated(kind, state)
+    slopes = slopes / max(float(state.pooled(slopes).mean()), 1e-300)
+    scaled = with_moments(out, law.mean, law.second)
+    cost = math.hypot(mean_field_cost(state, setting.batch), SUM)
+    on = law.slope2 * state.channels * setting.batch * state.positions
+    known = "" if kind.slope == 0 and 0 < on < FEW_ON else "EX"
+    positive = kind.slope == 0
+    after = state.after(
+        scaled,
+        form="positive" if positive else "function",
+        positive=law.above if positive else 1.0,
+        source=None if positive else unit_source(scaled, law.function),
+        through=None if positive else law.function,
+        grade=worse("MF", state.grade, known),
+        allowance=math.hypot(state.allowance, FORWARD * mean_field_cost(state, setting.batch), SUM),
+        relvar=state.relvar * slope2(kind, float(state.signal.q.mean())) + odd_relvar(kind, state, setting.batch),
+        scatter=_scatter(state, slopes * law.slope2, out),
+    )
+    kept = state.light(False)
+    source, functions = kept.source, kept.summands
+
+    def backward(g: Gradient) -> Gradient:
+        share, gate = gate_of_sum(kind, functions, law, None if positive else g.gate)
+        if positive and g.on is not None:
+            share = g.on
+        energy = g.energy * share * slopes
+        plain = kept.pooled(energy)
+        told = {"gate": gate} if source is None else {"gate": _in_units(gate, source)}
+        if source is None and len(functions) == 1:
+            told |= {"on": np.full(plain.shape, share_on(functions[0].function, gate))}
+        return replace(
+            g,
+            energy=energy,
+            same=_agreement(kind, kept, g.same, plain),
+            along=_along(kind, kept),
+            uneven=g.uneven or kept.signal.each is not None,
+            **{**GATED, **told},
+            grade=worse(g.grade, "MF", kept.grade, known),
+            allowance=math.hypot(g.allowance, cost),
+            relvar=g.relvar + gate_relvar(kind, kept, setting.batch),
+        )
+
+    return after, backward
+
+
+def _in_units(gate: Callable[[Floats], Floats], source: Signal | Outline) -> Callable[[Floats], Floats]:
+    """A function of a unit Gaussian, as one of the source."""
+    deviation = math.sqrt(max(float(source.q.mean()) - source.mean**2, 1e-300))
+    return lambda z: gate(np.ravel((z - source.mean) / deviation)).reshape(np.shape(z))
+
+
 def _squared(kind: one_layer.Activation, inner: one_layer.Activation) -> Callable[[Floats], Floats]:
     return lambda z: kind.derivative(inner.value(z)) ** 2
 
@@ -184,6 +240,7 @@ def compose(outer: one_layer.Activation, inner: one_layer.Activation) -> one_lay
         f"{outer.name} of {inner.name}",
         lambda z: outer.value(inner.value(z)),
         lambda z: outer.derivative(inner.value(z)) * inner.derivative(z),
+        rectifies=outer.rectifies,
     )
 
 
@@ -283,7 +340,7 @@ def _scatter(state: State, slopes: Floats, out: Signal) -> float:
     gate = float(np.mean(slopes))
     both = gate * (math.pi - math.acos(c)) / math.pi if gate <= 1 else gate
     slope = both * float(state.signal.q.mean()) / max(float(out.q.mean()), 1e-300)
-    return min(state.scatter * slope**2, 0.5)
+    return min(state.scatter * min(slope, 1e3) ** 2, 0.5)
 
 
 def _agreement(kind: one_layer.Activation, state: State, same: Floats | None, energy: Floats) -> Floats | None:
@@ -308,39 +365,3 @@ def _along(kind: one_layer.Activation, state: State) -> float:
     derivative = kind._replace(value=kind.derivative, slope=None)
     zeroth, first = one_layer.hermite_coefficients(derivative, np.array([math.sqrt(q - mean**2)]), 2, mean)[0]
     return float(first / zeroth) if zeroth else 0.0
-
-
-def _slope2(kind: one_layer.Activation, q: float) -> float:
-    return 1.0 if kind.homogeneous else log_slope(kind, q) ** 2
-
-
-def _odd_relvar(kind: one_layer.Activation, state: State, batch: int) -> float:
-    """What an activation adds to the relative variance between networks, beyond what z's second moment explains.
-
-    ReLU: relu(z)^2 = z^2/2 + z|z|/2; the odd half gives (4/C) mean of J2(c) - 1/4 - c^2/2, J2 the arc-cosine kernel of
-    order two. Leaky: times ((1 - slope^2)/(1 + slope^2))^2. Smooth ones: the even part, with c^2.
-    """
-    c, pairs = state.correlation, batch * state.positions
-    if kind.homogeneous:
-        angle = np.arccos(c)
-        j2 = (3 * np.sin(angle) * c + (math.pi - angle) * (1 + 2 * c * c)) / (2 * math.pi)
-        shared = float(np.mean(j2 - 0.25 - c * c / 2))
-        half = ((1 - kind.slope**2) / (1 + kind.slope**2)) ** 2
-        return max(0.0, 4 * half * ((1 - 1 / pairs) * shared + 0.75 / pairs) / state.channels)
-    q = float(state.signal.q.mean())
-    moments = one_layer.activation_moments(kind, q)
-    if moments.second == 0:
-        return 0.0
-    own = float(moments.fourth / moments.second**2) - 1 - 2 * _slope2(kind, q)
-    shared = (1 - 1 / pairs) * float(np.mean(c * c)) + 1 / pairs
-    return max(0.0, own) * shared / state.channels
-
-
-def _gate_relvar(kind: one_layer.Activation, state: State, batch: int) -> float:
-    """(4 P(both on) - 1)/C over pairs of samples, 3/C of a sample with itself at every position apart."""
-    if kind.slope is None:
-        return 0.0
-    pairs = batch * state.positions
-    both = 2 * (math.pi - np.arccos(state.correlation)) / math.pi - 1
-    depth = ((1 - kind.slope**2) / (1 + kind.slope**2)) ** 2
-    return max(0.0, depth * ((1 - 1 / pairs) * float(both.mean()) + 3 / pairs) / state.channels)

@@ -53,7 +53,8 @@ def _weight_law(layer: Any, law: Any, geometry: ConvGeometry) -> tuple[float, Co
     value = layer.weight.value
     if law is None:
         return float(np.mean(np.square(to_numpy(value), dtype=float))), geometry
-    shape = value.shape
+    groups = getattr(layer, "groups", 1)  # each group is drawn by itself
+    shape = (value.shape[0] // groups, *value.shape[1:])
     if isinstance(law, init.Dirac) or (isinstance(law, init.Constant) and law.c != 0):
         raise NoLaw(f"{type(law).__name__} weights are not random")
     variance = law.variance(shape)
@@ -76,15 +77,17 @@ def _affine(
     full: ConvGeometry,
     shape: tuple[int, ...],
 ) -> tuple[State, Backward]:
-    fan_in, fan_out = state.channels * used.taps, shape[0] * used.taps
+    groups = getattr(layer, "groups", 1)  # an output reads one group of channels, an input is read by one
+    fan_in, fan_out = state.channels // groups * used.taps, shape[0] // groups * used.taps
     z = _biased(layer, setting.bias, maps.conv(state.signal, used).scaled(variance * fan_in / 2))
     seen = max(used.taps * used.coverage, 1.0)
-    noise = _scale_noise(setting.weight, layer.weight.value.shape, state.channels * seen)
+    noise = _scale_noise(setting.weight, layer.weight.value.shape, state.channels // groups * seen)
     patches = None if state.batch is None else Patches(state.batch, used)
     scatter = state.scatter * (state.smooth + (1 - state.smooth) / seen) if patches is None else patches.scatter
     smooth = state.smooth if used.taps == 1 else 1 - OVERLAP * (1 - state.smooth)
-    special = {"scale_noise": noise, "patches": patches, "scatter": scatter, "smooth": smooth}
+    special = {"scale_noise": noise, "patches": None if groups > 1 else patches, "scatter": scatter, "smooth": smooth}
     special["isotropic"] = scatter if state.smooth == 0 else 0.0
+    special["directions"] = _directions(state, patches, scatter)
     out = state.after(z, shape=shape, form="gaussian", symmetric=not z.mean, pointwise=seen < 2, **special)
     own = _affine_relvar(out, setting, layer.weight.value.shape, fan_in)
     out = replace(out, relvar=state.relvar + own, grade=worse(state.grade, _known(setting.weight)))
@@ -104,7 +107,7 @@ def _affine(
             same=same,
             spread_out=g.spread_out,
             uneven=g.uneven,
-            grade=worse(g.grade, _known(setting.weight)),
+            grade=worse(g.beyond or g.grade, _known(setting.weight)),
             allowance=math.hypot(g.allowance, _agreement_cost(g, below, used)),
             relvar=g.relvar + own,
             weight=weight,
@@ -113,6 +116,16 @@ def _affine(
         )
 
     return out, backward
+
+
+def _directions(state: State, patches: Patches | None, scatter: float) -> Floats | None:
+    """Those of the batch; of white noise as many equal ones as a patch has numbers."""
+    if patches is not None:
+        return patches.directions
+    if state.directions is not None or not scatter > 0:
+        return state.directions
+    count = max(round(1 / scatter), 1)
+    return np.full(count, 1 / count)
 
 
 def _known(law: Any) -> str:

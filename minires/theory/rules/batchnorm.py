@@ -24,12 +24,15 @@ import numpy as np
 
 from minires import nn
 from minires.backend import to_numpy
-from minires.theory.laws import signal as maps
-from minires.theory.laws.activations import Activation
+from minires.theory.laws import batchnorm as normalization
+from minires.theory.laws.activations import NODES, WEIGHTS, Activation
 from minires.theory.laws.signal import Signal
+from minires.theory.laws.sums import Summands
+from minires.theory.rules.functions import as_function, with_moments
 from minires.theory.rules.state import (
     Backward,
     Floats,
+    Gate,
     Gradient,
     Setting,
     State,
@@ -40,19 +43,26 @@ from minires.theory.rules.state import (
 )
 
 MOST_GROUPS = 8
-COMMON_MAP = 0.3
+FEW_COST = 1.2
+"""Of 1/v, per share of v's variance: the few directions that it goes along are known from the stem alone."""
+SMALL_BATCH_COST = 0.6
+"""Over N."""
+FORWARD_SHARE = 0.2
+"""Of what a gradient pays at a BatchNorm, that much at most reaches the signal, whose mean square is fixed."""
+COMMON_MAP = 0.2
 """Of what the variance may be off, this much reaches the normalized channels, by the map that all samples share."""
 LARGEST_NOISE = 1.99
 """Of v = sum of so few squared weights that E[1/v] is infinite."""
 LARGEST_CONCENTRATION = 0.4
-"""Of v over few directions: from 1/2 on E[1/v] is infinite."""
+"""Of a channel over few directions."""
 
 
 def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[State, Backward]:
     """Each group of channels is normalized by itself."""
     stem = None if state.patches is None else state.patches.law
-    parts = [_Part(layer, part, state, setting.batch, stem) for _, part in state.parts]
-    shares = [share for share, _ in state.parts]
+    given = state.parts if state.groups or not state.throughs else _parts_of(state)
+    parts = [_Part(layer, part, state, setting.batch, stem) for _, part in given]
+    shares = [share for share, _ in given]
     sets = gains_and_biases(layer)
     groups = tuple(
         (share * weight, part.put_out(gain2, bias))
@@ -61,15 +71,15 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     )
     pooled = pooled_signal(groups)
     cost = mean_field_cost(state, setting.batch) + max(part.cost for part in parts)
-    # it divides by v = q - common, so what q may be off counts q/v times
-    uncertain = state.allowance * max(float(part.part.q.mean()) / part.v if part.v > 0 else 1.0 for part in parts)
+    # it divides by v = q - common, so what q may be off counts more; most of it is in what is common, too
+    uncertain = state.allowance * max(part.amplified for part in parts)
     known = state.grade or ("MF" if state.form == "gaussian" else "")  # a random convolution mixes the unknown away
     after = state.after(
         pooled,
         **_form(state, sets, parts),
         symmetric=state.symmetric and not any(bias for _, _, bias in sets),
         grade=worse("MF", known),
-        allowance=math.hypot(cost, COMMON_MAP * uncertain),
+        allowance=math.hypot(FORWARD_SHARE * cost, COMMON_MAP * uncertain),
         relvar=0.0,
         averaged=False,
         groups=groups if len(groups) > 1 else (),
@@ -80,7 +90,11 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     kept = state.light(False)
     noise = kept.scale_noise if stem is None else stem.inverse / stem.through
 
-    known_scale = "MF" if kept.scale_noise < LARGEST_NOISE and setting.batch * kept.positions > 3 else ""
+    stands_in = None  # a function of a Gaussian that nothing below knows
+    if state.form == "positive":
+        stands_in = as_function(state)
+    enough = "MF" if setting.batch * kept.positions > 3 else ""
+    known_scale = enough if kept.scale_noise < LARGEST_NOISE else ""
 
     def backward(g: Gradient) -> Gradient:
         lost = _lost(g, after, setting.batch)
@@ -88,10 +102,13 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
         by_group = np.broadcast_to(g.energy, (len(groups), g.energy.shape[-1])).reshape(len(parts), len(sets), -1)
         energies = [f * ((weights * gains) @ e) for f, e in zip(factors, by_group, strict=True)]
         pooled = np.array(shares) @ np.array(energies)
+        gate, on = g.gate, None
+        if stands_in is not None and stands_in[0] is not None and gate is not None:
+            gate, on = None, np.full(pooled.shape, _share_on(*stands_in, gate))
         scale = pooled.sum() / max(float(after.pooled(g.energy).sum()), 1e-300)
         return replace(
             g,
-            energy=np.array(energies) if kept.groups else energies[0],
+            energy=np.array(energies) if kept.groups else pooled,
             gamma=None,
             same=_centered(g.same, pooled, scale, setting.batch),
             along=0.0,
@@ -99,14 +116,32 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
             scale_noise=noise,
             unseen=parts[0].unseen,
             grade=worse(g.grade, "MF", kept.grade, known_scale),  # it divides by v, which must be known
+            beyond=worse(g.grade, "MF", kept.grade, enough),
             allowance=math.hypot(g.allowance, cost, uncertain),
             relvar=g.relvar + (kept.scale_noise - 1) / kept.channels,
-            on=None,
+            on=on,
             standing=None,
-            gate=g.gate,
+            gate=gate,
         )
 
     return after, backward
+
+
+def _share_on(source: Signal, through: Activation, gate: Gate) -> float:
+    """Share of an energy, `gate` of the source, that is where the function is positive."""
+    z = source.mean + math.sqrt(max(float(source.q.mean()) - source.mean**2, 0.0)) * NODES
+    weights = WEIGHTS * gate(z)
+    return float(weights @ (through.value(z) > 1e-9) / max(float(weights.sum()), 1e-300))
+
+
+def _parts_of(state: State) -> list[tuple[float, Signal]]:
+    """Groups of channels that are different functions of one Gaussian: each with its own mean and second moment."""
+    deviation = math.sqrt(max(float(state.source.q.mean()) - state.source.mean**2, 0.0))
+    found = []
+    for share, _, function in state.throughs:
+        values = function.value(state.source.mean + deviation * NODES)
+        found.append((share, with_moments(state.signal, float(WEIGHTS @ values), float(WEIGHTS @ values**2))))
+    return found
 
 
 def _form(state: State, sets: list[tuple[float, float, float]], parts: list[_Part]) -> dict[str, Any]:
@@ -117,21 +152,42 @@ def _form(state: State, sets: list[tuple[float, float, float]], parts: list[_Par
             return {"form": "gaussian"}
         scaled = tuple((w, g2, _scaled(math.sqrt(g2 * part.r), b)) for w, g2, b in sets)
         return {"form": "gaussian", "source": part.normal, "throughs": scaled}
-    if state.form == "sum" or state.stream is not None:
-        return {"form": "sum"}
-    if state.form != "function" or state.stream is not None or state.throughs or not parts[0].r:
+    if state.form == "sum":
+        return {"form": "sum", "source": state.source, "summands": _normalized_sum(state, sets, parts)}
+    source, through = (state.source, None) if state.throughs else as_function(state)
+    if source is None or state.groups or not all(part.r for part in parts):
         return {"form": "other"}
-    throughs = tuple((share, gain2, _normalized(state, gain2, bias, parts[0])) for share, gain2, bias in sets)
-    found = {"form": "function", "source": state.source, "through": throughs[0][2]}
-    return found | {"throughs": throughs if len(sets) > 1 else ()}
+    given = [(share, inner) for share, _, inner in state.throughs] or [(1.0, through)]
+    throughs = tuple(
+        (share * weight, gain2, _normalized(inner, gain2, bias, part))
+        for (share, inner), part in zip(given, parts, strict=True)
+        for weight, gain2, bias in sets
+    )
+    found = {"form": "function", "source": source, "through": throughs[0][2]}
+    return found | {"throughs": throughs if len(throughs) > 1 else ()}
+
+
+def _normalized_sum(state: State, sets: list[tuple[float, float, float]], parts: list[_Part]) -> tuple[Summands, ...]:
+    """The summands of gain (sum - mean)/sqrt(v) + bias, one group of channels after the other."""
+    part = parts[0]
+    if len(parts) > 1 or not part.r or not state.summands:
+        return ()
+    moments = [each.moments for each in state.summands]
+    common = part.v / max(sum(e.share * v for e, (_, v) in zip(state.summands, moments, strict=True)), 1e-300)
+    found = []
+    for share, gain2, bias in sets:
+        for each, (mean, variance) in zip(state.summands, moments, strict=True):
+            scale = math.sqrt(gain2 * part.r / (variance * common)) if variance else 0.0
+            found.append(each.scaled(share, scale, bias - scale * mean))
+    return tuple(found)
 
 
 def _scaled(gain: float, bias: float) -> Activation:
     return Activation("affine", lambda z: gain * z + bias, lambda z: np.full_like(z, gain))
 
 
-def _normalized(state: State, gain2: float, bias: float, part: _Part) -> Activation:
-    scale, mean, inner = math.sqrt(gain2 * part.r / part.v), float(state.signal.mean), state.through
+def _normalized(inner: Activation, gain2: float, bias: float, part: _Part) -> Activation:
+    scale, mean = math.sqrt(gain2 * part.r / part.v), float(part.part.mean)
     return Activation(
         f"normalized {inner.name}",
         lambda z: scale * (inner.value(z) - mean) + bias,
@@ -152,22 +208,27 @@ class _Part:
         if not v > 1e-12 * max(float(part.q.mean()), 1e-30):
             self.factor = 1 / layer.eps  # a constant channel: BN puts out its bias
             return
-        normal, self.r = maps.batchnorm(part, batch), v / (v + layer.eps)
-        spread = (state.scatter - state.isotropic) * (float(part.q.mean()) / v) ** 2
+        spread = max(state.scatter - state.isotropic, 0.0) * (float(part.q.mean()) / v) ** 2
         agreeing = spread if state.smooth == 1 else 0.0  # of white noise it is in the allowance only
-        few = min(agreeing + normal.concentration, LARGEST_CONCENTRATION)
+        normal, self.r = normalization.batchnorm(part, batch, agreeing, state.directions), v / (v + layer.eps)
+        few = max(normal.concentration, spread)
         fan_in = 1 - 1 / state.scale_noise  # 2 over the number of directions, for Gaussian weights
         self.cost = 0.15 * fan_in + (0.5 * fan_in) ** 2
         if stem is None:
-            self.factor = self.r * normal.inverse_v * state.scale_noise / (1 - 2 * few)
-            self.unseen = min(few + normal.shared + fan_in / 2, 0.9)
-            self.cost += 0.8 * max(few, spread) + 2 * few**2
+            self.factor = self.r * normal.inverse_v * state.scale_noise
+            self.unseen = min(normal.second / normal.inverse_v + fan_in / 2, 0.9)
+            self.cost += SMALL_BATCH_COST / batch + FEW_COST * few / max(1 - 2 * few, 0.05)
         else:
             each = stem.each * (normal.q / np.maximum(stem.each.mean(axis=0), 1e-30))
             normal = normal._replace(each=each)
             self.factor, self.unseen = self.r * stem.inverse / v, stem.unseen
         scatter = state.scatter * (float(part.q.mean()) / v) ** 2 if stem is None else stem.scatter
         self.normal, self.scatter = normal.signal, min(scatter, LARGEST_CONCENTRATION)
+
+    @property
+    def amplified(self) -> float:
+        """By how much the relative error of the second moment is larger in v."""
+        return math.sqrt(max(float(self.part.q.mean()) / self.v, 1.0)) if self.v > 0 else 1.0
 
     def put_out(self, gain2: float, bias: float) -> Signal:
         """gain xh + bias."""

@@ -17,11 +17,14 @@ import numpy as np
 from minires import init, nn
 from minires.backend import to_numpy
 from minires.nn.residual import ResidualBlock, Subsample
+from minires.theory.laws.activations import LINEAR, RELU
 from minires.theory.laws.reflected_walk import Grid, grid_for
 from minires.theory.laws.rescaled_stream import Scaled, stretched
 from minires.theory.laws.signal import Signal, every
 from minires.theory.laws.stream import Field, Gamma, Stream
+from minires.theory.laws.sums import Summands
 from minires.theory.rules.batchnorm import mean_square
+from minires.theory.rules.functions import rectified_source
 from minires.theory.rules.state import Gate, Gradient, Setting, State, with_diagonal, worse
 
 LARGEST_GRID = 4096
@@ -67,7 +70,7 @@ NEGLIGIBLE_SKIP = 1e-3
 """Share of the second moment of a sum below which the skip path does not show in its shape."""
 
 
-def block_sum(block: ResidualBlock, branch: State, short: State | None, step: Signal) -> State:
+def block_sum(block: ResidualBlock, state: State, branch: State, short: State | None, step: Signal) -> State:
     """Second moments add: the branch ends in a zero-mean convolution or BatchNorm, independent of the skip path.
 
     Weights far too large make the skip path negligible: the sum is then as Gaussian as the branch. With h the skip path
@@ -85,12 +88,15 @@ def block_sum(block: ResidualBlock, branch: State, short: State | None, step: Si
     share = step.q.mean() / max(total.q.mean(), 1e-300)
     gaussian = short.form == branch.form == "gaussian" and short.kept == branch.kept == 1
     drowned = not gaussian and branch.form == "gaussian" and share > 1 - NEGLIGIBLE_SKIP
+    summands = () if gaussian or drowned else summands_of(block, state, branch, short, step)
     own = PREACTIVATION_COST / branch.channels if block.after_sum is None else 0.0
     grade = worse(branch.grade, short.grade, "MF" if own or drowned else "EX")
     total = total._replace(mean=0.0) if drowned else total
     return branch.after(
         total,
         form="gaussian" if gaussian or drowned else "sum",
+        summands=summands,
+        source=short.source if summands and isinstance(block.shortcut, nn.Identity) else None,
         symmetric=gaussian and block.after_sum is not None and branch.symmetric and short.symmetric,
         groups=tuple((w, part + step) for w, part in short.groups),
         grade=grade,
@@ -98,6 +104,36 @@ def block_sum(block: ResidualBlock, branch: State, short: State | None, step: Si
         relvar=_common_relvar(share, branch.relvar, short.relvar),
         scatter=share * branch.scatter + (1 - share) * short.scatter,
     )
+
+
+def summands_of(block: ResidualBlock, state: State, branch: State, short: State, step: Signal) -> tuple[Summands, ...]:
+    """The sum as f(z) + g, or () where the skip path is not known as a function of a Gaussian."""
+    if branch.form != "gaussian":
+        return ()
+    g = step.mean, max(float(step.q.mean()) - step.mean**2, 0.0)
+    if isinstance(block.shortcut, Subsample):  # new channels start from zero
+        share = block.shortcut.in_channels / block.shortcut.out_channels
+        old = skip_functions(state)
+        new = (Summands(1 - share, np.zeros_like),) if share < 1 else ()
+        return tuple(part.scaled(share, 1.0, 0.0).plus(*g) for part in old) + tuple(p.plus(*g) for p in new if old)
+    return tuple(part.plus(*g) for part in skip_functions(short))
+
+
+def skip_functions(state: State) -> tuple[Summands, ...]:
+    """What a state is as a function of one Gaussian of unit variance; () if unknown."""
+    if state.form == "sum":
+        return state.summands
+    source, functions = state.signal, ((1.0, LINEAR),)
+    if state.form == "function" and state.stream is None:
+        source, functions = state.source, state.functions
+    elif state.never_negative:
+        source, functions = rectified_source(state.signal), ((1.0, RELU),)
+    elif state.form != "gaussian" or state.kept < 1 or state.groups:
+        return ()
+    if source is None:
+        return ()
+    mean, deviation = source.mean, math.sqrt(max(float(source.q.mean()) - source.mean**2, 0.0))
+    return tuple(Summands(share, lambda z, f=function: f.value(mean + deviation * z)) for share, function in functions)
 
 
 def _common_relvar(share: float, a: float, b: float) -> float:
@@ -136,10 +172,12 @@ def walk_on(block: ResidualBlock, state: State, branch: State, step: Signal, set
 
 
 def stream_of(state: State, setting: Setting) -> Scaled | None:
-    """The stream at a state: that of the blocks before, or a first one that starts at a ReLU."""
-    if state.stream is not None or setting.grid is None or not state.rectified:
+    """The stream at a state: that of the blocks before, or a first one that starts at a ReLU, or at what passes for
+    the ReLU of a Gaussian."""
+    if state.stream is not None or setting.grid is None or not state.never_negative:
         return state.stream
-    return Scaled.started(setting.grid, state.source, rescale=setting.rescale)
+    source = state.source if state.one_relu else rectified_source(state.signal)
+    return None if source is None else Scaled.started(setting.grid, source, rescale=setting.rescale)
 
 
 def alignment_relvar(block: ResidualBlock, state: State, step: Signal, after: Signal) -> float:
@@ -191,18 +229,24 @@ def meet_stream(block: ResidualBlock, state: State, at_sum: Gradient, walked: Wa
     """Gradient at the input of a block on a stream: pulled back through the gate, plus what the branch brings."""
     stride = block.shortcut.stride if isinstance(block.shortcut, Subsample) else 1
     kept = every(state.image, stride)
-    gamma, same = at_sum.gamma, None
-    field = _pulled(gamma.field, walked).scattered(kept, through.energy)
+    gamma, same, zero = at_sum.gamma, None, np.zeros_like(through.energy)
+    old = _pulled(gamma.field, walked)
+    field = old.scattered(kept, through.energy)
     common = field
     if at_sum.same is not None:
-        common = _pulled(gamma.common, walked).scattered(kept, np.zeros_like(through.energy))
+        common = _pulled(gamma.common, walked).scattered(kept, zero)
         same = np.zeros((state.positions, state.positions))
         same[np.ix_(kept, kept)] = at_sum.same
-    received = replace(at_sum, energy=np.zeros_like(through.energy), relvar=through.relvar, same=same)
-    met = replace(meet(through, received), gamma=Gamma(field, common, 0.0))
+    received = replace(at_sum, energy=zero, relvar=through.relvar, same=same)
+    gamma, stream = Gamma(field, common, 0.0), walked.before.stream
+    met = replace(meet(through, received, state), gamma=gamma)
     if met.same is not None:
         share = through.energy + (0 if same is None else np.diagonal(same))
         np.fill_diagonal(met.same, share)
+    if state.stream is None and not state.one_relu:  # nothing below knows the stream
+        energy = gamma.energy(stream)
+        on = gamma.energy(stream, gated=True) / np.maximum(energy, 1e-300)
+        met = replace(met, energy=energy, same=with_diagonal(met.same, energy), gamma=None, on=on)
     return met
 
 
@@ -223,13 +267,18 @@ def _pulled(field: Field, walked: Walked) -> Field:
     return field.pulled_back(partial(grid.pull_back, drift=walked.drift), walked.variance)
 
 
-def meet(a: Gradient, b: Gradient) -> Gradient:
-    """Two gradients that are added and do not correlate: energies add."""
+def meet(a: Gradient, b: Gradient, state: State) -> Gradient:
+    """Two gradients that are added and do not correlate, at a state: energies add."""
     energy = a.energy + b.energy
     share = float(a.energy.mean()) / max(float(energy.mean()), 1e-300)
-    gate = None
+    gate = on = standing = None
     if a.gate is not None or b.gate is not None:
         gate = _both_gates(a.gate, b.gate, share)
+    if a.on is not None or b.on is not None:
+        parts = (each.energy * (state.above if each.on is None else each.on) for each in (a, b))
+        on = sum(parts) / np.maximum(energy, 1e-300)
+    if a.standing is not None or b.standing is not None:
+        standing = sum(each.energy * state.kept if each.standing is None else each.standing for each in (a, b))
     same = a.same if b.same is None else b.same if a.same is None else a.same + b.same
     if same is not None and (a.same is None or b.same is None):
         same = with_diagonal(same.copy(), energy)
@@ -237,8 +286,11 @@ def meet(a: Gradient, b: Gradient) -> Gradient:
         energy,
         same=same,
         gate=gate,
+        on=on,
+        standing=standing,
         centered=share * a.centered + (1 - share) * b.centered,
         spread_out=a.spread_out and b.spread_out,
+        uneven=a.uneven or b.uneven,
         grade=worse(a.grade, b.grade),
         allowance=max(a.allowance, b.allowance),
         relvar=_common_relvar(share, a.relvar, b.relvar),

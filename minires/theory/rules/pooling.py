@@ -11,21 +11,22 @@ the same pixel, with a chance of one in the number of pixels of both together:
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from minires import nn
 from minires.nn.residual import Subsample
 from minires.theory.laws import pooling as windows
-from minires.theory.laws.activations import RELU, Activation, activation_moments, hermite_coefficients
+from minires.theory.laws.activations import LINEAR, Activation, hermite_coefficients
 from minires.theory.laws.geometry import ConvGeometry
 from minires.theory.laws.signal import Signal, Span, every, useful
-from minires.theory.rules.state import Backward, Floats, Gate, Gradient, Setting, State, with_diagonal, worse
-from minires.theory.stats import normal_cdf
+from minires.theory.rules.functions import as_function, unit_source
+from minires.theory.rules.state import Backward, Floats, Gradient, Setting, State, with_diagonal, worse
 
-MAX_COST = 0.02
-STREAM_COST = 0.15
-"""Allowed where a residual stream is taken for the ReLU of one Gaussian."""
+MAX_COST = 0.06
+MAX_BATCH_COST = 0.15
+"""Of an actual batch, whose windows are of mixed contrast."""
 LARGEST_AGREEMENT = 1024
 """Positions up to which the gradient's covariance behind a pool is followed."""
 NOT_GAUSSIAN = 0.5
@@ -35,43 +36,53 @@ NOT_GAUSSIAN = 0.5
 def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State, Backward]:
     """[MF] The maximum of what a window's pixels share plus independent Gaussians; see `laws.pooling`."""
     geometry = ConvGeometry.of(state.image, layer.kernel_size, layer.stride, layer.padding)
-    function = state.form == "function" and state.source.kernel is not None
-    source = state.source if function else state.signal
+    source, through = as_function(state) if state.form != "gaussian" else (None, None)
+    functions = state.functions if state.throughs else ((1.0, through),)
+    source = state.source if state.throughs else source
+    function = source is not None and source.kernel is not None
+    source = source if function else state.signal
     window = _Windows(geometry, source)
-    counts = geometry.forward_counts.ravel()
+    live = (source.q - source.mean**2 > 1e-6 * source.q.max()).astype(float)  # not so where all taps read padding
+    counts = np.maximum(_box(geometry, live), 1.0)
     q = np.maximum(_box(geometry, source.q) / counts - source.mean**2, 1e-300)
-    common = np.clip((window.shared - source.mean**2) / q, 0.0, 1.0)
-    first, second, positive = _pooled_moments(
-        counts, common, source.mean, np.sqrt(q), state.functions if function else ()
-    )
-    if state.form == "positive" and state.positive < 1:
+    every_pair = geometry.forward_counts.ravel().astype(float)
+    pairs = np.maximum(every_pair * (every_pair - 1), 1) / np.maximum(counts * (counts - 1), 1)  # of live pixels
+    common = np.clip((window.shared - source.mean**2) * pairs / q, 0.0, 1.0)
+    first, second, positive = _pooled_moments(counts, common, source.mean, np.sqrt(q), functions if function else ())
+    if state.form == "positive" and state.positive < 1 and not function:
         positive = 1 - (1 - state.positive) ** counts
-    gate = _gate_of_maximum(source, float(counts.mean())) if function else None
+    number = windows.independent_count(float(counts.mean()), float(common.mean()))
+    alone = state.form == "gaussian" or (function and not state.throughs)
     each = None
     if state.signal.each is not None:
         each = np.stack([_box(geometry, one) for one in state.signal.each])
         each *= second / np.maximum(each.mean(axis=0), 1e-300)
-    plain = not function or (state.rectified and not state.throughs)
-    slope = np.ones_like(first) if plain else np.full_like(first, _mean_slope(state))
+    plain = not function or functions[0][1].slope == 0
+    slope = np.ones_like(first) if plain else np.full_like(first, _mean_slope(source, functions))
     kernel, same, span = window.kernels(first, second, positive * slope)
-    cost = (
-        MAX_COST + 0.3 * state.scatter + STREAM_COST * (state.stream is not None)
-        if function or state.form in ("gaussian", "sum")
-        else NOT_GAUSSIAN
-    )
-    dropped = 1.0 if state.kept < 1 or state.positive < 0.5 else 0.0  # the maximum passes over what a Dropout took
+    known = function or state.form in ("gaussian", "sum")
+    cost = (MAX_COST if state.signal.each is None else MAX_BATCH_COST) + 0.3 * state.scatter if known else NOT_GAUSSIAN
+    dropped = 1.0 if state.kept < 1 else 0.0  # the maximum passes over what a Dropout took
+    signal, form = Signal(second, kernel, same, float(first.mean()), each, span), _averaged(state)
+    told: dict[str, Any] = {"form": form}
+    if alone and form != "positive":
+        largest = windows.largest_of(number, source.mean, float(np.sqrt(q).mean()), through if function else LINEAR)
+        told = {"form": "function", "source": unit_source(signal, largest), "through": largest}
     after = state.after(
-        Signal(second, kernel, same, float(first.mean()), each, span),
+        signal,
         shape=(state.channels, *geometry.outputs),
-        form=_averaged(state),
+        **told,
         positive=float(positive.mean()),
         grade=worse(state.grade, "MF"),
         allowance=math.hypot(state.allowance, cost, dropped),
     )
 
     def backward(g: Gradient) -> Gradient:
-        received = _box_transpose(geometry, g.energy / counts)
-        on = _box_transpose(geometry, g.energy * positive / counts) / np.maximum(received, 1e-300)
+        gate = None
+        if state.form == "function" and function:
+            gate = windows.gate_of_largest(number, source, None if form == "positive" else g.gate)
+        received = live * _box_transpose(geometry, g.energy / counts)
+        on = live * _box_transpose(geometry, g.energy * positive / counts) / np.maximum(received, 1e-300)
         standing = received * on if dropped else None
         if g.same is None or state.positions > LARGEST_AGREEMENT:
             return g.passed(
@@ -82,21 +93,23 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
                 standing=standing,
                 centered=g.centered,
                 grade=worse(g.grade, "MF"),
+                allowance=math.hypot(g.allowance, cost),
             )
         reads = np.kron(geometry.height.reads, geometry.width.reads)
         energy, taken = received + _both(reads, g.same), reads / counts[:, None]
         same = with_diagonal(taken.T @ g.same @ taken, energy)
         return g.passed(
-            energy, same=same, on=on, gate=gate, standing=standing, centered=g.centered, grade=worse(g.grade, "MF")
+            energy,
+            same=same,
+            on=on,
+            gate=gate,
+            standing=standing,
+            centered=g.centered,
+            grade=worse(g.grade, "MF"),
+            allowance=math.hypot(g.allowance, cost),
         )
 
     return after, backward
-
-
-def _gate_of_maximum(source: Signal, count: float) -> Gate:
-    """What is sent back arrives where z is the largest of n: with the chance n Phi(z)^(n - 1), in units of 1/n."""
-    deviation = math.sqrt(max(float(source.q.mean()) - source.mean**2, 1e-300))
-    return lambda z: count * normal_cdf((z - source.mean) / deviation) ** (count - 1)
 
 
 def _box(geometry: ConvGeometry, q: Floats) -> Floats:
@@ -172,13 +185,13 @@ def _pooled_moments(
     return (found[0] * deviation, found[1] * deviation**2, found[2]) if scaled else (found[0], found[1], found[2])
 
 
-def _mean_slope(state: State) -> float:
+def _mean_slope(source: Signal, functions: tuple[tuple[float, Activation], ...]) -> float:
     """rms over channels of E phi', which takes a small covariance of the source to one of the function."""
-    deviation = np.sqrt(np.maximum(state.source.q.mean() - state.source.mean**2, 0.0))
+    deviation = np.sqrt(np.maximum(source.q.mean() - source.mean**2, 0.0))
     squares = 0.0
-    for share, function in state.functions:
+    for share, function in functions:
         derivative = function._replace(value=function.derivative, slope=None)
-        squares += share * hermite_coefficients(derivative, np.array([deviation]), 2, state.source.mean)[0, 0] ** 2
+        squares += share * hermite_coefficients(derivative, np.array([deviation]), 2, source.mean)[0, 0] ** 2
     return math.sqrt(squares)
 
 
@@ -240,39 +253,37 @@ def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[Stat
 
 
 def _averaged(state: State) -> str:
-    return "positive" if state.form == "positive" or state.rectified else "other"
+    return "positive" if state.never_negative else "other"
 
 
 def dropout(layer: nn.Dropout, state: State, setting: Setting) -> tuple[State, Backward]:
-    """[EX] in training mode: q / (1 - p), what two samples or positions share unchanged."""
+    """[EX] in training mode: q / (1 - p), what two samples or positions share unchanged.
+
+    A gradient that knows where the output is positive, a share `on` of it, knows what stands, too: k the share kept and
+    P that above zero before, a share on + (1 - on) k (1 - P)/(1 - k P) of its energy is where entries stand.
+    """
     if layer.p == 0:
         return state, lambda g: g
-    factor, old = windows.dropout_factor(layer.p), state.signal
+    factor, old, above = windows.dropout_factor(layer.p), state.signal, state.above
     same = None if old.same is None else with_diagonal(old.same.copy(), old.q * factor)
     each = None if old.each is None else old.each * factor
     signal = old._replace(q=old.q * factor, same=same, each=each)
     gaussian = state.form == "gaussian" and not state.groups
     form = state.form if gaussian or state.form == "positive" else _averaged(state)
     kept = state.kept / factor if gaussian else 1.0
-    after = state.after(signal, form=form, kept=kept, positive=_share_above(state) / factor)
+    after = state.after(signal, form=form, kept=kept, positive=above / factor)
+    rest = (1 - above) / max(factor - above, 1e-300)
 
     def backward(g: Gradient) -> Gradient:
-        energy = g.energy * factor if g.standing is None else g.standing * factor**2
-        return g.passed(energy, same=None if g.same is None else with_diagonal(g.same.copy(), energy), on=g.on)
+        energy, on = g.energy * factor, None
+        if g.on is not None:
+            standing = g.on + (1 - g.on) * rest
+            energy, on = g.energy * standing * factor**2, g.on / np.maximum(standing, 1e-300)
+        elif g.standing is not None:
+            energy = g.standing * factor**2
+        return g.passed(energy, same=None if g.same is None else with_diagonal(g.same.copy(), energy), on=on)
 
     return after, backward
-
-
-def _share_above(state: State) -> float:
-    """P(h > 0) of what is not negative."""
-    if state.stream is not None:
-        return float(state.stream.stream.positive())
-    if not state.rectified:
-        return state.positive
-    source = state.source
-    if state.throughs:
-        return 0.5
-    return float(np.mean(activation_moments(RELU, source.q - source.mean**2, source.mean).slope2))
 
 
 def flatten(layer: nn.Flatten, state: State, setting: Setting) -> tuple[State, Backward]:
@@ -284,7 +295,7 @@ def flatten(layer: nn.Flatten, state: State, setting: Setting) -> tuple[State, B
         flat,
         shape=(math.prod(state.shape),),
         form="gaussian" if state.form == "gaussian" else _averaged(state),
-        positive=_share_above(state) if _averaged(state) == "positive" else 1.0,
+        positive=state.above if _averaged(state) == "positive" else 1.0,
         batch=None if state.batch is None else state.batch.reshape(len(state.batch), -1),
     )
     return after, lambda g: g.passed(np.full(state.positions, float(g.energy[0])), same=None)

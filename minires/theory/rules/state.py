@@ -24,12 +24,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minires.theory.laws.activations import Activation
+from minires.theory.laws.activations import NODES, RELU, WEIGHTS, Activation, activation_moments
 from minires.theory.laws.patches import Patches
 from minires.theory.laws.reflected_walk import Grid
 from minires.theory.laws.rescaled_stream import Scaled
 from minires.theory.laws.signal import Outline, Signal
 from minires.theory.laws.stream import Gamma
+from minires.theory.laws.sums import Summands
 
 Floats = np.ndarray
 Gate = Callable[[Floats], Floats]
@@ -44,6 +45,7 @@ class State:
     form: "gaussian"; "function": `through` of a Gaussian `source`, entry by entry; "positive": never negative, and not
     0 at a share `positive` of the entries; "sum": of a skip path and a branch; "other".
     throughs: (share, gain^2, through) of groups of channels, where a BatchNorm makes them differ.
+    summands: of a sum, what comes along the skip path as a function of one Gaussian, and the branch; () if not known.
     stream: h of residual blocks.
     symmetric: changing the signs of a filter changes the sign of its channel, so half of the entries are above 0.
     grade: "EX", "MF" or "" behind a layer without a law.  allowance: relative bias the mean field is allowed so far.
@@ -54,6 +56,7 @@ class State:
     kept: share of the entries that a Dropout left standing, 1 but behind one.
     scatter: variance, over pairs of samples, of their correlation: how few directions the batch spans.
     isotropic: the part of it that is there because a convolution reads few numbers at all, not because they agree.
+    directions: shares of the batch's variance along the directions that it spans, see `laws.batchnorm`.
     smooth: share of it that the taps of a kernel have in common, 0 for white noise, 1 for images.
     averaged: behind an average of pixels whose covariance within a sample is neglected.
     batch: the actual batch, at the input.  patches: what a convolution of it reads, behind that convolution.
@@ -65,6 +68,7 @@ class State:
     source: Signal | Outline | None = None
     through: Activation | None = None
     throughs: tuple[tuple[float, float, Activation], ...] = ()
+    summands: tuple[Summands, ...] = ()
     positive: float = 1.0
     symmetric: bool = False
     stream: Scaled | None = None
@@ -76,6 +80,7 @@ class State:
     scale_noise: float = 1.0
     kept: float = 1.0
     scatter: float = 0.0
+    directions: Floats | None = None
     smooth: float = 1.0
     isotropic: float = 0.0
     averaged: bool = False
@@ -102,9 +107,32 @@ class State:
 
     @property
     def rectified(self) -> bool:
-        """The ReLU of its source."""
-        throughs = [through for _, _, through in self.throughs] or [self.through]
-        return all(through is not None and through.slope == 0 for through in throughs)
+        """A ReLU of its source, or of a function of it."""
+        return all(function is not None and function.rectifies for _, function in self.functions)
+
+    @property
+    def one_relu(self) -> bool:
+        """The ReLU of one Gaussian."""
+        kind = self.through if self.form == "function" and self.stream is None and not self.throughs else None
+        return kind is not None and kind.slope == 0
+
+    @property
+    def never_negative(self) -> bool:
+        """Behind a ReLU, or a pool, Dropout or mean of what is."""
+        return self.form == "positive" or self.stream is not None or (self.form == "function" and self.rectified)
+
+    @property
+    def above(self) -> float:
+        """P(h > 0) of what is never negative."""
+        if self.stream is not None:
+            return self.stream.stream.positive()
+        if self.form == "positive" or not self.rectified:
+            return self.positive
+        mean, variance = self.source.mean, self.source.q - self.source.mean**2
+        if self.one_relu:
+            return float(np.mean(activation_moments(RELU, variance, mean).slope2))
+        z = mean + math.sqrt(max(float(variance.mean()), 0.0)) * NODES
+        return float(sum(share * (WEIGHTS @ (function.value(z) > 0)) for share, function in self.functions))
 
     @property
     def image(self) -> tuple[int, int]:
@@ -141,6 +169,7 @@ _PLAIN = {
     "source": None,
     "through": None,
     "throughs": (),
+    "summands": (),
     "positive": 1.0,
     "symmetric": False,
     "stream": None,
@@ -166,6 +195,7 @@ class Gradient:
     standing: energy of the entries that a Dropout left, (P,), where the activation above it knows.
     centered: share of the energy that came out of a BatchNorm, whose sum over each channel is zero.
     scale_noise: that of the State behind the convolution it is about to enter, where a BatchNorm divided by v.
+    beyond: the grade behind the convolution that it is about to enter, which takes a small v away again.
     unseen: share of a weight gradient that BatchNorm's second projection takes, see `minires.theory.laws.patches`.
     """
 
@@ -182,6 +212,7 @@ class Gradient:
     spread_out: bool = True
     uneven: bool = False
     grade: str = "EX"
+    beyond: str = ""
     allowance: float = 0.0
     relvar: float = 0.0
     weight: float = math.nan
@@ -216,7 +247,17 @@ class NoLaw(Exception):
 
 
 Backward = Callable[[Gradient], Gradient]
-PASSED = {"gamma": None, "centered": 0.0, "scale_noise": 1.0, "along": 0.0, "on": None, "standing": None, "unseen": 0.0}
+PASSED = {
+    "gamma": None,
+    "gate": None,
+    "on": None,
+    "standing": None,
+    "centered": 0.0,
+    "scale_noise": 1.0,
+    "along": 0.0,
+    "unseen": 0.0,
+    "beyond": "",
+}
 """What a gradient loses on its way through a layer that is neither convolution nor BatchNorm nor activation."""
 
 

@@ -38,11 +38,23 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.theory.laws import signal as maps
+from minires.theory.laws.batchnorm import Normalized, batchnorm
 from minires.theory.laws.blocks import Block
 from minires.theory.laws.geometry import ConvGeometry
 from minires.theory.laws.reflected_walk import Floats, Grid, grid_for
-from minires.theory.laws.signal import Normalized, Signal
+from minires.theory.laws.signal import Signal
 from minires.theory.laws.stream import Field, Gamma, Stream
+
+
+def conv_batchnorm(signal: Signal, geometry: ConvGeometry) -> Normalized:
+    """Convolution, then BatchNorm."""
+    return batchnorm(maps.conv(signal, geometry))
+
+
+def relu(normalized: Normalized) -> Signal:
+    """ReLU of BatchNorm's output."""
+    kernel = maps.arc_cosine_of(np.sqrt(normalized.q), normalized.kernel)
+    return Signal(normalized.q / 2, kernel, span=normalized.span)
 
 
 class BlockForward(NamedTuple):
@@ -108,7 +120,7 @@ def basic_block_law(
     """
     grid = grid or grid_for(1.0 + len(layout))
     geometry = ConvGeometry.of(image, stem[0], padding=stem[1])
-    streams = [Stream.started(grid, maps.conv_batchnorm(Signal.white_noise(image), geometry).signal)]
+    streams = [Stream.started(grid, conv_batchnorm(Signal.white_noise(image), geometry).signal)]
     sizes = [geometry.outputs]
     blocks: list[BlockSignal] = []
     for block in layout:
@@ -159,9 +171,9 @@ class BlockSignal:
         self.shortcut = ConvGeometry.of(image, 1, block.stride)
         signal = stream.signal
         self.arriving = signal.outline()
-        first = maps.conv_batchnorm(signal, self.first)
-        second = maps.conv_batchnorm(maps.relu(first), self.second)
-        projection = maps.conv_batchnorm(signal, self.shortcut) if self.restarts else None
+        first = conv_batchnorm(signal, self.first)
+        second = conv_batchnorm(relu(first), self.second)
+        projection = conv_batchnorm(signal, self.shortcut) if self.restarts else None
         self.forward = BlockForward(first, second, projection)
         self.step = second.signal.scaled(block.branch_gain)
         if self.restarts:
@@ -270,8 +282,8 @@ def plain_law(layers: Sequence[ConvLayer], image: tuple[int, int]) -> ChainLaw:
     for layer in layers:
         size = geometries[-1].outputs if geometries else image
         geometries.append(ConvGeometry.of(size, layer.kernel_size, layer.stride, layer.padding))
-        normalized.append(maps.conv_batchnorm(signals[-1], geometries[-1]))
-        signals.append(maps.relu(normalized[-1]))
+        normalized.append(conv_batchnorm(signals[-1], geometries[-1]))
+        signals.append(relu(normalized[-1]))
     gradients = [np.ones(len(signals[-1].q))]
     for layer, geometry, bn in zip(layers[::-1], geometries[::-1], normalized[::-1], strict=True):
         energy = maps.conv_backward(0.5 * bn.inverse_v * gradients[-1], geometry)
@@ -298,9 +310,9 @@ def preact_law(
     signals = [maps.conv(Signal.white_noise(image), geometry) if start is None else start]
     inverse = []
     for _ in range(blocks):
-        first = maps.batchnorm(signals[-1])
-        second = maps.conv_batchnorm(maps.relu(first), geometry)
-        signals.append(signals[-1] + maps.conv(maps.relu(second), geometry))
+        first = batchnorm(signals[-1])
+        second = conv_batchnorm(relu(first), geometry)
+        signals.append(signals[-1] + maps.conv(relu(second), geometry))
         inverse.append((first.inverse_v, second.inverse_v))
     gradients = [np.ones(len(signals[-1].q))]
     for first, second in inverse[::-1]:

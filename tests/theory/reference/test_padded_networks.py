@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minires import init, nn
+from minires.theory.laws import batchnorm
 from minires.theory.laws import signal as signals
 from minires.theory.laws.blocks import Block, resnet_layout, stages
 from minires.theory.laws.geometry import ConvGeometry
@@ -43,7 +44,7 @@ def some_signal(image, rng, samples=6):
 
 @pytest.mark.parametrize("image", [(3, 4), (9, 9)])  # all eigenpairs; the leading ones
 def test_batchnorm_normalizes(image):
-    normalized = signals.batchnorm(some_signal(image, np.random.default_rng(0)))
+    normalized = batchnorm.batchnorm(some_signal(image, np.random.default_rng(0)))
     assert normalized.q.mean() == pytest.approx(1, abs=1e-3)
     np.testing.assert_allclose(normalized.kernel.mean(axis=0), 0, atol=1e-9)
 
@@ -52,7 +53,7 @@ def test_random_scale_against_simulated_channels():
     """v = v_d + mean square of a common map drawn from C; E[1/v] and E[map map'/v] by Monte Carlo."""
     rng = np.random.default_rng(1)
     signal = some_signal((2, 3), rng)
-    normalized = signals.batchnorm(signal)
+    normalized = batchnorm.batchnorm(signal)
     row = signal.kernel.mean(axis=1)
     c = signal.kernel - row[:, None] - row[None, :] + row.mean()
     certain = normalized.v - np.trace(c) / 6
@@ -69,11 +70,11 @@ def test_random_scale_against_simulated_channels():
 def test_leading_eigenpairs_do_for_large_maps(monkeypatch):
     """The common map of a real signal has the rank of the kernel's taps: 32 directions give what all give."""
     geometry = ConvGeometry.of((10, 10), 3, padding=1)
-    white = signals.conv_batchnorm(Signal.white_noise((10, 10)), geometry)
-    signal = signals.conv(signals.relu(white), geometry)
-    few = signals.batchnorm(signal)
-    monkeypatch.setattr(signals, "_ALL_PAIRS", 100)
-    every = signals.batchnorm(signal)
+    white = padded_networks.conv_batchnorm(Signal.white_noise((10, 10)), geometry)
+    signal = signals.conv(padded_networks.relu(white), geometry)
+    few = batchnorm.batchnorm(signal)
+    monkeypatch.setattr(batchnorm, "_ALL_PAIRS", 100)
+    every = batchnorm.batchnorm(signal)
     assert few.inverse_v == pytest.approx(every.inverse_v, rel=1e-5)
     np.testing.assert_allclose(few.kernel, every.kernel, atol=1e-5)
 
@@ -86,7 +87,7 @@ def test_arc_cosine_kernel_against_quadrature():
     correlation = c / math.sqrt(q[0] * q[1])
     y = math.sqrt(q[1]) * (correlation * z[:, None] + math.sqrt(1 - correlation**2) * z[None, :])
     expected = density @ (np.maximum(x, 0) * np.maximum(y, 0)) @ density
-    kernel = signals.arc_cosine(q, np.array([[q[0], c], [c, q[1]]]))
+    kernel = signals.arc_cosine_of(np.sqrt(q), np.array([[q[0], c], [c, q[1]]]))
     assert kernel[0, 1] == pytest.approx(expected, rel=1e-4)
     np.testing.assert_allclose(np.diagonal(kernel), q / 2)
 
@@ -102,7 +103,7 @@ def test_convolution_and_its_backward_are_adjoint():
 
 def test_batch_variance_of_a_signal_is_its_second_moment_less_the_common_map():
     signal = some_signal((3, 3), np.random.default_rng(3))
-    assert signal.variance == pytest.approx(signals.batchnorm(signal).v, rel=1e-12)
+    assert signal.variance == pytest.approx(batchnorm.batchnorm(signal).v, rel=1e-12)
 
 
 # ---- the law

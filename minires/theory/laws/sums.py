@@ -1,0 +1,135 @@
+"""A sum of a skip path and a branch, f(z) + g, that goes through an activation [MF].
+
+h = f(z) is what comes along the skip path, written as a function of one Gaussian z of unit variance: f is an activation
+after the first block, a straight line behind a convolution. The branch ends in a convolution or a BatchNorm, so
+g ~ N(m, s^2), independent of z. With Gaussian quadrature over both
+
+    E phi(f(z) + g),    E phi(f(z) + g)^2,    E phi'(f(z) + g)^2
+
+need no assumption that the sum be Gaussian. h' = phi(f(z) + g) is again a function of one Gaussian, F^-1(Phi(z')) with
+F the distribution function of h'; so the next block starts as this one did: the recursion of `reflected_walk`, for any
+activation, without positions.
+
+Going back, a gradient whose energy above is G(z'), as a function of h', has at the sum and at h
+
+    E_g[phi'(f(z) + g)^2 G(z')]
+
+as a function of z, which keeps what the gates of successive blocks have in common.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from minires.theory.laws.activations import Activation
+from minires.theory.stats import normal_cdf
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+def _normal_weights(z: np.ndarray) -> np.ndarray:
+    weights = np.exp(-0.5 * z**2)
+    return weights / weights.sum()
+
+
+# an atom of h meets the gates' steps: fine in g, and no node at 0
+_Z, _G = np.linspace(-5.5, 5.5, 111), np.linspace(-4.5, 4.5, 400)
+_WEIGHT_Z, _WEIGHT_G = _normal_weights(_Z), _normal_weights(_G)
+_CHANCE = normal_cdf(_Z)
+
+
+class Summands(NamedTuple):
+    """f(z) + g of a share of the channels: g ~ N(mean, variance), z ~ N(0, 1)."""
+
+    share: float
+    function: Function
+    mean: float = 0.0
+    variance: float = 0.0
+
+    def plus(self, mean: float, variance: float) -> Summands:
+        """One more independent Gaussian."""
+        return self._replace(mean=self.mean + mean, variance=self.variance + variance)
+
+    def scaled(self, share: float, factor: float, shift: float) -> Summands:
+        """factor times the sum, plus shift, in this share of its channels."""
+        inner = self.function
+        return Summands(
+            share * self.share, lambda z: factor * inner(z), factor * self.mean + shift, factor**2 * self.variance
+        )
+
+    @property
+    def moments(self) -> tuple[float, float]:
+        """Mean and variance."""
+        value = self.function(_Z)
+        mean = float(_WEIGHT_Z @ value)
+        return mean + self.mean, float(_WEIGHT_Z @ value**2) - mean**2 + self.variance
+
+    @property
+    def values(self) -> np.ndarray:
+        """The sum at the nodes of z and of g."""
+        return self.function(_Z)[:, None] + self.mean + math.sqrt(max(self.variance, 0.0)) * _G
+
+
+class SumLaw(NamedTuple):
+    """Of h' = phi(f(z) + g): E h', E h'^2, E phi'^2, P(h' > 0); and h' at the nodes of its own z'."""
+
+    mean: float
+    second: float
+    slope2: float
+    above: float
+    table: np.ndarray
+
+    @property
+    def function(self) -> Activation:
+        """h' as a function of z' ~ N(0, 1)."""
+        return _interpolated(self.table)
+
+
+def function_of_normal(quantile: Function) -> Activation:
+    """F^-1(Phi(z)) of z ~ N(0, 1), from F^-1."""
+    return _interpolated(quantile(_CHANCE))
+
+
+def _interpolated(table: np.ndarray) -> Activation:
+    slopes = np.gradient(table, _Z)
+    return Activation("of a Gaussian", lambda z: np.interp(z, _Z, table), lambda z: np.interp(z, _Z, slopes))
+
+
+def sum_law(kind: Activation, parts: tuple[Summands, ...]) -> SumLaw:
+    """The law of the activation of a sum."""
+    values = np.concatenate([kind.value(part.values).ravel() for part in parts])
+    slopes = np.concatenate([kind.derivative(part.values).ravel() for part in parts])
+    weights = np.concatenate([part.share * np.outer(_WEIGHT_Z, _WEIGHT_G).ravel() for part in parts])
+    order = np.argsort(values)
+    below = np.cumsum(weights[order]) - 0.5 * weights[order]
+    table = np.interp(_CHANCE, below, values[order])
+    moments = [float(weights @ each) for each in (values, values**2, slopes**2, values > 0)]
+    return SumLaw(*moments, table)
+
+
+def gate_of_sum(
+    kind: Activation, parts: tuple[Summands, ...], law: SumLaw, above: Function | None
+) -> tuple[float, Function]:
+    """What the activation leaves of an energy whose gates above are `above` of z' (None: all alike), and the energy at
+    the sum as a function of z, in units of its mean."""
+    left, total = np.zeros(len(_Z)), 0.0
+    for part in parts:
+        values = part.values
+        known = np.ones_like(values)
+        if above is not None:
+            known = above(np.interp(kind.value(values), law.table, _Z).ravel()).reshape(values.shape)
+        left += part.share * (known * kind.derivative(values) ** 2) @ _WEIGHT_G
+        total += part.share * float(_WEIGHT_Z @ known @ _WEIGHT_G)
+    mean = float(_WEIGHT_Z @ left)
+    gate = left / max(mean, 1e-300)
+    return mean / max(total, 1e-300), lambda z: np.interp(z, _Z, gate)
+
+
+def share_on(function: Function, gate: Function) -> float:
+    """Share of an energy, `gate` of z, that is where f(z) > 0."""
+    weights = _WEIGHT_Z * gate(_Z)
+    return float(weights @ (function(_Z) > 0) / max(weights.sum(), 1e-300))
