@@ -1,4 +1,4 @@
-"""Sums of a skip path and a branch, maxima, a batch of few directions: 200,000 draws. Grouped convolutions: networks."""
+"""Sums of a skip path and a branch, maxima, batches of few directions: 200,000 draws. Grouped convolutions."""
 
 from __future__ import annotations
 
