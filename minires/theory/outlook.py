@@ -30,8 +30,8 @@ Near a limit, and between networks, nothing is certain: each limit is blurred, a
 (Dirac's) have no T, so that the law is undecided there.
 
 Domain. The limits were fitted to 198 runs on 8x8 digits (plain and residual networks, 8 to 56 layers, width 8 and 16,
-batches of 32, momentum 0.9, a tenth of warm-up and a cosine, 46 to 184 steps). On 240 others, declared before they were
-run, the law decided 224 and was right of 201, 90 % (85 to 93); the majority is 74 %, "steady" alone 65 %
+batches of 32, momentum 0.9, a tenth of warm-up and a cosine, 46 to 184 steps). On 196 others, declared before they
+were run, the law decided 154 and was right of 142, 92 % (87 to 96); the majority is 66 %, "steady" alone 66 %
 (`tests/theory/evidence/outcome.md`, which says where it fails). Elsewhere it is an order of magnitude to start from.
 """
 

@@ -37,8 +37,9 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     """[MF] The maximum of what a window's pixels share plus independent Gaussians; see `laws.pooling`."""
     geometry = ConvGeometry.of(state.image, layer.kernel_size, layer.stride, layer.padding)
     source, through = as_function(state) if state.form != "gaussian" else (None, None)
-    functions = state.functions if state.throughs else ((1.0, through),)
-    source = state.source if state.throughs else source
+    functions = ((1.0, through),)
+    if state.throughs and state.form != "gaussian":
+        source, functions = state.source, state.functions
     function = source is not None and source.kernel is not None
     source = source if function else state.signal
     window = _Windows(geometry, source)
@@ -52,7 +53,7 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     if state.form == "positive" and state.positive < 1 and not function:
         positive = 1 - (1 - state.positive) ** counts
     number = windows.independent_count(float(counts.mean()), float(common.mean()))
-    alone = state.form == "gaussian" or (function and not state.throughs)
+    alone = state.form == "gaussian" or (function and through is not None)
     each = None
     if state.signal.each is not None:
         each = np.stack([_box(geometry, one) for one in state.signal.each])
