@@ -77,13 +77,6 @@ def check_model(model: Any) -> None:
         raise TypeError(f"model is {in_short(model)}; expected {hint}")
 
 
-def check_whole(**values: Any) -> None:
-    """TypeError unless each is a whole number."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-            raise TypeError(f"{name} is {in_short(value)}; expected a whole number")
-
-
 def frozen_names(model: Layer, frozen: str | Sequence[str]) -> tuple[str, ...]:
     """The names as a tuple; one name alone counts as one. ValueError for a name that no layer or parameter has."""
     if not isinstance(frozen, str) and (hasattr(frozen, "dtype") or not hasattr(frozen, "__iter__")):

@@ -10,9 +10,10 @@ import numpy as np
 
 from minires.backend import Array, array_namespace, to_device, to_numpy
 from minires.checks import check_model as check_layer
+from minires.checks import check_whole
 from minires.data.batches import batches
 from minires.nn import Layer, SoftmaxCrossEntropy
-from minires.train.checks import alone_with, as_split, check_finite, check_model, check_whole
+from minires.train.checks import alone_with, as_split, check_finite, check_model
 
 
 def evaluate(
@@ -25,7 +26,7 @@ def evaluate(
     overflow of finite weights gives a loss of NaN.
     """
     check_model(model)
-    check_whole(batch_size=batch_size)
+    check_whole("batch_size", batch_size, 1)
     x, y = as_split((x, y))[:2]
     check_finite(definition(model))
     loss, accuracy = (evaluation_sums(model, x, y, batch_size, device) / len(x)).tolist()

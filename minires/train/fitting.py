@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minires.backend import Array, to_device
+from minires.checks import check_whole
 from minires.data.batches import Augmentation
 from minires.data.split import Split
 from minires.nn import Layer
@@ -24,7 +25,6 @@ from minires.train.checks import (
     check_optimizer,
     check_parallel,
     check_shares,
-    check_whole,
     frozen_names,
     optimizer_for,
 )
@@ -86,11 +86,10 @@ def fit(
     is a warning, and training goes on: the weights are in memory.
     """
     check_model(model)
-    check_whole(epochs=epochs, log_every=log_every, batch_size=batch_size, seed=seed)
-    if epochs < 0 or log_every < 1:
-        raise ValueError(f"epochs is {epochs} and log_every {log_every}; expected at least 0 and at least 1")
-    if batch_size < 1 or seed < 0:
-        raise ValueError(f"batch_size is {batch_size} and seed {seed}; expected at least 1 and at least 0")
+    check_whole("epochs", epochs, 0)
+    check_whole("log_every", log_every, 1)
+    check_whole("batch_size", batch_size, 1)
+    check_whole("seed", seed, 0)
     check_callables(schedule, report, augmentation, config)
     if not isinstance(folder, str | os.PathLike | None):
         raise TypeError(f"folder is a {type(folder).__name__}; expected None or the name of a folder")

@@ -23,7 +23,7 @@ from .test_fit import bits, interrupt_at, small_data, small_model, train, withou
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
         ({"batch_size": 2.5}, TypeError, r"batch_size is 2\.5; expected a whole number"),
         ({"batch_size": "32"}, TypeError, "batch_size is '32'"),
-        ({"seed": -1}, ValueError, "seed -1"),
+        ({"seed": -1}, ValueError, "seed is -1"),
         ({"seed": None}, TypeError, "seed is None"),
         ({"epochs": True}, TypeError, "epochs is True"),
         ({"schedule": optim.Cosine}, TypeError, "schedule is the class Cosine"),

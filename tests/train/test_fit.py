@@ -283,7 +283,7 @@ def test_fit_works_in_a_thread(tmp_path):
     assert len(found[0].epochs) == 1
 
 
-@pytest.mark.parametrize(("options", "says"), [({"epochs": -1}, "epochs is -1"), ({"log_every": 0}, "log_every 0")])
+@pytest.mark.parametrize(("options", "says"), [({"epochs": -1}, "epochs is -1"), ({"log_every": 0}, "log_every is 0")])
 def test_settings_out_of_range(options, says):
     with pytest.raises(ValueError, match=says):
         train(small_model(), **options)
