@@ -176,6 +176,8 @@ def as_checkpoint_error(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except Exception as error:
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a folder; expected a file, such as weights.npz in it") from None
         reason = str(error)[:200]  # zipfile puts the bytes it found into its texts
         raise CheckpointError(f"{path}: cannot be read as weights ({reason})") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 import webbrowser
 from pathlib import Path
 
@@ -72,11 +73,11 @@ def _walk(name: str) -> int:
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Σ shows a question mark
-    page = page_data(name)
-    print(f"{page.title}\n{page.about}\n")
+    page, width = page_data(name), min(WIDTH, console().width)
+    print(f"{page.title}\n{textwrap.fill(page.about, width)}\n")
     print("In the tables, [5] is read by the line and <5> is written; '.' is not known yet.\n")
     waits = sys.stdin.isatty() and sys.stdout.isatty()
-    for text in to_text(page, min(WIDTH, console().width)):
+    for text in to_text(page, width):
         print(text)
         if waits and not _goes_on():
             break

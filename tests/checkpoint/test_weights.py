@@ -262,3 +262,8 @@ def test_metadata_of_any_json_type_does_not_break_the_reader(tmp_path):
     np.savez(tmp_path / "list.npz", **arrays)
     with pytest.raises(CheckpointError, match="metadata"):
         read(tmp_path / "list.npz")
+
+
+def test_the_folder_of_a_run_is_no_file(tmp_path):
+    with pytest.raises(CheckpointError, match=r"is a folder; expected a file, such as weights\.npz in it"):
+        read(tmp_path)

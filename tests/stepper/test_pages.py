@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minires.stepper import LESSONS, page, page_data, show
-from minires.stepper.document import extent_of, formula_html, shown, to_html
+from minires.stepper.document import extent_of, formula_html, plain_text, shown, to_html
 from minires.stepper.lessons import lesson
 from minires.stepper.recorder import Recorder
 from minires.stepper.show import lesson_page
@@ -68,6 +68,16 @@ def test_text_walks_through_the_same_moves(name):
     assert texts[0].startswith(f"[1/{len(texts)}]")
     assert all("{{" not in text for text in texts)
     assert any("[" in text and "<" in text for text in texts)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_another_line_is_told_in_other_words(name):
+    """Two lines that write the same variable are two moves, and each says what its own line does."""
+    told = lesson_page(name)
+    for track in told.tracks:
+        for before, move in zip(track.moves, track.moves[1:], strict=False):
+            same_line = before.record.statement == move.record.statement
+            assert same_line or plain_text(before.text, told.records) != plain_text(move.text, told.records), move.title
 
 
 def test_a_line_that_is_gone_is_an_error():
