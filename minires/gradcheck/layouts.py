@@ -74,9 +74,14 @@ def adapt(
     def turned_backward(dy: Array, cache: object) -> object:
         upstream = np.ascontiguousarray(_back(dy, turn_y, None)) if isinstance(dy, np.ndarray) else dy
         result = backward(upstream, cache)
-        if not isinstance(result, tuple | list) or len(result) < len(shapes):
-            return _gradient(0, result, turns[0], shapes[0]) if len(shapes) == 1 else result
-        return tuple(map(_gradient, range(len(shapes)), result, turns, shapes))
+        gradients = list(result) if isinstance(result, tuple | list) else [result]
+        present = [number for number, shape in enumerate(shapes) if shape is not None]
+        numbers = present if len(gradients) == len(present) else range(len(shapes))
+        if result is None or isinstance(result, dict) or len(gradients) < len(numbers):
+            return result  # `Subject` says what is wrong with it
+        pairs = zip(numbers, gradients, strict=False)
+        turned = [_gradient(number, gradient, turns[number], shapes[number]) for number, gradient in pairs]
+        return (*turned, *gradients[len(numbers) :])
 
     turned = [None if a is None else _turn(np.asarray(a), turn) for a, turn in zip(inputs, turns, strict=False)]
     return turned_forward, turned_backward, turned

@@ -105,6 +105,30 @@ def test_a_gradient_has_the_shape_of_its_input_in_every_layout(layout, number, o
     assert report.diagnosis == f"{name} has shape {turned(theirs).shape} where {theirs.shape} is needed"
 
 
+@pytest.mark.parametrize("returned", ["two", "three"])
+def test_without_a_bias_in_another_layout(returned):
+    def backward(dy, cache):
+        return affine_backward(dy, cache)[:2] if returned == "two" else (*affine_backward(dy, cache)[:2], None)
+
+    def turned(dy, cache):
+        dx, dw, *rest = backward(dy, cache)
+        return dx, dw.T, *rest
+
+    how = {"inputs": (ROWS, IN_OUT, None), "like": "linear", "layout": "in_out"}
+    assert check_op(lambda x, w, b: affine(x, w, 0), backward, **how).verdict == "pass"
+    report = check_op(lambda x, w, b: affine(x, w, 0), turned, **how)
+    assert report.diagnosis == "dweight has shape (3, 5) where (5, 3) is needed"
+
+
+def test_too_many_and_too_few_gradients_in_another_layout():
+    how = {"inputs": (ROWS, IN_OUT, BIAS), "like": "linear", "layout": "in_out"}
+    for wrong, which in ((lambda g: (*g, g[0]), "4 gradients for 3 inputs"), (lambda g: g[:2], "2 gradients for 3")):
+        with pytest.raises(ValueError, match=which):
+            check_op(affine, lambda dy, cache, wrong=wrong: wrong(affine_backward(dy, cache)), **how)
+    with pytest.raises(ValueError, match="returned nothing"):
+        check_op(affine, lambda dy, cache: None, **how)
+
+
 def test_a_padding_of_0_that_cuts_all_away():
     def wrong(dy, cache):
         dx, dw, db = conv_last_backward(dy, cache)
