@@ -40,7 +40,7 @@ from minires.fast.worker import Worker, channels_first, setitem
 from minires.threads import divide
 
 COLUMN_BYTES, GPU_COLUMN_BYTES = 2**21, 2**29
-"""Memory for the row columns that are made at once: about what a core's own cache holds."""
+"""Bytes of columns that are made at once: about what a core's own cache holds; on a GPU, half a gigabyte."""
 
 Joined = list[tuple[int, slice, slice]]
 """(kernel row a, input rows r, output rows i)"""

@@ -58,7 +58,7 @@ ANSWERS = {
             3: "That is with im2col's ninefold columns.",
             32: "That counts x alone.",
         },
-        why="2^20 / 110,592 bytes. `minires/fast/conv.py` keeps to the same limit (unpadded: ten images).",
+        why="2^20 / 110,592 bytes. `minires/fast/conv.py` allows twice as much (unpadded: 21 images).",
     ),
     "13.6": Answer(
         38,
