@@ -122,3 +122,13 @@ def test_no_arrow_points_up(part):
     assert files
     for path in files:
         assert set(imported_parts(path)) <= ALLOWED[part] | {part}, path
+
+
+def test_nothing_else_lies_at_the_top():
+    """A file that a command or a test left behind, and somebody committed."""
+    listed = subprocess.run(["git", "ls-files", "--full-name", ":/"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode or not (ROOT / ".git").exists():
+        pytest.skip("no git repository here to ask")
+    top = {name.partition("/")[0] for name in listed.stdout.splitlines()}
+    allowed = {"minires", "tests", "tutorials", "pyproject.toml", "README.md", "LICENSE"}
+    assert {name for name in top if not name.startswith(".")} == allowed
