@@ -147,7 +147,8 @@ MANY = 16
 
 
 def _phi(x: Array) -> Array:
-    return np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    with np.errstate(over="ignore"):  # far out it is 0
+        return np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
 
 
 @cache

@@ -134,8 +134,8 @@ class LayerPair:
 
 
 def not_one(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Gains to check with: between 0.5 and 1.5, of either sign."""
-    return rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
+    """Gains to check with: between 0.5 and 1.5, so that a logarithm or a root of them stays defined."""
+    return rng.uniform(0.5, 1.5, shape)
 
 
 def note_on_ones(names: list[str]) -> list[str]:
