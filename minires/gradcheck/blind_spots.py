@@ -127,7 +127,8 @@ def _hiding(forward: Callable, arrays: tuple[Array, ...], dy: Array, i: int, nam
                 yield k, f"{name} is 1 everywhere: whether it is forgotten in this gradient cannot show"
     if value.ndim > 1 and min(value.shape) > 1 and (how := _symmetry(value)):
         yield from ((k, f"{name} {how}: a transpose or flip of it cannot show") for k in others)
-    if value.size > 3 and (np.all(value > 0) or np.all(value < 0)) and _bends_at_zero(forward, arrays, dy, i):
+    one_sign = value.size > 3 and (np.all(value > 0) or np.all(value < 0))
+    if (i == 0 or value.ndim > 1) and one_sign and _bends_at_zero(forward, arrays, dy, i):  # no gate looks at a gain
         sign = "negative" if value.flat[0] > 0 else "positive"
         yield i, f"no number of {name} is {sign}: y bends at 0, and a gate that is missing cannot show"
 

@@ -143,9 +143,9 @@ def note_on_ones(names: list[str]) -> list[str]:
     if not names:
         return []
     told = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
+    verb, they = ("is", "it") if len(names) == 1 else ("are", "they")
     return [
-        f"{told} {verb} 1 everywhere, which hides whether {them} {verb} used: checked with random numbers instead (the "
+        f"{told} {verb} 1 everywhere, which hides whether {they} {verb} used: checked with random numbers instead (the "
         "layer itself is left alone)"
     ]
 

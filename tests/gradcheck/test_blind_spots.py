@@ -78,6 +78,20 @@ def test_a_gate_deeper_inside_has_inputs_of_both_signs():
     assert report.verdict == "pass"
 
 
+def test_a_gain_before_a_gate_meets_numbers_of_both_signs():
+    def backward(dy, cache):
+        x, gain = cache
+        dy = dy * (x * gain > 0)
+        return dy * gain, (dy * x).sum(axis=0)
+
+    report = check_op(
+        lambda x, gain: (np.maximum(x * gain, 0), (x, gain)),
+        backward,
+        (RNG.standard_normal((6, 4)), np.array([1.2, 0.5, 0.7, 0.9])),
+    )
+    assert report.verdict == "pass"
+
+
 def test_a_matrix_that_equals_its_transpose_hides_one():
     symmetric = X[:3] + X[:3].T
     report = check_op(lambda x, w: (x @ w, (x, w)), lambda dy, c: (dy @ c[1], c[0].T @ dy), (X, symmetric))
