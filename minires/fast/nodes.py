@@ -104,10 +104,9 @@ def rectify(x: Array, y: Array, worker: Worker) -> Array:
 
 
 def gate(dy: Array, y: Array, dx: Array, worker: Worker) -> Array:
-    """dy where y is not 0, in dx."""
-    passed = worker.scratch("passed", y.shape, bool)
-    worker.do(worker.xp.not_equal, y, 0, out=passed)
-    worker.do(worker.xp.multiply, dy, passed, out=dx)
+    """dy where y is not 0, in dx. y itself becomes the mask, of ones and zeros."""
+    worker.do(worker.xp.not_equal, y, 0, out=y)
+    worker.do(worker.xp.multiply, dy, y, out=dx)
     return dx
 
 
