@@ -209,12 +209,16 @@ def check_finite(model: Layer, optimizer: SGD | None = None) -> None:
     state = {name: parameter.value for name, parameter in model.named_parameters()}
     state |= {f"the velocity of {name}": v for name, v in (optimizer.state_dict() if optimizer else {}).items()}
     state |= {name: getattr(layer, attribute) for name, layer, attribute in model.named_buffers()}
-    wrong = [name for name, array in state.items() if not bool(array_namespace(array).isfinite(array).all())]
+    variances = [name for name in state if name.rpartition(".")[2] == "running_var"]
+    fine = [array_namespace(array).isfinite(array).all() for array in state.values()]
+    fine += [(state[name].real >= 0).all() for name in variances]
+    flags = to_numpy(array_namespace(*fine).stack(fine)).tolist() if fine else []  # a GPU is waited for once
+    wrong = [name for name, is_fine in zip(state, flags, strict=False) if not is_fine]
     if wrong:
         more = f", as do {len(wrong) - 1} more of its arrays" if len(wrong) > 1 else ""
         raise ValueError(f"model: {wrong[0]} holds NaN or infinity{more}; expected finite numbers")
-    for name, array in state.items():
-        if name.rpartition(".")[2] == "running_var" and bool((array.real < 0).any()):
+    for name, is_fine in zip(variances, flags[len(state) :], strict=True):
+        if not is_fine:
             raise ValueError(f"model: {name} holds a negative variance; expected at least 0")
 
 

@@ -95,6 +95,8 @@ def fit(
         raise TypeError(f"folder is a {type(folder).__name__}; expected None or the name of a folder")
     check_parallel(parallel, model, compile)
     data, frozen = as_split(data), frozen_names(model, frozen)
+    # before the model moves: a check on the host makes no GPU wait
+    check_finite(model, optimizer if isinstance(optimizer, SGD) else None)
     model.to(device)
     if optimizer is None:
         optimizer = optimizer_for(model, lambda name: is_in(name, frozen))
@@ -124,7 +126,8 @@ def fit(
     with alone_with(model), saving.locked(run, resume):
         if run.folder is not None:
             saving.open_folder(run, resume)
-        check_finite(model, optimizer)
+        if resume:
+            check_finite(model, optimizer)
         run.train()
     return run.history
 
