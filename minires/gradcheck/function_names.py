@@ -51,8 +51,8 @@ DICTS = {
 
 
 NO_FUNCTIONS = (
-    "the file has no functions, which is what a file is checked for. The gradients of a layer that is a class are "
-    "checked in Python: gradcheck.check_layer(gradcheck.wrap(YourLayer(...)), x)"
+    "the file has no functions; expected a pair such as {op}_forward and {op}_backward. The gradients of a layer that "
+    "is a class are checked in Python: gradcheck.check_layer(gradcheck.wrap(YourLayer(...)), x)"
 )
 
 
@@ -64,7 +64,7 @@ def find_pair(functions: Functions, like: str, forward: str | None, backward: st
     if like not in DEFINITIONS:
         raise ValueError(f"like is {like!r}; expected one of {', '.join(DEFINITIONS)}")
     if not functions:
-        raise ValueError(NO_FUNCTIONS)
+        raise ValueError(NO_FUNCTIONS.format(op=like))
     for given in (forward, backward):
         if given is not None and given not in functions:
             raise ValueError(f"there is no function {given!r} in the file; it has {', '.join(functions)}")
@@ -104,7 +104,7 @@ def _plain(name: str) -> str:
 def guess_op(functions: Functions) -> str:
     """The op that the names of the functions say."""
     if not functions:
-        raise ValueError(NO_FUNCTIONS)
+        raise ValueError(NO_FUNCTIONS.format(op="linear"))
     names = {_plain(f) for f, _ in _pairs(functions)}
     exact = [op for op in DEFINITIONS if op.replace("_", "") in names]
     found = exact or [op for op in DEFINITIONS if names & set(ALSO_CALLED.get(op, ()))]

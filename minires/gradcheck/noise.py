@@ -29,8 +29,8 @@ SUSPICIOUS = 16
 ENOUGH = 8
 """Fourth differences at least are collected for `amplification`."""
 
-FINER_STEPS = tuple(4.0**-k for k in range(1, 9))
-"""By which an entry that disagrees is measured again."""
+FINEST_STEP = 4.0**-8
+"""An entry that disagrees is measured again, each step a quarter of the one before, down to so much of a good step."""
 
 FINEST = 6
 """So many of the finest steps tell the noise along a line: a step that is too large bends and slopes for itself."""

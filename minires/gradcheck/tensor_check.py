@@ -194,17 +194,18 @@ class Examination:
     def _look_twice(self, probe: Probe, line: int | np.ndarray, bound: float, amplified: float) -> tuple[float, float]:
         """Value and bound of a probe that disagrees: with finer steps, and with the noise of its own line.
 
-        All outputs that may move count. The steps begin at the size of the entry itself: 1 / x at a small x bends long
-        before a step that suits the whole tensor.
+        All outputs that may move count. The steps go on to where they suit the entry itself: 1 / x at a small x bends
+        long before a step that suits the whole tensor. None is left out on the way: a kink whose bend happens to be 0
+        at the first step (it lies at 2/3 of it) is told by the next.
         """
         direction = self._along(line)
         wide = numerical.widened(probe, lambda t: self.evaluate(self.value + t * direction)[0], self.dy, self.y0)
-        base, size = probe.step, 0.0 if isinstance(line, np.ndarray) else abs(float(self.value.flat[line]))
-        ladder = [wide]
-        if 0 < (small := numerical.largest_step(size, self.plan.u)) < base / 2:
-            base = numerical.power_of_two(small)
-            ladder.append(self._measure(line, base)[0])
-        ladder += [self._measure(line, base * factor)[0] for factor in noise.FINER_STEPS]
+        size = 0.0 if isinstance(line, np.ndarray) else abs(float(self.value.flat[line]))
+        small = numerical.power_of_two(numerical.largest_step(size, self.plan.u)) if size else probe.step
+        ladder, step = [wide], probe.step
+        while step > min(probe.step, small) * noise.FINEST_STEP:
+            step /= 4
+            ladder.append(self._measure(line, step)[0])
         ladder = [replace(p, size=max(p.size, wide.size)) for p in ladder if math.isfinite(p.value)]
         if not ladder:
             return probe.value, bound

@@ -49,11 +49,7 @@ def test_what_is_right_is_not_called_wrong_at_any_scale(student, scale):
     assert report.verdict == "pass" if scale == 1 else report.verdict not in ("fail", "kink"), str(report)
 
 
-BESIDE_A_KINK = pytest.mark.xfail(reason="an entry whose float32 step reaches over the kink of prelu is called wrong")
-IN_FLOAT32 = [pytest.param(s, id=n, marks=BESIDE_A_KINK if n == "prelu" else ()) for n, s in STUDENTS.items()]
-
-
-@pytest.mark.parametrize("student", IN_FLOAT32)
+@pytest.mark.parametrize("student", STUDENTS.values(), ids=STUDENTS)
 def test_what_is_right_is_not_called_wrong_in_float32(student):
     forward, backward = student.make("")
 
