@@ -116,7 +116,9 @@ def refuse_hidden_layers(name: str, value: Any) -> None:
 
 def check_observer(observer: Any) -> None:
     """TypeError unless `observer` can be called with what an observer is told."""
-    right = callable(observer)
+    right = callable(observer) and not hasattr(
+        observer, "forward"
+    )  # a layer, PyTorch's too, takes whatever it is given
     try:
         if right:
             signature(observer).bind(*["layer", "path", "direction", "x", "y"])

@@ -21,6 +21,7 @@ from minires.train.checks import (
     as_split,
     check_callables,
     check_finite,
+    check_flags,
     check_model,
     check_optimizer,
     check_parallel,
@@ -90,6 +91,7 @@ def fit(
     check_whole("log_every", log_every, 1)
     check_whole("batch_size", batch_size, 1)
     check_whole("seed", seed, 0)
+    check_flags(resume=resume, compile=compile, other_engine=other_engine)
     check_callables(schedule, report, augmentation, config)
     if not isinstance(folder, str | os.PathLike | None):
         raise TypeError(f"folder is a {type(folder).__name__}; expected None or the name of a folder")

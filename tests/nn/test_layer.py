@@ -260,7 +260,17 @@ def test_observers_may_come_and_go_in_any_order():
     assert (len(first), len(second)) == (0, 2)
 
 
-@pytest.mark.parametrize("observer", [None, nn.ReLU(), nn.ReLU, lambda x, y: None, "print"])
+class OthersLayer:
+    """As PyTorch's: callable with whatever it is given."""
+
+    def forward(self, x):
+        return x
+
+    def __call__(self, *arguments, **options):
+        return self.forward(*arguments, **options)
+
+
+@pytest.mark.parametrize("observer", [None, nn.ReLU(), nn.ReLU, lambda x, y: None, "print", OthersLayer()])
 def test_an_observer_that_cannot_be_called_is_refused(observer):
     with refused(TypeError, "observer", "(layer, path, direction, x, y)"), nn.ReLU().observe(observer):
         pass
