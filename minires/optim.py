@@ -128,4 +128,4 @@ class Warmup:
 
     def __call__(self, step: int) -> float:
         share = min(1.0, (check_number("step", step, 0) + 1) / max(1, self.steps))
-        return self.schedule(step) * (self.start + (1 - self.start) * share)
+        return check_number("the schedule's rate", self.schedule(step), 0) * (self.start + (1 - self.start) * share)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
-from inspect import signature
 from typing import Any, NoReturn
 
 import numpy as np
 
 from minires.checks.operations import check_arrays, pair, plain_index, whole, whole_shape
-from minires.checks.wording import in_short, shown
+from minires.checks.wording import in_short, shown, takes
 
 
 def check_model(model: Any) -> Any:
@@ -116,17 +115,7 @@ def refuse_hidden_layers(name: str, value: Any) -> None:
 
 def check_observer(observer: Any) -> None:
     """TypeError unless `observer` can be called with what an observer is told."""
-    right = callable(observer) and not hasattr(
-        observer, "forward"
-    )  # a layer, PyTorch's too, takes whatever it is given
-    try:
-        if right:
-            signature(observer).bind(*["layer", "path", "direction", "x", "y"])
-    except TypeError:
-        right = False
-    except ValueError:  # a function in C that does not say what it takes
-        pass
-    if not right:
+    if not takes(observer, "layer", "path", "direction", "x", "y"):
         raise TypeError(f"observer is {in_short(observer)}; expected a function of (layer, path, direction, x, y)")
 
 

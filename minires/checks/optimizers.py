@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minires.checks.operations import check_number
-from minires.checks.wording import in_short
+from minires.checks.wording import in_short, takes
 
 
 def check_parameters(parameters: Any) -> list[Any]:
@@ -49,7 +49,7 @@ def check_schedule(schedule: Any) -> None:
             object.__setattr__(schedule, name, tuple(value))  # a generator would be used up by the first step
             for step in schedule.milestones:
                 check_number("a milestone", step, 0)
-        elif isinstance(value, type) or not callable(value):
+        elif not takes(value, 0):
             raise TypeError(
-                f"{name} is {in_short(value)}; expected another schedule, as in Warmup(Cosine(0.1, 100), 10)"
+                f"{name} is {in_short(value)}; expected a function of the step, as in Warmup(Cosine(0.1, 100), 10)"
             )

@@ -106,8 +106,8 @@ def _input_state(x: Sequence[int] | np.ndarray) -> tuple[tuple[int, ...], State]
         start = {"symmetric": True, "relvar": noise, "scatter": 1 / shape[1], "smooth": 0.0}
         return shape, State(shape[1:], Signal.white_noise(image), "gaussian", **start)
     check_arrays(x=x)
-    if x.ndim not in (2, 4):
-        raise ValueError(f"x: expected an array (N, C, H, W) or (N, features), got shape {x.shape}")
+    if x.ndim not in (2, 4) or x.size == 0:
+        raise ValueError(f"x: expected an array (N, C, H, W) or (N, features), none of them 0, got shape {x.shape}")
     batch = to_numpy(x).astype(float)
     if not np.isfinite(batch).all():
         raise ValueError("x holds NaN or infinity; expected a batch of finite numbers")

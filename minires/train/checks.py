@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minires.backend import Array, array_namespace, to_numpy
-from minires.checks.wording import in_short
+from minires.checks.wording import in_short, takes
 from minires.data.batches import Augmentation
 from minires.data.split import Split
 from minires.nn import Layer
@@ -143,9 +143,12 @@ def check_flags(**flags: Any) -> None:
 
 def check_callables(schedule: Any, report: Any, augmentation: Any, config: Any) -> None:
     """TypeError for a schedule or report that cannot be called, an augmentation that is none, no JSON in config."""
-    for name, value, example in (("schedule", schedule, "optim.Cosine(0.1, steps)"), ("report", report, "print")):
-        if value is not None and (isinstance(value, type) or not callable(value)):
-            raise TypeError(f"{name} is {in_short(value)}; expected None or a function, such as {example}")
+    if schedule is not None and not takes(schedule, 0):
+        raise TypeError(
+            f"schedule is {in_short(schedule)}; expected None or a function of the step, as optim.Cosine(0.1, 100)"
+        )
+    if report is not None and not takes(report, "what was logged"):
+        raise TypeError(f"report is {in_short(report)}; expected None or a function of one argument, such as print")
     if augmentation is not None and not isinstance(augmentation, Augmentation):
         raise TypeError(f"augmentation is {in_short(augmentation)}; expected None or Augmentation(pad=4, flip=True)")
     if config is not None:

@@ -251,3 +251,14 @@ def test_milestones_may_be_a_generator():
 def test_settings_that_make_no_sense(make):
     with pytest.raises((TypeError, ValueError), match="expected"):
         make()
+
+
+@pytest.mark.parametrize("schedule", [lambda: 0.1, nn.Linear(2, 2), optim.Constant, 0.1])
+def test_warmup_asks_for_a_function_of_the_step(schedule):
+    with pytest.raises(TypeError, match=r"schedule is .*; expected a function of the step"):
+        optim.Warmup(schedule, 10)
+
+
+def test_warmup_says_what_its_schedule_gave():
+    with pytest.raises(TypeError, match="the schedule's rate"):
+        optim.Warmup(lambda step: "fast", 10)(0)

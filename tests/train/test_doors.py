@@ -27,6 +27,8 @@ from .test_fit import bits, interrupt_at, small_data, small_model, train, withou
         ({"seed": None}, TypeError, "seed is None"),
         ({"epochs": True}, TypeError, "epochs is True"),
         ({"schedule": optim.Cosine}, TypeError, "schedule is the class Cosine"),
+        ({"schedule": lambda: 0.1}, TypeError, "schedule is a function; expected None or a function of the step"),
+        ({"report": lambda: None}, TypeError, "report is a function; expected None or a function of one argument"),
         ({"schedule": 0.1}, TypeError, r"schedule is 0\.1; expected None or a function"),
         ({"schedule": lambda step: float("nan")}, ValueError, "schedule gave nan for step 0"),
         ({"schedule": lambda step: -0.1}, ValueError, r"schedule gave -0\.1 for step 0"),

@@ -21,6 +21,7 @@ import numpy as np
 
 from minires import init
 from minires.checks import generator, whole_shape
+from minires.checks.wording import takes
 from minires.theory.report import render
 from minires.theory.samplers import weights
 from minires.theory.samplers.mistakes import (
@@ -91,7 +92,7 @@ def check_initializer(
     law = init.by_name(law)
     if len(shape) < 2 or min(shape) < 1:
         raise ValueError(f"shape is {shape}; expected (out, in) or (out, in, kh, kw), none of them 0")
-    if not callable(sampler) or isinstance(sampler, type):
+    if not takes(sampler, shape, rng):
         raise TypeError(f"sampler is {sampler!r:.60}; expected a function sampler(shape, rng) -> array")
     name = _law_name(law)
     if law.variance(shape) == 0 or type(law).__name__ in ("Constant", "Dirac"):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from minires import init
+from minires import init, nn
 from minires.theory.samplers.check import check_initializer
 from minires.theory.stats import ks_test
 
@@ -340,3 +340,9 @@ def test_a_sampler_for_one_shape_is_said_to_be_right_for_it():
     sd = math.sqrt(init.HeNormal().variance(CONV))
     verdict = check_initializer(lambda shape, rng: rng.normal(0, sd, shape), CONV, init.HeNormal()).verdict
     assert verdict.startswith("fan ignored") and verdict.endswith(f"right for {'x'.join(map(str, CONV))} itself")
+
+
+@pytest.mark.parametrize("sampler", [lambda shape: np.zeros(shape), nn.Linear(2, 2)])
+def test_a_sampler_is_a_function_of_shape_and_generator(sampler):
+    with pytest.raises(TypeError, match=r"expected a function sampler\(shape, rng\)"):
+        check_initializer(sampler, (8, 8), init.HeNormal())
