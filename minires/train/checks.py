@@ -134,13 +134,6 @@ def check_shares(batches: int, images: int, ranks: int) -> None:
         raise ValueError(f"a batch of {images // batches} images has none for some of {ranks} ranks; take larger ones")
 
 
-def check_flags(**flags: Any) -> None:
-    """TypeError for anything but True and False."""
-    for name, value in flags.items():
-        if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"{name} is {in_short(value)}; expected True or False")
-
-
 def check_callables(schedule: Any, report: Any, augmentation: Any, config: Any) -> None:
     """TypeError for a schedule or report that cannot be called, an augmentation that is none, no JSON in config."""
     if schedule is not None and not takes(schedule, 0):

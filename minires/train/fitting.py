@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minires.backend import Array, to_device
-from minires.checks import check_whole
+from minires.checks import check_whole, flag
 from minires.data.batches import Augmentation
 from minires.data.split import Split
 from minires.nn import Layer
@@ -21,7 +21,6 @@ from minires.train.checks import (
     as_split,
     check_callables,
     check_finite,
-    check_flags,
     check_model,
     check_optimizer,
     check_parallel,
@@ -91,7 +90,8 @@ def fit(
     check_whole("log_every", log_every, 1)
     check_whole("batch_size", batch_size, 1)
     check_whole("seed", seed, 0)
-    check_flags(resume=resume, compile=compile, other_engine=other_engine)
+    resume, compile = flag("resume", resume), flag("compile", compile)
+    other_engine = flag("other_engine", other_engine)
     check_callables(schedule, report, augmentation, config)
     if not isinstance(folder, str | os.PathLike | None):
         raise TypeError(f"folder is a {type(folder).__name__}; expected None or the name of a folder")

@@ -38,7 +38,7 @@ from .test_fit import bits, interrupt_at, small_data, small_model, train, withou
         ({"report": "print"}, TypeError, "report is 'print'"),
         ({"resume": np.arange(4)}, TypeError, "resume is .*; expected True or False"),
         ({"compile": "no"}, TypeError, "compile is 'no'; expected True or False"),
-        ({"other_engine": 1}, TypeError, "other_engine is 1; expected True or False"),
+        ({"other_engine": 2}, TypeError, "other_engine is 2; expected True or False"),
         ({"config": {"a": object()}}, TypeError, "config cannot be written as JSON"),
         ({"frozen": ("conv_1",)}, ValueError, "frozen holds 'conv_1'.*did you mean 'conv1'"),
         ({"frozen": "layer9"}, ValueError, "frozen holds 'layer9'.*no such layer"),
