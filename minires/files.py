@@ -72,6 +72,10 @@ LOCK = ".lock"
 """The file by which a folder is locked; its text says who holds it. It is removed when the lock is released."""
 
 
+NAMED_AFTER = 1.0
+"""Seconds by which whoever locked a folder has written who it is."""
+
+
 class FolderInUse(FileExistsError):
     """Another process, or another thread of this one, is writing into the folder; the text says which."""
 
@@ -106,8 +110,7 @@ def _open_lock(folder: Path) -> BinaryIO:
     while True:
         file = path.open("a+b")
         if not _lock(file):
-            file.seek(0)
-            holder = file.read(200).decode(errors="replace") or "another process"
+            holder = _holder(file)
             file.close()
             raise FolderInUse(f"{folder} is in use by {holder}: wait for it to end, or choose another folder")
         try:
@@ -116,6 +119,17 @@ def _open_lock(folder: Path) -> BinaryIO:
         except FileNotFoundError:
             pass  # removed by its holder after we opened it: our lock is on a file that nobody else will find
         file.close()
+
+
+def _holder(file: BinaryIO) -> str:
+    """Who wrote into the lock file. A holder locks it first and writes a moment later: that moment is waited for."""
+    until = time.monotonic() + NAMED_AFTER
+    while True:
+        file.seek(0)
+        holder = file.read(200).decode(errors="replace")
+        if holder or time.monotonic() > until:
+            return holder or "another process"
+        time.sleep(0.01)
 
 
 def _lock(file: BinaryIO) -> bool:

@@ -6,10 +6,12 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from minires import files
 from minires.files import LOCK, FolderInUse, atomic_write, atomic_write_text, locked_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,6 +91,31 @@ def test_a_locked_folder_says_who_holds_it(tmp_path):
     with locked_folder(tmp_path), pytest.raises(FolderInUse), locked_folder(tmp_path):  # within one process, too
         pass
     assert os.listdir(tmp_path) == []
+
+
+def test_a_holder_that_has_not_written_its_name_yet_is_waited_for(tmp_path):
+    """Between the lock and its text lies a moment in which another process may ask."""
+    with (tmp_path / LOCK).open("a+b") as file:
+        assert files._lock(file)
+
+        def write_late():
+            time.sleep(0.3)
+            file.write(b"process 7 on a slow machine since 2026")
+            file.flush()
+
+        thread = threading.Thread(target=write_late)
+        thread.start()
+        with pytest.raises(FolderInUse, match="in use by process 7 on a slow machine"), locked_folder(tmp_path):
+            pass
+        thread.join()
+
+
+def test_a_holder_that_never_writes_its_name_is_another_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "NAMED_AFTER", 0.05)
+    with (tmp_path / LOCK).open("a+b") as file:
+        assert files._lock(file)
+        with pytest.raises(FolderInUse, match="in use by another process"), locked_folder(tmp_path):
+            pass
 
 
 def test_the_lock_of_a_dead_process_is_gone_and_its_unfinished_files_are_removed(tmp_path):

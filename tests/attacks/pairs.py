@@ -53,7 +53,7 @@ def own_folders(folder, codes, errors):
 
 
 def one_folder(folder, codes, errors):
-    """None where one of them ended well and the other was told that the folder is taken."""
+    """None where one ended well and the other was told that the folder is taken, and by whom where it is in use."""
     told = " ".join(errors)
     if codes != [0, 2] or not ("in use by process" in told or "holds a run already" in told) or "Traceback" in told:
         return f"exit codes {codes}: {told}"
