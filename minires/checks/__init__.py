@@ -41,12 +41,12 @@ from minires.checks.networks import (
     check_model,
     check_observer,
     check_sum,
+    entries_of,
     factory,
     image_size,
     layer_name,
     layer_padding,
     raise_with_path,
-    refuse_hidden_layers,
 )
 from minires.checks.states import check_state, convert_state, match_state, no_name_twice
 from minires.checks.optimizers import check_parameters, check_schedule, distinct_names

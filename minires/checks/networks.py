@@ -96,21 +96,36 @@ def factory(name: str, value: Any, example: str) -> Any:
     return value
 
 
-def refuse_hidden_layers(name: str, value: Any) -> None:
-    """TypeError where an attribute keeps layers or parameters in a set, say, in which nobody looks for them."""
+PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
+def entries_of(name: str, value: Any) -> Iterable[tuple[Any, Any]]:
+    """(key, entry) of an attribute that is a list, tuple or dictionary; none of another.
+
+    TypeError where it keeps layers or parameters in a set, say, in which nobody looks for them. Each step of training
+    asks this of every attribute of every layer, so a setting such as 3 or (1, 1) is passed by at once.
+    """
+    kind = type(value)
+    if kind in PLAIN or (kind is tuple and PLAIN.issuperset(map(type, value))):
+        return ()
+    if isinstance(value, dict):
+        return value.items()
+    if isinstance(value, list | tuple):
+        return enumerate(value)
     if isinstance(value, set | frozenset | deque | Mapping):
         inside: Iterable[Any] = value.values() if isinstance(value, Mapping) else value
     elif isinstance(value, np.ndarray) and value.dtype == object:
         inside = value.flat
-    elif is_dataclass(value) and not isinstance(value, type):
-        inside = vars(value).values()
+    elif is_dataclass(value):
+        inside = () if isinstance(value, type) else vars(value).values()
     else:
-        return
+        return ()
     if any(hasattr(thing, "named_layers") or hasattr(thing, "add_grad") for thing in inside):
         raise TypeError(
             f"{name} is a {type(value).__name__} with layers in it; expected a list, tuple or dict of them: parameters "
             "in anything else would be neither trained nor saved"
         )
+    return ()
 
 
 def check_observer(observer: Any) -> None:

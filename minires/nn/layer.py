@@ -238,12 +238,9 @@ class Layer:
         return layer_table(self) if any(True for _ in self.children()) else repr(self)
 
 
-def _found_in(name: str, value: Any, kind: type) -> Iterator[tuple[str, Any]]:
+def _found_in(name: str, value: Any, kind: type) -> list[tuple[str, Any]]:
     """(path, object) of every layer or parameter in an attribute: itself, or in lists and dicts, however deep."""
-    if isinstance(value, kind):
-        yield name, value
-    elif isinstance(value, list | tuple | dict):
-        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _found_in(f"{name}.{key}", entry, kind)
-    else:
-        checks.refuse_hidden_layers(name, value)
+    if isinstance(value, (Layer, Parameter)):
+        return [(name, value)] if isinstance(value, kind) else []
+    entries = checks.entries_of(name, value)
+    return [found for key, entry in entries for found in _found_in(f"{name}.{key}", entry, kind)]

@@ -130,7 +130,7 @@ class Run:
     def one_step(self, x: Array, labels: Array) -> bool:
         """`train_step`, and its loss added to the others. True where that was fetched, which waits for the device."""
         self.optimizer.lr = lr = learning_rate(self.schedule, self.step)
-        weights = [parameter.value for parameter in self.model.parameters()]
+        weights = [parameter.value for parameter in self.optimizer.parameters]  # no others change
         loss, logits = train_step(self.engine, self.loss, self.optimizer, x, labels)
         sums = batch_sums(logits, labels, loss)
         self.sums = sums if self.sums is None else self.sums + sums
@@ -151,7 +151,7 @@ class Run:
     def look_at_loss(self, x: Array, lr: float, weights: Sequence[Array]) -> None:
         """Fetch the sums, the one moment that waits for the device; note them, or raise TrainingDiverged.
 
-        weights: those before the step, which the model gets back if the step was one too many.
+        weights: the optimizer's before the step, which it gets back if the step was one too many.
         """
         loss_sum, correct, images = self.group.sum(np.array([[*to_numpy(self.sums), self.since_look]])).tolist()
         loss = loss_sum / images
@@ -165,7 +165,7 @@ class Run:
 
     def diverged(self, x: Array, loss: float, weights: Sequence[Array]) -> NoReturn:
         """Raise TrainingDiverged; where steps went unseen, go back to the last look and watch each of them."""
-        for parameter, value in zip(self.model.parameters(), weights, strict=True):
+        for parameter, value in zip(self.optimizer.parameters, weights, strict=True):
             parameter.value = value
         if self.before is not None:
             self.batch, arrays, states = self.before
