@@ -21,10 +21,11 @@ from minires.gradcheck import catalogue_match, definitions, forgotten_options, h
 from minires.gradcheck.catalogue_match import right_outputs, told
 from minires.gradcheck.faults import Fault, faults_of
 from minires.gradcheck.findings import Case, Finding
-from minires.gradcheck.hypotheses import Comparison
-from minires.gradcheck.hypotheses.comparison import listed, numbered
+from minires.gradcheck.hypotheses import Comparison, products
+from minires.gradcheck.hypotheses.comparison import fitted_factor, listed, numbered
 from minires.gradcheck.hypotheses.shapes import shapes_differ
 from minires.gradcheck.rules import LINEARITY, RULES
+from minires.gradcheck.several_gradients import together
 
 
 def diagnose(case: Case) -> Finding:
@@ -114,12 +115,11 @@ def _by_hypotheses(case: Case) -> Finding:
     if of_op:
         told_names = listed([f"d{case.names[i]}" for i in of_op])
         sentences.append(f"{told_names} {'is that' if len(of_op) == 1 else 'are those'} of {case.like} already")
-    of_gradients = {}
-    for i, failing in enumerate(case.failing):
-        if failing and i not in of_op:
-            of_gradients[f"d{case.names[i]}"], explained = _gradient_sentence(case, i)
-            complete = complete and explained
-    sentences += _together(of_gradients)
+    of_one = {i: _gradient_sentence(case, i) for i, failing in enumerate(case.failing) if failing and i not in of_op}
+    complete = all(explained for _, explained in of_one.values())
+    if not complete and not case.y_failing:
+        sentences += _by_products(case, of_one)
+    sentences += together({f"d{case.names[i]}": of_one[i] for i in of_one})
     rules = [
         RULES[name] for name in case.broken if name in _EXPLAINED_BY_GRADIENT and _tells_more(name, case, complete)
     ]
@@ -130,18 +130,25 @@ def _by_hypotheses(case: Case) -> Finding:
     return Finding(sentence, complete=complete)
 
 
-def _together(sentences: dict[str, str]) -> list[str]:
-    """One sentence for all gradients of which the same is true: "dx and dw are each 5 times what they should be"."""
-    alike: dict[str, list[str]] = {}
-    for name, sentence in sentences.items():
-        rest = sentence.removeprefix(f"{name} is ")
-        alike.setdefault(rest if rest != sentence and name not in rest else sentence, []).append(name)
-    return [
-        f"{listed(names)} are each {rest.replace('what it should be', 'what they should be')}"
-        if len(names) > 1
-        else sentences[names[0]]
-        for rest, names in alike.items()
-    ]
+def _by_products(case: Case, of_one: dict[int, tuple[str, bool]]) -> list[str]:
+    """What is wrong in a product of two inputs, or between it and y; what this explains is taken out of `of_one`."""
+    right = [_expected_or_none(case, i) for i in range(len(case.names))]
+    others = dict(zip(case.names, case.inputs, strict=True)) | {"y": case.y}
+    sentences = []
+    for product in products.find(case.inputs, case.names, right):
+        found = products.examine(product, case.gradients, case.failing, case.names, others)
+        if found is None or not all(i in of_one and not of_one[i][1] for i in found.about):
+            continue
+        sentence = found.sentence
+        if found.gradient is not None:
+            sentence = hypotheses.explain(found.gradient)
+            if sentence is None and len(found.about) > 1:
+                sentence = hypotheses.located(found.gradient)
+        if sentence is not None:
+            sentences.append(sentence)
+            for i in found.about:
+                del of_one[i]
+    return sentences
 
 
 def _tells_more(rule: str, case: Case, complete: bool) -> bool:
@@ -182,7 +189,7 @@ def _gradient_sentence(case: Case, i: int) -> tuple[str, bool]:
         return _from_samples(case, i), False
     comparison = _comparison(case, i, expected)
     sentence = catalogue_match.of_gradient(case, i) or hypotheses.explain(comparison)
-    return (sentence, True) if sentence is not None else (hypotheses.facts(comparison), False)
+    return (sentence, True) if sentence is not None else (hypotheses.located(comparison), False)
 
 
 def _expected(case: Case, i: int) -> Array | None:
@@ -196,6 +203,7 @@ def _expected(case: Case, i: int) -> Array | None:
 
 def _comparison(case: Case, i: int, expected: Array) -> Comparison:
     bound = np.broadcast_to(case.bounds[i], expected.shape)
+    known = sizes(case) | (_factors_of_others(case, i) if expected.size == 1 else {})
     partners = {"dy": case.dy} | {n: x for n, x in zip(case.names, case.inputs, strict=True) if x is not case.inputs[i]}
     for j, name in enumerate(case.names):
         if j != i and (other := _expected_or_none(case, j)) is not None:
@@ -205,7 +213,7 @@ def _comparison(case: Case, i: int, expected: Array) -> Comparison:
         case.gradients[i],
         expected,
         bound,
-        sizes(case),
+        known,
         case.inputs[i],
         _axes(case, expected, i),
         partners,
@@ -214,7 +222,21 @@ def _comparison(case: Case, i: int, expected: Array) -> Comparison:
         tuple(case.names),
         case.like is not None,
         tuple(f"d{name}" for j, name in enumerate(case.names) if j != i and case.failing[j]),
+        case.rerun,
     )
+
+
+def _factors_of_others(case: Case, i: int) -> dict[str, float]:
+    """Factors that other gradients are off by: what a single number can be compared with."""
+    found = {}
+    for j, name in enumerate(case.names):
+        right = _expected_or_none(case, j) if j != i and case.failing[j] else None
+        yours = case.gradients[j]
+        if right is not None and right.size > 1 and yours is not None and yours.shape == right.shape:
+            factor, _ = fitted_factor(yours, right, np.broadcast_to(case.bounds[j], right.shape))
+            if factor and np.allclose(yours, factor * right, rtol=1e-6):
+                found[f"the factor of d{name}"] = abs(factor)
+    return found
 
 
 def _axes(case: Case, expected: Array, i: int) -> tuple[str, ...] | None:

@@ -129,7 +129,7 @@ def log_softmax(wrong):
 
 @student(
     (4, 3),
-    projection_forgotten=r"does not depend on dy at other columns",
+    projection_forgotten=r"multiple of x, .* the path through the length of x",
     length_forgotten=r"times the length of x over column",
 )
 def unit_rows(wrong):

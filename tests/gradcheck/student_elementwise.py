@@ -66,7 +66,7 @@ _elementwise(
     _gelu_slope,
     first_term_only=(
         lambda x, y: 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
-        r"function of x alone, and at x = ",
+        r"takes y / x \(the first term of the product rule",
     ),
 )
 _elementwise(
@@ -74,7 +74,7 @@ _elementwise(
     lambda x: np.sqrt(1 + x * x),
     lambda x, y: x / y,
     inverse_forgotten=(lambda x, y: x, r"takes x for the derivative"),
-    multiplied=(lambda x, y: x * y, r"at x = "),
+    multiplied=(lambda x, y: x * y, r"right one times y\^2"),
 )
 
 

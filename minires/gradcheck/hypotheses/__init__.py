@@ -1,8 +1,8 @@
 """What a wrong gradient looks like beside the right one: hypotheses that know nothing about the function.
 
 Each takes a `Comparison` and returns a sentence if it explains *every* entry to within the bounds of the check, else
-None. They are tried in the order of `HYPOTHESES`, and the first that fits is told. Where none fits, `place` says where
-the error lies. An array of the wrong shape is left to `wrong_shape` alone.
+None. They are tried in the order of `HYPOTHESES`, and the first that fits is told. Where none fits, `located` says
+where the error lies. An array of the wrong shape is left to `wrong_shape` alone.
 """
 
 from __future__ import annotations
@@ -13,23 +13,37 @@ from minires.gradcheck.hypotheses.added_terms import (
     made_of_itself,
     missing_constant,
     missing_xhat,
+    multiple_along,
     multiple_of_dy,
     multiple_of_itself,
+    scaled_with_penalty,
 )
 from minires.gradcheck.hypotheses.comparison import Comparison
 from minires.gradcheck.hypotheses.contributions import (
     dy_alone,
     dy_itself,
+    later_steps,
+    map_transposed,
     one_of_several,
     path_missing,
     sum_of_another,
     wrong_sum,
 )
 from minires.gradcheck.hypotheses.coupling import coupled, misplaced, sign_between
+from minires.gradcheck.hypotheses.dependence import does_not_change
 from minires.gradcheck.hypotheses.elementwise import affine_in_x, clipped, derivative, known_derivative
+from minires.gradcheck.hypotheses.entry_by_entry import (
+    factor_where_wrong,
+    inverted_mask,
+    not_clipped,
+    power,
+    spread_too_far,
+    times_function,
+)
 from minires.gradcheck.hypotheses.factors import constant_factor, factor_along_axis
+from minires.gradcheck.hypotheses.labels import one_in_each_row, target_off
 from minires.gradcheck.hypotheses.other_inputs import other_input
-from minires.gradcheck.hypotheses.parts import facts, mask_missing, one_in_each_row, part_right, place, zero_block
+from minires.gradcheck.hypotheses.parts import facts, mask_missing, part_right, place, zero_block
 from minires.gradcheck.hypotheses.rearranged import flipped, rewritten, shifted, swapped, transposed
 from minires.gradcheck.hypotheses.shapes import (
     all_zero,
@@ -40,9 +54,16 @@ from minires.gradcheck.hypotheses.shapes import (
     wrong_shape,
 )
 from minires.gradcheck.hypotheses.statistics import statistic
-from minires.gradcheck.hypotheses.upstream import dy_rearranged, dy_scaled, dy_summed, other_direction, part_of_dy
+from minires.gradcheck.hypotheses.upstream import (
+    dy_rearranged,
+    dy_scaled,
+    dy_summed,
+    last_step_forgotten,
+    other_direction,
+    part_of_dy,
+)
 
-__all__ = ["HYPOTHESES", "Comparison", "constant_factor", "explain", "facts", "place"]
+__all__ = ["HYPOTHESES", "Comparison", "constant_factor", "explain", "located", "place"]
 
 HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     not_finite,
@@ -53,14 +74,18 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     nearly_right,
     multiple_of_itself,
     made_of_itself,
+    scaled_with_penalty,
     transposed,
     flipped,
     swapped,
     shifted,
     rewritten,
+    inverted_mask,
     known_derivative,
     zero_block,
     mask_missing,
+    spread_too_far,
+    factor_where_wrong,
     dy_rearranged,
     part_of_dy,
     wrong_sum,
@@ -72,20 +97,28 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     dy_itself,
     one_of_several,
     dy_scaled,
+    last_step_forgotten,
+    times_function,
     factor_along_axis,
     other_input,
     misplaced,
     other_direction,
-    coupled,
+    map_transposed,
+    does_not_change,
     sign_between,
+    multiple_along,
+    coupled,
     derivative,
     multiple_of_dy,
     affine_in_x,
     one_in_each_row,
+    target_off,
     clipped,
+    not_clipped,
+    power,
     missing_constant,
     missing_xhat,
-    part_right,
+    later_steps,
 )
 """In the order in which they are tried: the strictest first."""
 
@@ -98,3 +131,8 @@ def explain(c: Comparison) -> str | None:
         if (sentence := hypothesis(c)) is not None:
             return sentence
     return None
+
+
+def located(c: Comparison) -> str:
+    """Where an error lies that no hypothesis explains."""
+    return part_right(c) or facts(c)

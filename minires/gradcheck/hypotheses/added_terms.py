@@ -27,6 +27,70 @@ def multiple_of_itself(c: Comparison) -> str | None:
     return None
 
 
+def scaled_with_penalty(c: Comparison) -> str | None:
+    """factor * expected + another factor * the tensor: the data's part and the penalty's have different factors."""
+    if c.x is None or c.x.shape != c.expected.shape or c.x.size < 5 or not c.is_far or not np.all(c.known):
+        return None
+    columns = np.c_[c.expected.ravel(), c.x.ravel()]
+    if np.linalg.matrix_rank(columns / np.maximum(np.abs(columns).max(axis=0), 1e-300), tol=1e-6) < 2:
+        return None
+    (a, b), *_ = np.linalg.lstsq(columns, c.yours.ravel(), rcond=None)
+    size = float(np.max(np.abs(c.yours)))
+    told = min(
+        abs(a - 1) * np.max(np.abs(c.expected)), abs(b) * np.max(np.abs(c.x)), abs(a) * np.max(np.abs(c.expected))
+    )
+    if told <= 1e-4 * size or not c.near(a * c.expected + b * c.x):
+        return None
+    name = c.name.removeprefix("d")
+    return (
+        f"{c.name} is {a:.6g} times what it should be plus {b:.6g} times {name} itself: the part that comes from the "
+        f"data and that of a penalty on {name} (weight decay) have different factors"
+    )
+
+
+def multiple_along(c: Comparison) -> str | None:
+    """The error is a multiple of the tensor, or of another input or y, with a factor of its own for each row."""
+    if c.yours.ndim < 2 or not c.is_far or not np.all(c.known) or (c.evidence is not None and is_normalized(c)):
+        return None
+    error, name = c.yours - c.expected, c.name.removeprefix("d")
+    arrays = {name: c.x} if c.x is not None else {}
+    arrays |= {n: a for n, a in c.partners.items() if not n.startswith("d")}
+    if c.evidence is not None:
+        arrays["y"] = c.evidence.y
+    for other, a in arrays.items():
+        for axis in range(c.yours.ndim):
+            if a.shape != c.yours.shape or a.shape[axis] < 3 or a.size == a.shape[axis]:
+                continue
+            square = np.sum(a * a, axis=axis, keepdims=True)
+            if not np.all(square):
+                continue
+            factor = np.sum(error * a, axis=axis, keepdims=True) / square
+            if not c.near(c.expected + factor * a):
+                continue
+            each = listed([c.axis_names[k] for k in range(c.yours.ndim) if k != axis])
+            told = f"the error of {c.name} is a multiple of {other}, with a factor of its own for each {each}"
+            if other in (name, "y") and _keeps_its_scale(c):
+                return (
+                    f"{told}: the path through the length of {name} (its norm, or its root mean square) is missing, or "
+                    "has another factor"
+                )
+            return f"{told}: the term with {other} in it is missing, or has another factor"
+    return None
+
+
+def _keeps_its_scale(c: Comparison) -> bool:
+    """Whether y stays (nearly) the same when x is doubled."""
+    if c.evidence is None:
+        return False
+    inputs = list(c.evidence.inputs)
+    inputs[c.index] = 2 * inputs[c.index]
+    try:
+        y = c.evidence.forward(tuple(inputs))
+    except (ValueError, TypeError):
+        return False
+    return y.shape == c.evidence.y.shape and np.allclose(y, c.evidence.y, rtol=0.01, atol=0.01 * np.max(np.abs(y)))
+
+
 def made_of_itself(c: Comparison) -> str | None:
     """The tensor itself, times one number for each index of an axis: it is used where another array belongs."""
     if c.x is None or c.x.shape != c.yours.shape or c.x.ndim < 2 or not c.is_far or not np.all(c.x):

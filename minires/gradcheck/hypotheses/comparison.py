@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -44,6 +44,8 @@ class Comparison:
     """Whether axes can be called by what they are (sample, channel), or by their numbers only."""
     also_wrong: tuple[str, ...] = ()
     """Other gradients that fail as well."""
+    rerun: Callable[[tuple[Array, ...]], tuple[Array | None, ...]] | None = None
+    """What backward returns at other inputs, with the same dy."""
 
     @property
     def known(self) -> Array:

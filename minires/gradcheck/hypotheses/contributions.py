@@ -124,6 +124,50 @@ def dy_alone(c: Comparison) -> str | None:
     return None
 
 
+def map_transposed(c: Comparison) -> str | None:
+    """J dy where J^T dy is needed: dy goes through the matrix of forward, not through its transpose."""
+    if c.evidence is None or not c.is_far or c.evidence.dy.shape != c.yours.shape or c.yours.size < 3:
+        return None
+    jacobian = c.evidence.numeric(c.index)
+    if jacobian is None or not c.near((jacobian @ c.evidence.dy.ravel()).reshape(c.yours.shape)):
+        return None
+    name = c.name.removeprefix("d")
+    return (
+        f"{c.name} multiplies dy by the same matrix that forward multiplies {name} by: it has to be the transposed one"
+    )
+
+
+def later_steps(c: Comparison) -> str | None:
+    """Right at the last index along an axis (or the first) and wrong at all others: what steps hand back is wrong."""
+    if c.evidence is None or c.yours.ndim < 2 or not c.is_far or c.evidence.dy.ndim == 0:
+        return None
+    jacobian, dy = c.evidence.numeric(c.index), c.evidence.dy
+    if jacobian is None:
+        return None
+    wrong = c.wrong()
+    for axis in range(min(dy.ndim, wrong.ndim)):
+        count = wrong.shape[axis]
+        if count < 3 or dy.shape[axis] != count:
+            continue
+        share = np.moveaxis(wrong, axis, 0).reshape(count, -1).mean(axis=1)
+        for end, rest, words in ((-1, slice(None, -1), ("last", "later")), (0, slice(1, None), ("first", "earlier"))):
+            if share[end] or np.any(share[rest] < 0.5) or not _passes_on(jacobian, dy.shape, wrong.shape, axis, end):
+                continue
+            return (
+                f"{c.name} is right for the {words[0]} {c.axis_names[axis]} and wrong for all others: what they get "
+                f"from the {words[1]} ones (the gradient that each step hands on to the next) is missing or wrong"
+            )
+    return None
+
+
+def _passes_on(jacobian: Array, y_shape: tuple[int, ...], shape: tuple[int, ...], axis: int, end: int) -> bool:
+    """Whether entries reach outputs with a higher index along the axis (for end = -1) or a lower one, and no others."""
+    out, into = (np.indices(s).reshape(len(s), -1)[axis] for s in (y_shape, shape))
+    present = np.abs(jacobian) > TINY * np.max(np.abs(jacobian))
+    later, earlier = (np.any(present & hit) for hit in (out[:, None] > into[None], out[:, None] < into[None]))
+    return bool(later and not earlier if end == -1 else earlier and not later)
+
+
 def dy_itself(c: Comparison) -> str | None:
     """The upstream handed on as it is."""
     dy = c.partners.get("dy")

@@ -20,12 +20,7 @@ def misplaced(c: Comparison) -> str | None:
     if not same or len(moved) < 2 or np.all(np.abs(right) > nothing):
         return None
     j = int(moved[0])
-    here = int(np.flatnonzero(np.abs(theirs[j]) > nothing)[0])
-    there = int(np.flatnonzero(np.abs(right[j]) > nothing)[0])
-    if here == there:
-        differing = (np.abs(theirs[j]) > nothing) != (np.abs(right[j]) > nothing)
-        here = int(np.flatnonzero(differing & (np.abs(theirs[j]) > nothing))[0])
-        there = int(np.flatnonzero(differing & (np.abs(right[j]) > nothing))[0])
+    here, there = _route(right[j], theirs[j])
     shape, y_shape = c.yours.shape, c.evidence.dy.shape
     return (
         f"{c.name} passes the right amounts on to the wrong positions, for {len(moved)} of {len(right)} outputs: "
@@ -33,6 +28,14 @@ def misplaced(c: Comparison) -> str | None:
         f"{c.name}{position(there, shape)}{_shift(right, theirs, moved, shape, nothing)}. Check the index "
         "(its row, its column, their order) and every reshape and transpose"
     )
+
+
+def _route(right: Array, theirs: Array) -> tuple[int, int]:
+    """Where the largest misplaced amount of one output goes, and where an amount of the same size belongs."""
+    moved = np.abs(theirs - right) > 1e-6 * np.max(np.abs(right))
+    here = int(np.argmax(np.where(moved, np.abs(theirs), -1.0)))
+    there = int(np.argmin(np.where(moved, np.abs(right - theirs[here]), np.inf)))
+    return here, there
 
 
 def _shift(right: Array, theirs: Array, moved: Array, shape: tuple[int, ...], nothing: float) -> str:
@@ -45,7 +48,12 @@ def _shift(right: Array, theirs: Array, moved: Array, shape: tuple[int, ...], no
         ]
         steps.append(centers[0] - centers[1])
     first = steps[0]
-    if len(steps) < 3 or np.max(np.abs(np.array(steps) - first)) > 1e-9 or not np.allclose(first, np.round(first)):
+    if (
+        len(steps) < 3
+        or np.max(np.abs(np.array(steps) - first)) > 1e-9
+        or not np.allclose(first, np.round(first))
+        or not np.any(first)
+    ):
         return ""
     return f"; all are off by {tuple(int(s) for s in first)}"
 

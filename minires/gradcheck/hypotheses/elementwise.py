@@ -20,10 +20,42 @@ def known_derivative(c: Comparison) -> str | None:
         return None
     right, yours = slopes
     x, y = c.evidence.inputs[c.index], c.evidence.y
-    for words, values in _known(c, x, y, right):
-        if np.all(np.isfinite(values)) and np.max(np.abs(values - yours)) <= 1e-6 * max(np.max(np.abs(values)), 1e-300):
-            return f"{c.name} takes {words} for the derivative dy/dx{_table(x, yours, right)}"
-    return None
+    if np.max(np.abs(yours - 1)) <= 1e-6:
+        mask = ": where dy/dx is 0 (a mask, a gate), dy has to be stopped" if np.any(right == 0) else ""
+        return f"{c.name} is dy itself, as if dy/dx were 1{mask}{_table(x, yours, right)}"
+    wrong = np.abs(yours - right) > 1e-6 * np.max(np.abs(right))
+    for where, part in (("", np.ones_like(wrong)), (" where x is negative", x < 0), (" where x is positive", x > 0)):
+        if not np.all(part[wrong]) or part.sum() < 3:
+            continue
+        for words, values in _known(c, x, y, right):
+            if words.startswith(OF_RIGHT) and len(np.unique(np.round(right[part], 6))) < 3:
+                continue  # of two numbers everything is a function
+            gap, size = np.abs(values - yours)[part], np.max(np.abs(values[part]))
+            if np.all(np.isfinite(values[part])) and np.max(gap) <= 1e-6 * max(size, 1e-300):
+                return f"{c.name} takes {words} for the derivative dy/dx{where}{_table(x, yours, right)}"
+    return _one_number_off(c, x, yours, right, wrong)
+
+
+OF_RIGHT = ("the square", "the root", "the inverse", "x dy", "y dy", "dy/dx", "the absolute")
+"""How words for functions of the right derivative begin."""
+
+
+def _one_number_off(c: Comparison, x: Array, yours: Array, right: Array, wrong: Array) -> str | None:
+    """dy/dx is a number too large, or a number times too large, on one side of 0 (or everywhere)."""
+    side = next((w for w, part in (("negative", x < 0), ("positive", x > 0)) if np.array_equal(wrong, part)), None)
+    if wrong.sum() < 3 or (side is None and not wrong.all()):
+        return None
+    where = f" where x is {side}" if side else ""
+    gap = (yours - right)[wrong]
+    with np.errstate(all="ignore"):
+        ratio = (yours / right)[wrong]
+    if np.all(np.isfinite(ratio)) and np.ptp(ratio) <= 1e-6 * abs(ratio[0]) and ratio[0] and side:
+        told = f"{ratio[0]:.4g} times what it should be"
+    elif np.ptp(gap) <= 1e-6 * np.max(np.abs(gap)):
+        told = f"too {'large' if gap[0] > 0 else 'small'} by {abs(gap[0]):.4g}"
+    else:
+        return None
+    return f"{c.name} takes a derivative dy/dx that is {told}{where}{_table(x, yours, right)}"
 
 
 def derivative(c: Comparison) -> str | None:
@@ -59,6 +91,8 @@ def _known(c: Comparison, x: Array, y: Array, right: Array) -> Iterator[tuple[st
         yield "y", y
         yield "1 - y", 1 - y
         yield "y (1 - y)", y * (1 - y)
+        yield "y (1 + y)", y * (1 + y)
+        yield "1 + y", 1 + y
         yield "1 - y^2", 1 - y**2
         yield "1 - x^2", 1 - x**2
         yield "x (1 - x)", x * (1 - x)
@@ -69,6 +103,7 @@ def _known(c: Comparison, x: Array, y: Array, right: Array) -> Iterator[tuple[st
         yield "1 / x", 1 / x
         yield "sigmoid(x)", sigmoid
         yield "sigmoid(x) (1 - sigmoid(x))", sigmoid * (1 - sigmoid)
+        yield "1 - sigmoid(x)", 1 - sigmoid
         yield "tanh(x)", np.tanh(x)
         yield "1 - tanh(x)^2", 1 - np.tanh(x) ** 2
         yield "1 - tanh(y)^2 (tanh applied once more)", 1 - np.tanh(y) ** 2
@@ -79,6 +114,8 @@ def _known(c: Comparison, x: Array, y: Array, right: Array) -> Iterator[tuple[st
         yield "the inverse of dy/dx", 1 / right
         yield "dy/dx divided by x", right / x
         yield "the absolute value of dy/dx", np.abs(right)
+        yield "y / x (the first term of the product rule, if y is x times something)", y / x
+        yield "what is left of it without y / x (the other term of the product rule)", right - y / x
         try:
             at_y = c.evidence.gradient_at(
                 c.index, tuple(y if k == c.index else a for k, a in enumerate(c.evidence.inputs))

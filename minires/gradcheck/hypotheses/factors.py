@@ -13,11 +13,17 @@ def constant_factor(c: Comparison) -> str | None:
     if factor is None or f"{factor:.6g}" == "1" or not c.fits(factor * c.expected, factor):
         return None
     name = _named(factor, doubt, c.sizes)
-    if c.yours.size < 2 and not name and abs(factor + 1) > doubt:
+    if c.yours.size < 2 and not name and abs(factor + 1) > doubt and not _is_whole(factor, doubt):
         return None
     if abs(factor + 1) <= doubt:
         return f"{c.name} has the wrong sign"
     return f"{c.name} is {factor:.6g} times what it should be{name}"
+
+
+def _is_whole(factor: float, doubt: float) -> bool:
+    """Whether a factor, or one over it, is a whole number: a count, of samples perhaps, that the check cannot see."""
+    size = max(abs(factor), 1 / abs(factor)) if factor else 0.0
+    return 2 <= round(size) <= 1000 and doubt < 1e-6 and abs(size - round(size)) <= 1e-5 * size
 
 
 def factor_along_axis(c: Comparison) -> str | None:

@@ -37,6 +37,9 @@ def _variants(c: Comparison) -> Iterator[tuple[str, int, Array]]:
             continue
         if not np.all(array == 1):
             yield f"{name} = 1: {name} is forgotten in it", k, np.ones_like(array)
+        if np.any(array):
+            yield f"{name} = 0: the part with {name} in it is forgotten", k, np.zeros_like(array)
+            yield f"{name}^2 in place of {name}: it is multiplied in twice", k, array * array
         if array.ndim > 1:
             for words, changed in _reordered(array):
                 wrong = "runs backwards" if "flipped" in words else "has its axes in the wrong order"

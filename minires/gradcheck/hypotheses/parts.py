@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, counted, listed, position
+from minires.gradcheck.hypotheses.comparison import Comparison, counted, position
 
 
 def zero_block(c: Comparison) -> str | None:
@@ -28,46 +28,16 @@ def mask_missing(c: Comparison) -> str | None:
 
 
 def part_right(c: Comparison) -> str | None:
-    """Right for some indices along the first axis and wrong for all others."""
-    if c.yours.ndim < 2 or len(c.yours) < 2:
+    """Right for some indices along an axis, and wrong for all others."""
+    if c.yours.ndim < 2:
         return None
-    wrong = c.wrong().reshape(len(c.yours), -1)
-    good, bad = np.flatnonzero(~wrong.any(axis=1)), np.flatnonzero(wrong.mean(axis=1) > 0.5)
-    if not len(good) or not len(bad) or len(good) + len(bad) < len(c.yours):
-        return None
-    right, bad = (counted(c.axis_names[0], hit) for hit in (good, bad))
-    return f"{c.name} is right for {right}, wrong for {bad}: only part of it is treated right"
-
-
-def one_in_each_row(c: Comparison) -> str | None:
-    """Exactly one entry of every row is wrong, as the label's entry of a loss would be; or two, by opposite amounts."""
-    if c.expected.ndim != 2 or min(c.expected.shape) < 3 or not np.all(c.known) or not c.is_far:
-        return None
-    wrong = c.wrong()
-    columns = [np.flatnonzero(row) for row in wrong]
-    error = c.yours - c.expected
-    noun = c.axis_names[0]
-    if all(len(hit) <= 1 for hit in columns) and sum(len(hit) for hit in columns) >= 3:
-        where = listed([int(hit[0]) if len(hit) else "none" for hit in columns])
-        row = next(k for k, hit in enumerate(columns) if len(hit))
-        first = int(columns[row][0])
-        return (
-            f"{c.name} is wrong at no more than one entry of each {noun}: at {c.axis_names[1]} {where}. Are those the "
-            f"labels? At [{row}, {first}] yours is {c.yours[row, first]:.4g}, right is {c.expected[row, first]:.4g}"
-        )
-    pairs = [e[hit] for e, hit in zip(error, columns, strict=True)]
-    hit_rows = [p for p in pairs if len(p)]
-    if len(hit_rows) < 2 or any(len(p) != 2 for p in hit_rows):
-        return None
-    size = abs(hit_rows[0][0])
-    if any(np.max(np.abs(np.abs(p) - size)) > 1e-6 * size or abs(p.sum()) > 1e-6 * size for p in hit_rows):
-        return None
-    row = next(k for k, p in enumerate(pairs) if len(p))
-    low, high = int(columns[row][np.argmin(pairs[row])]), int(columns[row][np.argmax(pairs[row])])
-    return (
-        f"in {c.name}, {size:.4g} is taken off at the wrong {c.axis_names[1]} of a {noun}: in {noun} {row} at {low}, "
-        f"where it belongs to {high}. Is the index of the label off?"
-    )
+    for axis, noun in enumerate(c.axis_names):
+        wrong = np.moveaxis(c.wrong(), axis, 0).reshape(c.yours.shape[axis], -1)
+        good, bad = np.flatnonzero(~wrong.any(axis=1)), np.flatnonzero(wrong.mean(axis=1) > 0.5)
+        if len(good) and len(bad) and len(good) + len(bad) == len(wrong):
+            right, off = counted(noun, good), counted(noun, bad)
+            return f"{c.name} is right for {right}, wrong for {off}: only part of it is treated right"
+    return None
 
 
 def facts(c: Comparison) -> str:
@@ -85,7 +55,21 @@ def facts(c: Comparison) -> str:
         count = int(np.sum(ratios < 0))
         signs = f"{count} of {len(ratios)} signs are wrong" if count else "no sign is wrong"
         told.append(f"{signs}, yours / right lies between {low:.3g} and {high:.3g}")
+    told += _zeros(c, wrong)
     return "; ".join(told)
+
+
+def _zeros(c: Comparison, wrong: Array) -> list[str]:
+    """Entries that are 0 and should not be, and the reverse, where there are many of them."""
+    right = np.where(c.known, c.expected, np.inf)
+    nothing = float(np.max(c.bound))
+    missing, stray = wrong & (c.yours == 0), wrong & (np.abs(right) <= nothing)
+    told = []
+    if missing.sum() > 2:
+        told.append(f"it is 0 at {int(missing.sum())} of {wrong.size} entries where it should not be")
+    if stray.sum() > 2:
+        told.append(f"it should be 0 at {int(stray.sum())} of {wrong.size} entries where it is not")
+    return told
 
 
 def place(c: Comparison) -> str:
@@ -95,10 +79,8 @@ def place(c: Comparison) -> str:
     wrong = c.wrong()
     if wrong[c.known].all():
         return "everywhere"
-    if c.x is not None and c.x.shape == wrong.shape and wrong.any():
-        for words, part in (("negative", c.x < 0), ("positive", c.x > 0)):
-            if np.array_equal(wrong, part & c.known):
-                return f"where {c.name.removeprefix('d')} is {words}"
+    if (signed := by_sign(c, wrong)) is not None:
+        return signed
     words = [_indices(noun, wrong, axis) for axis, noun in enumerate(c.axis_names)]
     told = [w for w in words if w]
     if (border := _border(wrong)) is not None:
@@ -107,6 +89,19 @@ def place(c: Comparison) -> str:
         return ", ".join(told)
     first = tuple(int(i) for i in np.argwhere(wrong)[0]) if wrong.any() else ()
     return f"at {int(wrong.sum())} of {wrong.size} entries scattered about, the first at {first}"
+
+
+def by_sign(c: Comparison, wrong: Array) -> str | None:
+    """Whether the wrong entries are those where an array of their shape is negative, or positive."""
+    arrays = {c.name.removeprefix("d"): c.x} if c.x is not None else {}
+    arrays |= {name: a for name, a in c.partners.items() if not name.startswith("d")}
+    for name, a in arrays.items():
+        if a.shape != wrong.shape or not wrong.any():
+            continue
+        for words, part in (("negative", a < 0), ("positive", a > 0)):
+            if np.array_equal(wrong, part & c.known):
+                return f"where {name} is {words}"
+    return None
 
 
 def _indices(noun: str, wrong: Array, axis: int) -> str | None:

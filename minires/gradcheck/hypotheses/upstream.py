@@ -42,6 +42,22 @@ def _rearranged_dy(c: Comparison) -> Candidates:
     dy = c.evidence.dy
     for words, array in rearrangements(dy, c.nouns(dy.shape)):
         yield f"{c.name} is right for dy {words}: the numbers of dy are in the wrong order when they are used", array
+    if dy.ndim > 2 and dy.shape[-1] != dy.shape[-2]:
+        yield (
+            f"{c.name} takes the wrong pixel of dy: the index of a pixel is row * height + column, where it has to be "
+            "row * width + column",
+            _wrong_side(dy),
+        )
+
+
+def _wrong_side(dy: Array) -> Array:
+    """dy with pixel (i, j) sent where i * height + j is: what belongs to that pixel comes from another, or several."""
+    h, w = dy.shape[-2:]
+    rows = dy.reshape(*dy.shape[:-2], h * w)
+    i, j = np.indices((h, w)).reshape(2, -1)
+    sent = np.zeros_like(rows)
+    sent[..., i * w + j] = rows[..., (i * h + j) % (h * w)]
+    return sent.reshape(dy.shape)
 
 
 def rearrangements(a: Array, names: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
@@ -123,6 +139,7 @@ def _parts_of_dy(c: Comparison) -> Candidates:
                 f"{c.name} counts only {noun} {k} to {count - 1} of dy, not the rest",
                 _kept(dy, axis, range(k, count)),
             )
+    yield from _corners(c.name, dy, names)
     for axes in subsets(dy.ndim):
         for words, k in (("last", -1), ("first", 0)) if len(axes) > 1 else ():
             part = dy
@@ -137,6 +154,17 @@ def _parts_of_dy(c: Comparison) -> Candidates:
         for step in (2, 3):
             if all(dy.shape[a] > step for a in axes):
                 yield _combed(c.name, dy, axes, names, step)
+
+
+def _corners(name: str, dy: Array, names: tuple[str, ...]) -> Candidates:
+    """All but one of the four pixels of each block of two by two."""
+    if dy.ndim < 3 or min(dy.shape[-2:]) < 2:
+        return
+    for i, row in enumerate(("even", "odd")):
+        for j, column in enumerate(("even", "odd")):
+            part = dy.copy()
+            part[..., i::2, j::2] = 0
+            yield f"{name} leaves out the pixels of dy in {row} {names[-2]} and {column} {names[-1]}", part
 
 
 def _kept(dy: Array, axis: int, indices: object) -> Array:
@@ -189,6 +217,30 @@ def _vectors(c: Comparison, shape: tuple[int, ...]) -> Iterator[tuple[str, Array
                     yield c.names[k], array.reshape([-1 if a == axis else 1 for a in range(len(shape))])
         elif array.shape == shape:
             yield c.names[k], array
+
+
+def last_step_forgotten(c: Comparison) -> str | None:
+    """backward is right once dy is multiplied by the derivative of what forward does last."""
+    if c.evidence is None or not c.is_far or c.evidence.dy.ndim == 0 or not np.all(c.known):
+        return None
+    y = c.evidence.y
+    steps = (
+        ("(y > 0)", (y > 0) * 1.0, "the gate of the ReLU"),
+        ("(y != 0)", (y != 0) * 1.0, "the gate or the mask"),
+        ("y (1 - y)", y * (1 - y), "the derivative of the sigmoid"),
+        ("1 - y^2", 1 - y * y, "the derivative of the tanh"),
+        ("y", y, "the derivative of the exp"),
+    )
+    for words, factor, what in steps:
+        if np.ptp(factor) == 0:
+            continue
+        mine = c.evidence.backward(factor * c.evidence.dy)[c.index]
+        if mine is None or mine.shape != c.expected.shape:
+            continue
+        size = float(np.max(np.abs(c.expected)))
+        if np.max(np.abs(mine - c.expected)) <= 1e-7 * size + 4 * float(np.max(c.bound)):
+            return f"{c.name} is right once dy is multiplied by {words}: {what} at the end of forward is forgotten"
+    return None
 
 
 def dy_summed(c: Comparison) -> str | None:
