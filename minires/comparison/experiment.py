@@ -20,7 +20,7 @@ import numpy as np
 from minires import init, nn, optim
 from minires.backend import Array, array_namespace, to_device, to_numpy
 from minires.data import Split, count_batches, hold_out, load_digits
-from minires.theory.forecast import ALIKE, Forecast, as_drawn, departure, read
+from minires.theory.forecast import ALIKE, ONE_LIVES, Forecast, as_drawn, departure, one_channel_lives, read
 from minires.theory.outlook import MOVES, UNDECIDED, UNKNOWN, Outlook, foresee
 from minires.theory.predict import predict
 from minires.train import TrainingDiverged, evaluate, fit
@@ -179,7 +179,7 @@ def foretell(model: nn.Layer, case: Case, data: Split) -> tuple[Forecast, Outloo
     with np.errstate(all="ignore"):
         predicted = predict(model, (MEASURED_IMAGES, *data.x_train.shape[1:]), weight=law)
         if isinstance(case.initializer, init.Dirac):  # nothing in it is random
-            return read(predicted), UNKNOWN
+            return read(predicted), Outlook(ONE_LIVES) if one_channel_lives(model) else UNKNOWN
         return read(predicted), foresee(model, predicted, max(rates), sum(rates))
 
 

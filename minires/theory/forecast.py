@@ -4,9 +4,10 @@
 linear layers, counted from 1 at the input. The forward signal is compared with the input's rms of 1, the gradient with
 what arrives at the last station, since its scale is the loss's own.
 
-The weights are taken as they are in the model, one variance for all weights of one shape. Two starts have no random
-law: weights that are all alike leave all units of a layer alike for ever, which is the forecast; weights that were
-trained are treated as if drawn at random with the same variance.
+The weights are taken as they are in the model, one variance for all weights of one shape. Three starts have no random
+law: weights that are all alike leave all units of a layer alike for ever, which is the forecast; Dirac's weights, on
+images of one channel, leave one channel alive (`one_channel_lives`); weights that were trained are treated as if drawn
+at random with the same variance.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ FADED, FLOODED = 1e-3, 1e3
 STATIONS = ("ReLU", "LeakyReLU", "Tanh", "Sigmoid", "Linear")
 
 ALIKE = "all units stay alike"
+ONE_LIVES = "one channel alone lives"
 
 
 class Forecast(NamedTuple):
@@ -77,6 +79,32 @@ def as_drawn(model: nn.Layer) -> Initializer | None:
     if any(values[0].flat[0] != 0 and all(np.ptp(v) == 0 for v in values) for values in weights.values()):
         return None
     return _AsDrawn(tuple((shape, float(np.mean(np.square(v, dtype=float)))) for shape, v in weights.items()))
+
+
+def one_channel_lives(model: nn.Layer) -> bool:
+    """Whether a ResNet with ReLU and Dirac's weights, on images of one channel, has one channel for ever.
+
+    Channel c of each layer reads channel c of the layer below alone, so all channels but the first are 0 from the stem
+    on. No gradient passes a ReLU at 0, and one stands behind every channel: no weight that leads into them ever moves.
+    So all logits are w_k f(x) + b_k, of one number f(x) an image, whatever the learning rate. (Shortcut A moves the
+    channels where it doubles their number, and so wakes some: of such a network it is not true.)
+    """
+    if not isinstance(model, nn.ResNet):
+        return False
+    layers = [layer for _, layer in model.named_layers()]
+    moved = any(isinstance(layer, nn.Subsample) and layer.kept.start > 0 for layer in layers)
+    if moved or any(isinstance(layer, nn.LeakyReLU | nn.Tanh | nn.Sigmoid) for layer in layers):
+        return False
+    *below, head = [layer for layer in layers if isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
+    raised = [to_numpy(layer.bias.value)[1:].max() > 0 for layer in below if layer.bias is not None]
+    weights = [to_numpy(layer.weight.value) for layer in (*below, head) if not isinstance(layer, nn.BatchNorm2d)]
+    return weights[0].shape[1] == 1 and not any(raised) and all(map(_copies_channels, weights))
+
+
+def _copies_channels(weight: np.ndarray) -> bool:
+    """Whether each channel reads the one of its own number alone, and the first one does."""
+    reads = np.abs(weight).reshape(*weight.shape[:2], -1).sum(axis=2) > 0
+    return bool(reads[0, 0]) and not (reads & ~np.eye(*reads.shape, dtype=bool)).any()
 
 
 def read(predicted: SignalReport) -> Forecast:

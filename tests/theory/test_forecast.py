@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from minires import comparison, init, nn
+from minires import comparison, init, nn, optim
 from minires.data import load_digits
-from minires.theory.forecast import ALIKE, departure, forecast
+from minires.theory.forecast import ALIKE, departure, forecast, one_channel_lives
+from minires.train import fit
 
 SHAPE = (64, 1, 8, 8)
 STARTS = {
@@ -56,6 +57,38 @@ def test_networks_without_batchnorm_on_average(name):
 
 def test_constant_weights_have_a_fate_of_their_own():
     assert forecast(network("plain", init.Constant(0.01)), SHAPE).verdict == ALIKE
+
+
+@pytest.mark.parametrize("shortcut", [None, "B"])
+@pytest.mark.parametrize("batchnorm", [False, True])
+@pytest.mark.parametrize("block", [nn.BasicBlock, nn.PreActBlock])
+def test_dirac_leaves_one_channel_alive_through_training(shortcut, batchnorm, block):
+    """At a rate that moves what can move, no number that leads into another channel changes."""
+    options = {"block": block, "width": 4, "in_channels": 1, "shortcut": shortcut, "batchnorm": batchnorm}
+    model = nn.resnet(8, weight_init=init.Dirac(), **options)
+    assert one_channel_lives(model)
+    data, before = load_digits(), model.state_dict()
+    fit(model, (data.x_train[:128], data.y_train[:128]), epochs=1, batch_size=32, optimizer=optim.SGD(model, lr=0.1))
+    assert np.any(model.linear.weight.value != before["linear.weight"])
+    for name, parameter in model.named_parameters():
+        part = np.s_[:, 1:] if name == "linear.weight" else np.s_[1:]
+        if name != "linear.bias":
+            np.testing.assert_array_equal(parameter.value[part], before[name][part], err_msg=name)
+
+
+def test_where_more_than_one_channel_may_live():
+    dirac = {"weight_init": init.Dirac(), "width": 8}
+    moved = nn.resnet(8, in_channels=1, **dirac)  # by shortcut A
+    dirac["shortcut"] = None
+    raised = nn.resnet(8, in_channels=1, **dirac)
+    raised.bn1.bias.value[3] = 0.1
+    colors = nn.resnet(8, in_channels=3, **dirac)
+    through = nn.resnet(8, in_channels=1, activation=nn.Tanh, **dirac)
+    crossed = nn.resnet(8, in_channels=1, **dirac)
+    crossed.layer1.layers[0].conv1.weight.value[2, 0, 1, 1] = 0.1
+    others = [nn.resnet(8, in_channels=1, **dirac | {"weight_init": law}) for law in (init.Zeros(), init.HeNormal())]
+    for model in (moved, raised, colors, through, crossed, *others):
+        assert not one_channel_lives(model)
 
 
 def test_a_forecast_runs_nothing():
