@@ -255,7 +255,7 @@ class _Walk:
         elif gate is not None:
             after, gate_back = self._leaf(gate, gate_path, total)
         else:
-            after, gate_back = total, lambda g: g
+            after, gate_back = total, lambda g: blocks.gate_behind_sum(total, g)
         above = after.light(False)
         state, total, short = state.light(False), total.light(False), short.light(False)
         record = self._record(path, block, after, above)

@@ -5,6 +5,7 @@ BatchNorm with gains and biases of its own, pooling, dropout, blocks of all thre
 initializer, a bias, a batch of 2 to 64 samples of white noise or of real images (the digits that minires carries; the
 photographs of CIFAR-10 where --photographs names its folder). `predict` and `measure` see the same model and batch.
 
+What is measured depends on no law: with --measured it is kept, and the next judgement takes a second a layout.
 A row graded exact is a z-test, a row graded approximate agrees within its allowance and 3 standard errors. The table
 says how many do, how large the allowances are, and what share of the rows has no grade.
 """
@@ -12,6 +13,7 @@ says how many do, how large the allowances are, and what share of the rows has n
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from collections import defaultdict
@@ -166,19 +168,34 @@ class Found(NamedTuple):
     note: str
 
 
-def run(number: int, layout: Layout, networks: int) -> list[Found]:
+def measured(number: int, layout: Layout, folder: Path | None) -> dict[tuple[str, str], tuple[float, float]]:
+    """Mean and standard error of each number of each row; read from the folder, or measured and kept there."""
+    kept = None if folder is None else folder / f"{number}.json"
+    if kept is None or not kept.exists():
+        networks, laws = networks_for(layout), {"weight": layout.weight, "bias": layout.bias}
+        samples = measure(layout.model, layout.x, seeds=networks, rng=number, **laws).samples
+        rows = []
+        for (path, name), values in samples.items():
+            if len(values):
+                error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+                rows.append([path, name, float(np.mean(values)), error, len(values)])
+        if kept is not None:
+            atomic_write_text(kept, json.dumps({"networks": networks, "rows": rows}))
+    else:
+        rows = json.loads(kept.read_text())["rows"]
+    return {(path, name): (mean, error) for path, name, mean, error, _ in rows}
+
+
+def run(number: int, layout: Layout, folder: Path | None) -> list[Found]:
     """Every number of a layout that could have a law."""
     predicted = predict(layout.model, layout.x, weight=layout.weight, bias=layout.bias)
-    laws = {"weight": layout.weight, "bias": layout.bias}
-    measured = measure(layout.model, layout.x, seeds=networks, rng=number, **laws)
+    real = measured(number, layout, folder)
     found = []
     for row in predicted:
         for name in QUANTITIES:
-            values = np.array(measured.samples.get((row.path, name), []))
-            if not len(values):
+            if (row.path, name) not in real:
                 continue
-            law = getattr(row, name)
-            mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+            law, (mean, error) = getattr(row, name), real[row.path, name]
             known = law.grade if math.isfinite(law.mean) else ""
             if law.mean == 0 == mean:
                 ratio, error = 1.0, 0.0
@@ -256,6 +273,9 @@ def main() -> None:
     parser.add_argument("--layouts", type=int, default=120)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="CIFAR-10 in its binary version")
+    parser.add_argument(
+        "--measured", type=Path, metavar="FOLDER", help="keep measurements there, use those it has"
+    )
     parser.add_argument("--worst", type=int, default=0, help="list so many of the worst rows")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table there")
     parser.add_argument("--only-predict", type=int, metavar="COUNT", help="predict so many wild layouts, measure none")
@@ -267,7 +287,7 @@ def main() -> None:
         layout = draw(number, images)
         with np.errstate(all="ignore"):
             try:
-                found += run(number, layout, networks_for(layout))
+                found += run(number, layout, args.measured)
             except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
                 raised.append(f"layout {number}: {type(error).__name__}: {error}")
     lines = [*judge(found), "", f"{len(raised)} layouts raised an error.", *raised]

@@ -26,7 +26,7 @@ from minires.theory.laws.rescaled_stream import Scaled
 from minires.theory.laws.signal import Outline, Signal, contrasts
 from minires.theory.laws.sums import gate_of_sum, share_on, sum_law
 from minires.theory.rules.chance import gate_relvar, odd_relvar, slope2
-from minires.theory.rules.functions import unit_source, with_moments
+from minires.theory.rules.functions import in_units, unit_source, with_moments
 from minires.theory.rules.state import (
     Backward,
     Floats,
@@ -46,6 +46,8 @@ SHIFTED = 0.1
 """Allowed a deviation of shift: off its center, a sum of skewed and sparse terms is less of a Gaussian than at it."""
 FORWARD = 0.5
 """Of `mean_field_cost`, what a second moment pays."""
+LEVELS = np.array([-1.694, -0.921, -0.505, -0.1625, 0.1625, 0.505, 0.921, 1.694])
+"""Of a Gaussian, means of eight equal shares, scaled to its variance."""
 FEW_ON = 50
 """Expected number of entries that a ReLU lets through, below which a mean square is decided by rare ones."""
 
@@ -59,7 +61,7 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
     if state.form == "sum" and state.summands:
         return _of_sum(kind, state, setting)
     q = state.signal.q
-    out, slopes, standing = _activated(kind, state)
+    out, slopes, standing = activated(kind, state)
     gaussian = state.form == "gaussian"
     exact = kind.homogeneous and state.symmetric and state.grade == "EX"
     shape = 0.0 if exact or gaussian else SUM if state.form == "sum" else NOT_GAUSSIAN
@@ -78,6 +80,7 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         source=state.signal if alone else state.source if sets else None,
         through=kind if alone else None,
         throughs=sets,
+        members=state.members if sets else (),
         grade="EX" if exact else worse("MF", state.grade, known),
         allowance=math.hypot(state.allowance, FORWARD * mean_field_cost(state, setting.batch), shape),
         relvar=state.relvar * slope2(kind, float(q.mean())) + odd_relvar(kind, state, setting.batch),
@@ -139,7 +142,7 @@ def _of_function(kind: one_layer.Activation, state: State, setting: Setting) -> 
     """phi_2(phi_1(z)): a function of the Gaussian z, like phi_1; the gradient meets both derivatives of one z."""
     inners = state.throughs or ((1.0, 1.0, state.through),)
     whole = replace(state, signal=state.source, groups=(), form="gaussian")
-    parts = [(share, _activated(compose(kind, inner), whole)[0]) for share, _, inner in inners]
+    parts = [(share, activated(compose(kind, inner), whole)[0]) for share, _, inner in inners]
     out = pooled_signal(tuple(parts))
     source = state.source.outline()
     gates = np.stack([_mean(source, _squared(kind, inner)) for _, _, inner in inners])
@@ -177,7 +180,7 @@ def _of_function(kind: one_layer.Activation, state: State, setting: Setting) -> 
 def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple[State, Backward]:
     """phi(f(z) + g) by quadrature; from position to position as if the sum were Gaussian."""
     law = sum_law(kind, state.summands)
-    out, slopes, _ = _activated(kind, state)
+    out, slopes, _ = activated(kind, state)
     slopes = slopes / max(float(state.pooled(slopes).mean()), 1e-300)
     scaled = with_moments(out, law.mean, law.second)
     cost = math.hypot(mean_field_cost(state, setting.batch), SUM)
@@ -200,11 +203,13 @@ def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple
 
     def backward(g: Gradient) -> Gradient:
         share, gate = gate_of_sum(kind, functions, law, None if positive else g.gate)
+        if source is None and kept.groups:  # behind shortcut A: of the channels with a past
+            gate = gate_of_sum(kind, functions[:-1], law, None if positive else g.gate)[1]
         if positive and g.on is not None:
             share = g.on
         energy = g.energy * share * slopes
         plain = kept.pooled(energy)
-        told = {"gate": gate} if source is None else {"gate": _in_units(gate, source)}
+        told = {"gate": gate} if source is None else {"gate": in_units(gate, source)}
         if source is None and len(functions) == 1:
             told |= {"on": np.full(plain.shape, share_on(functions[0].function, gate))}
         return replace(
@@ -220,12 +225,6 @@ def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple
         )
 
     return after, backward
-
-
-def _in_units(gate: Callable[[Floats], Floats], source: Signal | Outline) -> Callable[[Floats], Floats]:
-    """A function of a unit Gaussian, as one of the source."""
-    deviation = math.sqrt(max(float(source.q.mean()) - source.mean**2, 1e-300))
-    return lambda z: gate(np.ravel((z - source.mean) / deviation)).reshape(np.shape(z))
 
 
 def _squared(kind: one_layer.Activation, inner: one_layer.Activation) -> Callable[[Floats], Floats]:
@@ -257,7 +256,7 @@ def _ratio(source: Signal, function: Callable[[Floats], Floats], gate: Callable[
     return _mean(source, function) / np.maximum(_mean(source, gate), 1e-300)
 
 
-def _activated(kind: one_layer.Activation, state: State) -> tuple[Signal, Floats, Floats | None]:
+def activated(kind: one_layer.Activation, state: State) -> tuple[Signal, Floats, Floats | None]:
     """The signal behind an activation; E phi'^2 per position, (P,), or (groups, P) where channels differ; behind a
     Dropout the same for the entries that stand."""
     shares = [share for share, _ in state.parts]
@@ -276,13 +275,15 @@ def _part(kind: one_layer.Activation, part: Signal, state: State) -> tuple[Signa
     # a Dropout that keeps a share k made q out of k times the second moment of what stands
     q = np.maximum(part.q / keep - mean**2, 0.0)
     levels = q if part.each is None else np.maximum(contrasts(part.each) / keep - mean**2, 0.0)
+    if part.each is None and state.isotropic and not kind.homogeneous:
+        levels = q * _patch_norms(1 / state.isotropic)[:, None]
     moments = one_layer.activation_moments(kind, levels, mean)
-    if part.each is not None:
+    if levels.ndim == 2:
         moments = one_layer.ActivationMoments(*(np.mean(value, axis=0) for value in moments))
     zero, flat = float(kind.value(np.zeros(1))[0]), float(kind.derivative(np.zeros(1))[0]) ** 2
     second = keep * moments.second + (1 - keep) * zero**2
     first = keep * moments.mean + (1 - keep) * zero
-    deviation = np.sqrt(q) if part.each is None else np.sqrt(levels).mean(axis=0)
+    deviation = np.sqrt(levels) if levels.ndim == 1 else np.sqrt(levels).mean(axis=0)
     member = np.arange(len(q)) if part.span is None else part.span.member
     scatter = state.scatter if state.smooth == 1 else 0.0
     kernel = _kernel(kind, deviation[member], part.kernel, part.mean, mean, state, moments.mean[member], zero, scatter)
@@ -297,6 +298,13 @@ def _part(kind: one_layer.Activation, part: Signal, state: State) -> tuple[Signa
         each = part.each * slope if kind.homogeneous and not mean else _each(kind, part.each / keep - mean**2, mean)
     gate = keep * moments.slope2 + (1 - keep) * flat
     return Signal(second, kernel, same, float(first.mean()), each, part.span), gate, keep * moments.slope2
+
+
+def _patch_norms(degrees: float) -> Floats:
+    """Squared norms of patches of so many numbers of white noise, in a few levels of mean 1 (Wilson and Hilferty)."""
+    width = 2 / (9 * degrees)
+    found = np.maximum(1 - width + math.sqrt(width) * LEVELS, 0.0) ** 3
+    return found / found.mean()
 
 
 def _each(kind: one_layer.Activation, q: Floats, mean: float) -> Floats:

@@ -27,6 +27,8 @@ from minires.theory.rules.state import Backward, Floats, Gradient, NoLaw, Settin
 
 AGREEMENT_COST = 0.25
 """Allowed of what different positions add to a weight gradient and take from it: a difference of S and its means."""
+LARGEST_INVERSE = 0.5
+"""Of 1 - 1/E[s/v]: beyond it E[s/v] is decided by rare channels, and may be infinite."""
 OVERLAP = 0.55
 """Correlations of 3x3 patches of white noise: of their variance, patches one tap apart share 1 - 0.55 on average."""
 LARGEST_CENTERED = 256
@@ -192,12 +194,15 @@ def _affine_relvar(out: State, setting: Setting, shape: tuple[int, ...], fan_in:
 def _scale_noise(law: Any, shape: tuple[int, ...], fan_in: float) -> float:
     """E[s/v] = 1 / (1 - (kappa - 1)/fan_in) of v = sum of fan_in squared weights, s = E v (exact for normal ones).
 
-    A BatchNorm that follows divides by such a v. Going on through the convolution it cancels: sum W^2/v is constant.
+    More rows than columns cannot be orthogonal. Then the columns are, and s/v of a row is that of a point on a sphere,
+    v ~ Beta(fan_in/2, (C_out - fan_in)/2): E[s/v] = (1 - 2/C_out) / (1 - 2/fan_in). A BatchNorm that follows divides by
+    such a v. Going on through the convolution it cancels: sum W^2/v is constant.
     """
+    if isinstance(law, init.Orthogonal | init.DeltaOrthogonal):
+        few = max(fan_in, 2 / LARGEST_INVERSE)
+        return max((1 - 2 / shape[0]) / (1 - 2 / few), 1.0) if few < shape[0] else 1.0
     kurtosis = 3.0 if law is None else law.kurtosis(shape)
-    if isinstance(law, init.Orthogonal | init.DeltaOrthogonal) or math.isnan(kurtosis):
-        return 1.0
-    return 1 / (1 - min((kurtosis - 1) / fan_in, 0.5))
+    return 1.0 if math.isnan(kurtosis) else 1 / (1 - min((kurtosis - 1) / fan_in, LARGEST_INVERSE))
 
 
 def _weight_relvar(g: Gradient, state: State, out: State, fan_in: int) -> float:

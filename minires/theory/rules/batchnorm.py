@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,8 @@ from minires.theory.laws import batchnorm as normalization
 from minires.theory.laws.activations import NODES, WEIGHTS, Activation
 from minires.theory.laws.signal import Signal
 from minires.theory.laws.sums import Summands
-from minires.theory.rules.functions import as_function, with_moments
+from minires.theory.rules.activation import activated
+from minires.theory.rules.functions import as_function
 from minires.theory.rules.state import (
     Backward,
     Floats,
@@ -63,12 +64,10 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     given = state.parts if state.groups or not state.throughs else _parts_of(state)
     parts = [_Part(layer, part, state, setting.batch, stem) for _, part in given]
     shares = [share for share, _ in given]
-    sets = gains_and_biases(layer)
-    groups = tuple(
-        (share * weight, part.put_out(gain2, bias))
-        for share, part in zip(shares, parts, strict=True)
-        for weight, gain2, bias in sets
-    )
+    # channels keep their gains: where a BatchNorm above made groups of them, each group has its own here
+    members = state.members if len(state.members) == len(parts) else (None,) * len(parts)
+    pairs = [(i, own) for i, member in enumerate(members) for own in gains_and_biases(layer, member)]
+    groups = tuple((shares[i] * own.share, parts[i].put_out(own.gain2, own.bias)) for i, own in pairs)
     pooled = pooled_signal(groups)
     cost = mean_field_cost(state, setting.batch) + max(part.cost for part in parts)
     # it divides by v = q - common, so what q may be off counts more; most of it is in what is common, too
@@ -76,8 +75,9 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     known = state.grade or ("MF" if state.form == "gaussian" else "")  # a random convolution mixes the unknown away
     after = state.after(
         pooled,
-        **_form(state, sets, parts),
-        symmetric=state.symmetric and not any(bias for _, _, bias in sets),
+        **_form(state, pairs, parts),
+        members=tuple(own.member for _, own in pairs),
+        symmetric=state.symmetric and not any(own.bias for _, own in pairs),
         grade=worse("MF", known),
         allowance=math.hypot(FORWARD_SHARE * cost, COMMON_MAP * uncertain),
         relvar=0.0,
@@ -85,8 +85,9 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
         groups=groups if len(groups) > 1 else (),
         scatter=max(part.scatter for part in parts),
     )
-    weights = np.array([w for w, _, _ in sets])
-    gains = np.array([g for _, g, _ in sets])
+    weights = np.zeros((len(parts), len(pairs)))
+    for column, (i, own) in enumerate(pairs):
+        weights[i, column] = own.share * own.gain2
     kept = state.light(False)
     noise = kept.scale_noise if stem is None else stem.inverse / stem.through
 
@@ -99,16 +100,15 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     def backward(g: Gradient) -> Gradient:
         lost = _lost(g, after, setting.batch)
         factors = [part.factor * max(1 - (lost if part.r else lost / 2), 0.0) for part in parts]
-        by_group = np.broadcast_to(g.energy, (len(groups), g.energy.shape[-1])).reshape(len(parts), len(sets), -1)
-        energies = [f * ((weights * gains) @ e) for f, e in zip(factors, by_group, strict=True)]
-        pooled = np.array(shares) @ np.array(energies)
+        energies = np.array(factors)[:, None] * (weights @ np.broadcast_to(g.energy, (len(pairs), g.energy.shape[-1])))
+        pooled = np.array(shares) @ energies
         gate, on = g.gate, None
         if stands_in is not None and stands_in[0] is not None and gate is not None:
             gate, on = None, np.full(pooled.shape, _share_on(*stands_in, gate))
         scale = pooled.sum() / max(float(after.pooled(g.energy).sum()), 1e-300)
         return replace(
             g,
-            energy=np.array(energies) if kept.groups else pooled,
+            energy=energies if kept.groups or kept.throughs else pooled,
             gamma=None,
             same=_centered(g.same, pooled, scale, setting.batch),
             along=0.0,
@@ -135,39 +135,33 @@ def _share_on(source: Signal, through: Activation, gate: Gate) -> float:
 
 
 def _parts_of(state: State) -> list[tuple[float, Signal]]:
-    """Groups of channels that are different functions of one Gaussian: each with its own mean and second moment."""
-    deviation = math.sqrt(max(float(state.source.q.mean()) - state.source.mean**2, 0.0))
-    found = []
-    for share, _, function in state.throughs:
-        values = function.value(state.source.mean + deviation * NODES)
-        found.append((share, with_moments(state.signal, float(WEIGHTS @ values), float(WEIGHTS @ values**2))))
-    return found
+    """Groups of channels that are different functions of one Gaussian: each with its own signal."""
+    whole = replace(state, signal=state.source, groups=(), form="gaussian")
+    return [(share, activated(function, whole)[0]) for share, _, function in state.throughs]
 
 
-def _form(state: State, sets: list[tuple[float, float, float]], parts: list[_Part]) -> dict[str, Any]:
+def _form(state: State, pairs: list[tuple[int, Gains]], parts: list[_Part]) -> dict[str, Any]:
     """Gaussian, unless what comes in is a function of a Gaussian: then so is gain (phi(z) - mean)/sqrt(v) + bias."""
     if state.form == "gaussian" and state.kept == 1:
         part = parts[0]
-        if len(sets) == 1 or len(parts) > 1 or not part.r:
+        if len(pairs) == 1 or len(parts) > 1 or not part.r:
             return {"form": "gaussian"}
-        scaled = tuple((w, g2, _scaled(math.sqrt(g2 * part.r), b)) for w, g2, b in sets)
+        scaled = tuple((g.share, g.gain2, _scaled(math.sqrt(g.gain2 * part.r), g.bias)) for _, g in pairs)
         return {"form": "gaussian", "source": part.normal, "throughs": scaled}
     if state.form == "sum":
-        return {"form": "sum", "source": state.source, "summands": _normalized_sum(state, sets, parts)}
+        return {"form": "sum", "source": state.source, "summands": _normalized_sum(state, pairs, parts)}
     source, through = (state.source, None) if state.throughs else as_function(state)
     if source is None or state.groups or not all(part.r for part in parts):
         return {"form": "other"}
     given = [(share, inner) for share, _, inner in state.throughs] or [(1.0, through)]
     throughs = tuple(
-        (share * weight, gain2, _normalized(inner, gain2, bias, part))
-        for (share, inner), part in zip(given, parts, strict=True)
-        for weight, gain2, bias in sets
+        (given[i][0] * g.share, g.gain2, _normalized(given[i][1], g.gain2, g.bias, parts[i])) for i, g in pairs
     )
     found = {"form": "function", "source": source, "through": throughs[0][2]}
     return found | {"throughs": throughs if len(throughs) > 1 else ()}
 
 
-def _normalized_sum(state: State, sets: list[tuple[float, float, float]], parts: list[_Part]) -> tuple[Summands, ...]:
+def _normalized_sum(state: State, pairs: list[tuple[int, Gains]], parts: list[_Part]) -> tuple[Summands, ...]:
     """The summands of gain (sum - mean)/sqrt(v) + bias, one group of channels after the other."""
     part = parts[0]
     if len(parts) > 1 or not part.r or not state.summands:
@@ -175,7 +169,7 @@ def _normalized_sum(state: State, sets: list[tuple[float, float, float]], parts:
     moments = [each.moments for each in state.summands]
     common = part.v / max(sum(e.share * v for e, (_, v) in zip(state.summands, moments, strict=True)), 1e-300)
     found = []
-    for share, gain2, bias in sets:
+    for _, (share, gain2, bias, _) in pairs:
         for each, (mean, variance) in zip(state.summands, moments, strict=True):
             scale = math.sqrt(gain2 * part.r / (variance * common)) if variance else 0.0
             found.append(each.scaled(share, scale, bias - scale * mean))
@@ -224,6 +218,8 @@ class _Part:
             self.factor, self.unseen = self.r * stem.inverse / v, stem.unseen
         scatter = state.scatter * (float(part.q.mean()) / v) ** 2 if stem is None else stem.scatter
         self.normal, self.scatter = normal.signal, min(scatter, LARGEST_CONCENTRATION)
+        if normal.each is not None:
+            self.normal = self.normal._replace(each=_within_channel(normal.each, scatter))
 
     @property
     def amplified(self) -> float:
@@ -239,16 +235,38 @@ class _Part:
         return signal.shifted(bias) if bias else signal
 
 
-def gains_and_biases(layer: nn.BatchNorm2d) -> list[tuple[float, float, float]]:
-    """(share of the channels, mean square of their gain, mean of their bias), in a few groups."""
-    gain = to_numpy(layer.weight.value).astype(float)
-    bias = to_numpy(layer.bias.value).astype(float)
-    pairs, counts = np.unique(np.stack([bias, gain**2], axis=1), axis=0, return_counts=True)
-    if len(pairs) <= MOST_GROUPS:
-        return [(n / len(gain), float(g), float(b)) for (b, g), n in zip(pairs, counts, strict=True)]
-    order = np.lexsort((gain**2, bias))
-    chunks = np.array_split(order, MOST_GROUPS)
-    return [(len(c) / len(gain), float(np.mean(gain[c] ** 2) + np.var(bias[c])), float(bias[c].mean())) for c in chunks]
+class Gains(NamedTuple):
+    """Channels of about one gain and bias: their share, the mean square of the gain, the mean bias, their numbers."""
+
+    share: float
+    gain2: float
+    bias: float
+    member: Floats
+
+
+def gains_and_biases(layer: nn.BatchNorm2d, member: Floats | None = None) -> list[Gains]:
+    """The channels, or those in `member`, in a few groups."""
+    member = np.arange(layer.weight.value.size) if member is None else member
+    gain = to_numpy(layer.weight.value).astype(float)[member]
+    bias = to_numpy(layer.bias.value).astype(float)[member]
+    kinds, index = np.unique(np.stack([bias, gain**2], axis=1), axis=0, return_inverse=True)
+    chunks = [np.flatnonzero(index.ravel() == kind) for kind in range(min(len(kinds), MOST_GROUPS + 1))]
+    if len(kinds) > MOST_GROUPS:
+        chunks = np.array_split(np.lexsort((gain**2, bias)), MOST_GROUPS)
+    total = len(member)
+    return [Gains(len(c) / total, np.mean(gain[c] ** 2) + np.var(bias[c]), bias[c].mean(), member[c]) for c in chunks]
+
+
+def _within_channel(each: Floats, scatter: float) -> Floats:
+    """The samples' second moments as one channel has them.
+
+    Over all channels z has the kurtosis 3 (1 + c^2), c^2 the relative variance of `each`. Where samples differ along few
+    directions, a share 1 + 2 scatter of it is the variance of v from channel to channel, which is divided away.
+    """
+    mean = each.mean(axis=0)
+    contrast = float(np.mean((each - mean) ** 2)) / max(float(np.mean(mean**2)), 1e-300)
+    left = max((1 + contrast) / (1 + 2 * scatter) - 1, 0.0) / max(contrast, 1e-300)
+    return mean + math.sqrt(min(left, 1.0)) * (each - mean)
 
 
 def _lost(g: Gradient, state: State, batch: int) -> float:

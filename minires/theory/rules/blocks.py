@@ -22,9 +22,9 @@ from minires.theory.laws.reflected_walk import Grid, grid_for
 from minires.theory.laws.rescaled_stream import Scaled, stretched
 from minires.theory.laws.signal import Signal, every
 from minires.theory.laws.stream import Field, Gamma, Stream
-from minires.theory.laws.sums import Summands
+from minires.theory.laws.sums import Summands, gate_of_sum, sum_law
 from minires.theory.rules.batchnorm import mean_square
-from minires.theory.rules.functions import rectified_source
+from minires.theory.rules.functions import in_units, rectified_source
 from minires.theory.rules.state import Gate, Gradient, Setting, State, with_diagonal, worse
 
 LARGEST_GRID = 4096
@@ -117,6 +117,14 @@ def summands_of(block: ResidualBlock, state: State, branch: State, short: State,
         new = (Summands(1 - share, np.zeros_like),) if share < 1 else ()
         return tuple(part.scaled(share, 1.0, 0.0).plus(*g) for part in old) + tuple(p.plus(*g) for p in new if old)
     return tuple(part.plus(*g) for part in skip_functions(short))
+
+
+def gate_behind_sum(total: State, g: Gradient) -> Gradient:
+    """At a sum that no activation follows: the gates above, as a function of the skip path's Gaussian."""
+    if g.gate is None or not total.summands:
+        return g
+    gate = gate_of_sum(LINEAR, total.summands, sum_law(LINEAR, total.summands), g.gate)[1]
+    return replace(g, gate=gate if total.source is None else in_units(gate, total.source))
 
 
 def skip_functions(state: State) -> tuple[Summands, ...]:

@@ -7,6 +7,8 @@ for each entry. Covariances go over to the Gaussian to first order (Price's theo
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minires.theory.laws.activations import (
@@ -19,7 +21,7 @@ from minires.theory.laws.activations import (
 )
 from minires.theory.laws.signal import Outline, Signal
 from minires.theory.laws.sums import function_of_normal, sum_law
-from minires.theory.rules.state import Floats, State, with_diagonal
+from minires.theory.rules.state import Floats, Gate, State, with_diagonal
 
 
 def as_function(state: State) -> tuple[Signal | None, Activation | None]:
@@ -77,6 +79,12 @@ def unit_source(signal: Signal, function: Activation) -> Signal:
     member = root if signal.span is None else root[signal.span.member]
     same = None if signal.same is None else with_diagonal(covariance(signal.same, root), np.ones_like(root))
     return Signal(np.ones_like(signal.q), covariance(signal.kernel, member), same, span=signal.span)
+
+
+def in_units(gate: Gate, source: Signal | Outline) -> Gate:
+    """A function of a unit Gaussian, as one of the source."""
+    mean, deviation = source.mean, math.sqrt(max(float(source.q.mean()) - source.mean**2, 1e-300))
+    return lambda z: gate(np.ravel((z - mean) / deviation)).reshape(np.shape(z))
 
 
 def with_moments(signal: Signal, mean: float, second: float) -> Signal:

@@ -21,7 +21,7 @@ from minires.theory.laws import pooling as windows
 from minires.theory.laws.activations import LINEAR, Activation, hermite_coefficients
 from minires.theory.laws.geometry import ConvGeometry
 from minires.theory.laws.signal import Signal, Span, every, useful
-from minires.theory.rules.functions import as_function, unit_source
+from minires.theory.rules.functions import as_function, in_units, unit_source
 from minires.theory.rules.state import Backward, Floats, Gradient, Setting, State, with_diagonal, worse
 
 MAX_COST = 0.06
@@ -80,7 +80,7 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
 
     def backward(g: Gradient) -> Gradient:
         gate = None
-        if state.form == "function" and function:
+        if state.form in ("function", "sum") and function:
             gate = windows.gate_of_largest(number, source, None if form == "positive" else g.gate)
         received = live * _box_transpose(geometry, g.energy / counts)
         on = live * _box_transpose(geometry, g.energy * positive / counts) / np.maximum(received, 1e-300)
@@ -309,6 +309,7 @@ def identity(layer: nn.Identity, state: State, setting: Setting) -> tuple[State,
 
 def subsample(layer: Subsample, state: State, setting: Setting) -> tuple[State, Backward]:
     """Shortcut A: every stride-th pixel; the new channels are zero, a group of their own."""
+    source = state.source.outline() if state.form == "function" and state.stream is None else None
     kept, share = every(state.image, layer.stride), layer.in_channels / layer.out_channels
     size = tuple(-(-n // layer.stride) for n in state.image)
     old = tuple((share * w, part.subsampled(state.image, layer.stride)) for w, part in state.parts)
@@ -328,6 +329,7 @@ def subsample(layer: Subsample, state: State, setting: Setting) -> tuple[State, 
         if g.same is not None:
             same = np.zeros((state.positions, state.positions), g.same.dtype)
             same[np.ix_(kept, kept)] = g.same
-        return g.passed(energy if state.groups else energy.reshape(-1), same=same)
+        gate = None if g.gate is None or source is None else in_units(g.gate, source)
+        return g.passed(energy if state.groups else energy.reshape(-1), same=same, gate=gate)
 
     return after, backward

@@ -45,6 +45,7 @@ class State:
     form: "gaussian"; "function": `through` of a Gaussian `source`, entry by entry; "positive": never negative, and not
     0 at a share `positive` of the entries; "sum": of a skip path and a branch; "other".
     throughs: (share, gain^2, through) of groups of channels, where a BatchNorm makes them differ.
+    members: the channels of each group, while they are the same ones as at the BatchNorm that made the groups.
     summands: of a sum, what comes along the skip path as a function of one Gaussian, and the branch; () if not known.
     stream: h of residual blocks.
     symmetric: changing the signs of a filter changes the sign of its channel, so half of the entries are above 0.
@@ -68,6 +69,7 @@ class State:
     source: Signal | Outline | None = None
     through: Activation | None = None
     throughs: tuple[tuple[float, float, Activation], ...] = ()
+    members: tuple[Floats, ...] = ()
     summands: tuple[Summands, ...] = ()
     positive: float = 1.0
     symmetric: bool = False
@@ -98,7 +100,8 @@ class State:
 
     def pooled(self, energy: Floats) -> Floats:
         """Mean over the groups of channels, (P,), of a gradient's energy that may be (groups, P)."""
-        return energy if energy.ndim == 1 else np.array([share for share, _ in self.parts]) @ energy
+        groups = self.groups or self.throughs
+        return energy if energy.ndim == 1 else np.array([share for share, *_ in groups]) @ energy
 
     @property
     def functions(self) -> tuple[tuple[float, Activation], ...]:
@@ -169,6 +172,7 @@ _PLAIN = {
     "source": None,
     "through": None,
     "throughs": (),
+    "members": (),
     "summands": (),
     "positive": 1.0,
     "symmetric": False,
