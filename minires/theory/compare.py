@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minires.theory.report import QUANTITIES, Quantity, Row, SignalReport, render
+from minires.theory.report import QUANTITIES, TITLES, Quantity, Row, SignalReport, empty_table, render
 from minires.theory.stats import t_threshold, z_threshold
 
 FEW = 16
@@ -102,14 +102,7 @@ class ComparisonReport:
 
     def table(self) -> Any:
         """One line a row: law and measured/law for each quantity, with z in brackets where the law is exact."""
-        from rich.table import Table
-
-        table = Table()
-        table.add_column("layer")
-        table.add_column("kind")
-        for name in ("forward E y²", "batch variance", "E dx²", "E dy²", "E dW²"):
-            table.add_column(f"{name}\nlaw, ratio (z)", justify="right", no_wrap=True)
-        table.add_column("verdict", no_wrap=True)
+        table = empty_table(("layer", "kind"), [f"{name}\nlaw, ratio (z)" for name in TITLES], "verdict")
         by_row = {(c.path, c.quantity): c for c in self.comparisons}
         for predicted, _ in self.rows:
             cells = [_cell(by_row.get((predicted.path, name))) for name in QUANTITIES]

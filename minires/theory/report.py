@@ -12,12 +12,13 @@ Grades say how far a law may be trusted: "ID" an identity of every draw; "EX" an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 GRADES = ("ID", "EX", "MF", "")
 QUANTITIES = ("forward", "batch_variance", "gradient_in", "gradient_out", "weight_gradient")
+TITLES = ("forward E y²", "batch variance", "E dx²", "E dy²", "E dW²")
 
 
 class Quantity(NamedTuple):
@@ -87,15 +88,9 @@ class SignalReport:
 
     def table(self) -> Any:
         """The report as a rich table."""
-        from rich.table import Table
-
         title = "predicted" if self.origin == "predicted" else f"measured on {self.networks} networks"
-        table = Table(title=f"signal {title}, input {'x'.join(map(str, self.input_shape))}")
-        table.add_column("layer")
-        table.add_column("kind")
-        for name in ("forward E y²", "batch variance", "E dx²", "E dy²", "E dW²"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("law")
+        title = f"signal {title}, input {'x'.join(map(str, self.input_shape))}"
+        table = empty_table(("layer", "kind"), TITLES, "law", title)
         for row in self.rows:
             cells = [_cell(getattr(row, name)) for name in QUANTITIES]
             table.add_row(row.path, row.kind, *cells, _grades(row) if self.origin == "predicted" else row.note)
@@ -103,6 +98,19 @@ class SignalReport:
 
     def __str__(self) -> str:
         return render(self.table())
+
+
+def empty_table(words: Sequence[str], numbers: Sequence[str], last: str, title: str | None = None) -> Any:
+    """A rich table with these columns: words to the left, numbers to the right, a last column of words."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    for name in words:
+        table.add_column(name)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column(last)
+    return table
 
 
 def render(*parts: object, width: int = 140) -> str:

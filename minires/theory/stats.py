@@ -1,15 +1,10 @@
 """The tests behind every statistical claim: a threshold comes from a law and a stated false-alarm rate, not from taste.
 
-    z-score            (measured - expected) / sd, compared with the normal quantile of the false-alarm rate
-    family-wise rate   n checks at rate alpha/n each raise a false alarm with probability at most alpha (Bonferroni)
-    Student t          R networks: mean over sd/sqrt(R) is t with R-1 degrees of freedom
-    Wilson-Hilferty    (chi2_N / N)^(1/3) is nearly normal with mean 1 - 2/(9N) and variance 2/(9N)
-    Laurent-Massart    Q = sum a_i chi2_1: P(Q - EQ > 2|a|_2 sqrt(x) + 2|a|_inf x) <= e^-x and
-                       P(Q - EQ < -2|a|_2 sqrt(x)) <= e^-x (Annals of Statistics 28, 2000, Lemma 1); rigorous
-    Kolmogorov-Smirnov the largest gap between the empirical and the expected distribution function; asks whether
-                       z-scores are *distributed* as they should be, which "all of them are small" does not
-
-NumPy and the standard library only.
+z-score            (measured - expected) / sd, compared with the normal quantile of the false-alarm rate
+family-wise rate   n checks at rate alpha/n each raise a false alarm with probability at most alpha (Bonferroni)
+Student's t        R networks: mean over sd/sqrt(R) is t with R - 1 degrees of freedom
+Kolmogorov-Smirnov the largest gap between the empirical and the expected distribution function; asks whether
+                   z-scores are *distributed* as they should be, which "all of them are small" does not
 """
 
 from __future__ import annotations
@@ -22,25 +17,18 @@ from typing import NamedTuple
 import numpy as np
 
 FALSE_ALARM = 1e-6  # of a whole family of checks, two-sided
-_NORMAL = NormalDist()
 
 
 def normal_cdf(z: np.ndarray | float) -> np.ndarray | float:
     """P(Z <= z) for a standard normal Z, element by element."""
     if np.ndim(z) == 0:
         return 0.5 * math.erfc(-float(z) / math.sqrt(2))
-    flat = [0.5 * math.erfc(-value / math.sqrt(2)) for value in np.ravel(z)]
-    return np.array(flat).reshape(np.shape(z))
-
-
-def normal_quantile(p: float) -> float:
-    """z with P(Z <= z) = p."""
-    return _NORMAL.inv_cdf(p)
+    return np.array([normal_cdf(value) for value in np.ravel(z)]).reshape(np.shape(z))
 
 
 def z_threshold(checks: int = 1, false_alarm: float = FALSE_ALARM) -> float:
     """|z| that a family of ``checks`` two-sided z-tests exceeds anywhere with probability at most ``false_alarm``."""
-    return -normal_quantile(false_alarm / (2 * checks))
+    return -NormalDist().inv_cdf(false_alarm / (2 * checks))
 
 
 def t_threshold(networks: int, checks: int = 1, false_alarm: float = FALSE_ALARM) -> float:
@@ -83,20 +71,6 @@ def incomplete_beta(a: float, b: float, x: float) -> float:
     return math.exp(log_front) * fraction / a
 
 
-def wilson_hilferty(q: np.ndarray | float, freedom: float) -> np.ndarray | float:
-    """z-score of a chi-square Q with ``freedom`` degrees; at |z| = 5 and 100 degrees its tail is right to 15 %."""
-    variance = 2 / (9 * freedom)
-    return (np.cbrt(np.asarray(q) / freedom) - (1 - variance)) / math.sqrt(variance)
-
-
-def laurent_massart(weights: np.ndarray, false_alarm: float = FALSE_ALARM) -> tuple[float, float]:
-    """(low, high) around Q = sum a_i chi2_1, a_i = ``weights`` >= 0: outside with probability at most false_alarm."""
-    a = np.asarray(weights, dtype=float)
-    x = math.log(2 / false_alarm)
-    reach = 2 * math.sqrt(float(a @ a) * x)
-    return float(a.sum()) - reach, float(a.sum()) + reach + 2 * float(a.max()) * x
-
-
 class KolmogorovSmirnov(NamedTuple):
     """Largest gap between the two distribution functions, and the probability of one at least as large."""
 
@@ -122,17 +96,3 @@ def kolmogorov_tail(x: float) -> float:
         return 1.0  # the series converges slowly there; the value is 1 to 12 digits
     k = np.arange(1, 101)
     return float(min(1.0, max(0.0, 2 * np.sum((-1.0) ** (k - 1) * np.exp(-2 * (k * x) ** 2)))))
-
-
-def two_sample_z(a: np.ndarray, b: np.ndarray) -> float:
-    """z-score of the difference of two independent samples' means (large samples)."""
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    return float((a.mean() - b.mean()) / math.sqrt(a.var(ddof=1) / a.size + b.var(ddof=1) / b.size))
-
-
-def mean_z(samples: np.ndarray, expected: float) -> float:
-    """(mean - expected) / (sd / sqrt(R)) of R independent samples: Student's t with R - 1 degrees of freedom."""
-    samples = np.asarray(samples, dtype=float)
-    se = samples.std(ddof=1) / math.sqrt(samples.size)
-    difference = float(samples.mean()) - expected
-    return 0.0 if difference == 0 else math.copysign(math.inf, difference) if se == 0 else difference / float(se)

@@ -1,14 +1,13 @@
-"""Name the mistake of a sampler: what departs, by which factor, and which slip of the pen makes that factor.
+"""The usual mistakes of samplers as a table: a sentence, and the variance that the slip gives every shape.
 
 A law that is missed by a factor is usually missed by a *known* factor: fans swapped, a gain that was not squared, a
-truncation that was not corrected. Each `Mistake` predicts the variance at every shape; the one that explains all of
-them is named.
+truncation that was not corrected. The mistake whose variance fits the weights of all shapes is named.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from minires.theory.samplers import weights
 Shape = tuple[int, ...]
 
 ALIKE = 0.01
-"""Two mistakes whose variances agree within this are one to us."""
+"""Two variances that agree within this are one to us."""
 
 
 class Draw(NamedTuple):
@@ -37,16 +36,19 @@ class Check(NamedTuple):
     shape: Shape
     measured: float
     expected: float
-    z: float
     ok: bool
+    z: float = math.nan
+
+    @classmethod
+    def by_z(cls, name: str, shape: Shape, measured: float, expected: float, z: float, threshold: float) -> Check:
+        return cls(name, shape, measured, expected, abs(z) <= threshold, z)
 
 
 def probes(shape: Shape) -> tuple[Shape, Shape]:
     """Two shapes with other channel counts (10 and 24, 42 and 7), the second with another kernel too; depthwise ones
     for a depthwise convolution, whose filters see one channel."""
-    if is_depthwise(shape):
-        return (10, 1, *shape[2:]), (42, 1, *(5, 2, 3)[: len(shape) - 2])
-    return (10, 24, *shape[2:]), (42, 7, *(5, 2, 3)[: len(shape) - 2])
+    inputs = (1, 1) if is_depthwise(shape) else (24, 7)
+    return (10, inputs[0], *shape[2:]), (42, inputs[1], *(5, 2, 3)[: len(shape) - 2])
 
 
 def is_depthwise(shape: Shape) -> bool:
@@ -54,190 +56,126 @@ def is_depthwise(shape: Shape) -> bool:
     return len(shape) > 2 and shape[1] == 1 and shape[0] > 1
 
 
-class Mistake(NamedTuple):
-    """A sentence and the variance that this mistake gives each shape."""
-
-    sentence: str
-    variance: Callable[[Shape], float]
+def _in(shape: Shape) -> int:
+    return fans(shape)[0]
 
 
-def mode_of(law: Any, shapes: Sequence[Shape]) -> str:
-    """Which fan the law's variance is inversely proportional to, found from its values."""
-    for mode, fan in _FANS.items():
-        gains = [law.variance(shape) * fan(shape) for shape in shapes]
-        if max(gains) <= min(gains) * (1 + 1e-9):
-            return mode
-    return "none"
+def _out(shape: Shape) -> int:
+    return fans(shape)[1]
 
 
-_FANS: dict[str, Callable[[Shape], float]] = {
-    "fan_in": lambda shape: fans(shape)[0],
-    "fan_out": lambda shape: fans(shape)[1],
-    "fan_avg": lambda shape: sum(fans(shape)) / 2,
-}
-_FAN_NAMES = {"fan_in": "fan_in", "fan_out": "fan_out", "fan_avg": "the mean of both fans"}
+def _area(shape: Shape) -> int:
+    return math.prod(shape[2:])
 
 
-def _mistakes(law: Any, shapes: Sequence[Shape], stride: int, uniform: bool) -> Iterator[Mistake]:
-    """The usual mistakes, the likelier first; where two give the same variance everywhere the first is named."""
-    v = law.variance
-    mode = mode_of(law, [*shapes, *probes(shapes[0])])
-    if uniform:
-        yield Mistake("uniform bound lacks its sqrt(3)", lambda s: v(s) / 3)
-        yield Mistake("uniform bound sqrt(3) times too large", lambda s: 3 * v(s))
-    if stride > 1 and mode == "fan_out":
-        yield Mistake("stride ignored", v)
-    if mode != "none" and all(is_depthwise(shape) for shape in shapes):
-        yield from _depthwise_mistakes(mode, v(shapes[0]) * _FANS[mode](shapes[0]))
-    if mode != "none":
-        yield from _fan_mistakes(mode, v(shapes[0]) * _FANS[mode](shapes[0]))
-    for n in (2, 3, 4) if mode == "fan_out" else ():  # a stride changes how many outputs an input reaches, no other fan
-        yield Mistake(f"fan divided by the square of a stride of {n}", lambda s, n=n: n * n * v(s))
-        yield Mistake(f"fan multiplied by the square of a stride of {n}", lambda s, n=n: v(s) / (n * n))
-    for a in (2.0, 3.0, 1.0):
-        lost = truncated_moments(a)[0]
-        extra = "" if a == 2 else f" (cut at {a:g} standard deviations)"
-        yield Mistake("truncation not corrected" + extra, lambda s, r=lost: r * v(s))
-        yield Mistake("corrected for a truncation that is not there" + extra, lambda s, r=lost: v(s) / r)
-    for n in (2, 4, 8, 16, 32, 64):
-        yield Mistake(
-            f"fan multiplied by a number of groups, {n}: a filter sees its group alone", lambda s, n=n: v(s) / n
+IN, OUT, MEAN = "fan_in", "fan_out", "the mean of both fans"
+FANS: dict[str, Callable[[Shape], float]] = {IN: _in, OUT: _out, MEAN: lambda shape: sum(fans(shape)) / 2}
+
+
+class Claim:
+    """What a law claims: variance(shape) = gain2 / fan(shape). nan where that does not apply.
+
+    mode: which fan that is, "" for a law without one.  scale: what a stride that is counted makes of the variance.
+    uniform: 1 where the weights drawn are uniform.
+    """
+
+    def __init__(self, law: Any, shapes: list[Shape], stride: int) -> None:
+        self.variance, self.uniform = law.variance, math.nan
+        self.depthwise = all(is_depthwise(shape) for shape in shapes)
+        self.mode = next((mode for mode in FANS if self._goes_with(mode, [*shapes, *probes(shapes[0])])), "")
+        self.fan = FANS.get(self.mode, lambda shape: math.nan)
+        self.other = FANS.get({IN: OUT, OUT: IN}.get(self.mode, ""), lambda shape: math.nan)
+        self.gain2 = law.variance(shapes[0]) * self.fan(shapes[0])
+        self.scale = stride**2 if self.mode == OUT else 1
+
+    def _goes_with(self, mode: str, shapes: list[Shape]) -> bool:
+        gains = [self.variance(shape) * FANS[mode](shape) for shape in shapes]
+        return max(gains) <= min(gains) * (1 + 1e-9)
+
+    def of(self, mode: str, depthwise: bool = False) -> float:
+        """gain2 of a law of this mode, for depthwise convolutions if so asked."""
+        return self.gain2 if self.mode == mode and self.depthwise >= depthwise else math.nan
+
+
+def _as_keras(s: Shape) -> Shape:
+    """What (kh, kw, in, out) is for us."""
+    return (s[-1], s[-2], *s[:-2])
+
+
+MISTAKES: dict[str, Callable[[Claim, Shape], float]] = {
+    "uniform bound lacks its sqrt(3)": lambda c, s: c.uniform * c.variance(s) / 3,
+    "uniform bound sqrt(3) times too large": lambda c, s: c.uniform * c.variance(s) * 3,
+    "stride ignored": lambda c, s: c.variance(s),
+    "fan_in of a depthwise convolution counts all channels, where a filter sees one": (
+        lambda c, s: c.of(IN, depthwise=True) / (s[0] * _area(s))
+    ),
+    "fan_out of a depthwise convolution counts one channel, where the law counts all": (
+        lambda c, s: c.of(OUT, depthwise=True) / _area(s)
+    ),
+    "both fans of a depthwise convolution count one channel": lambda c, s: c.of(MEAN, depthwise=True) / _area(s),
+    "fans swapped": lambda c, s: c.gain2 / c.other(s),
+    "fan_in where {mode} was meant": lambda c, s: c.gain2 / _in(s),
+    "fan_out where {mode} was meant": lambda c, s: c.gain2 / _out(s),
+    "the mean of both fans where {mode} was meant": lambda c, s: c.gain2 / FANS[MEAN](s),
+    "kernel area forgotten in fan_out": lambda c, s: 2 * c.of(MEAN) / (_in(s) + s[0]),
+    "kernel area forgotten in fan_in": lambda c, s: 2 * c.of(MEAN) / (s[1] + _out(s)),
+    "bracket misplaced, sqrt(2/fan_in + fan_out)": lambda c, s: 2 * c.of(MEAN) / _in(s) + _out(s),
+    "bracket misplaced, sqrt(2/fan_out + fan_in)": lambda c, s: 2 * c.of(MEAN) / _out(s) + _in(s),
+    "sum of the fans where their mean was meant": lambda c, s: c.of(MEAN) / (2 * c.fan(s)),
+    "bracket misplaced, the root of the gain over the fan instead of the root of both": (
+        lambda c, s: c.gain2 / c.fan(s) ** 2
+    ),
+    "gain used once instead of squared": lambda c, s: math.sqrt(c.gain2) / c.fan(s),
+    "gain forgotten, 1/fan instead of {gain2:.4g}/fan": lambda c, s: 1 / c.fan(s),
+    "gain squared twice": lambda c, s: c.gain2**2 / c.fan(s),
+    "channels forgotten, only the kernel's area was counted": lambda c, s: c.gain2 / _area(s),
+    "kernel area forgotten, only the channels were counted": lambda c, s: _area(s) * c.gain2 / c.fan(s),
+    "one kernel axis forgotten": lambda c, s: math.prod(s[2:3]) * c.gain2 / c.fan(s),
+    "PyTorch's default, kaiming_uniform with a = sqrt(5)": lambda c, s: 1 / (3 * _in(s)),
+    "Xavier's law, 2/(fan_in + fan_out)": lambda c, s: 2 / (_in(s) + _out(s)),
+    "He's law, 2/fan_in": lambda c, s: 2 / _in(s),
+    "He's gain of 2 where the law has another": lambda c, s: 2 / c.fan(s),
+    "shape read as (kh, kw, in, out), Keras's order": lambda c, s: c.gain2 / c.fan(_as_keras(s)),
+    **{  # a stride changes how many outputs an input reaches, and so no other fan
+        f"fan {what} by the square of a stride of {n}": lambda c, s, f=n**power: f * c.of(OUT) / c.fan(s)
+        for n in (2, 3, 4)
+        for what, power in (("divided", 2), ("multiplied", -2))
+    },
+    **{
+        what + where: lambda c, s, cut=cut, power=power: truncated_moments(cut)[0] ** power * c.variance(s)
+        for cut, where in ((2, ""), (3, " (cut at 3 standard deviations)"), (1, " (cut at 1 standard deviation)"))
+        for what, power in (("truncation not corrected", 1), ("corrected for a truncation that is not there", -1))
+    },
+    **{
+        f"fan {what[0]} by a number of groups, {n}: {what[1]}": lambda c, s, f=float(n) ** power: f * c.variance(s)
+        for n in (2, 4, 8, 16, 32, 64)
+        for what, power in (
+            (("multiplied", "a filter sees its group alone"), -1),
+            (("divided", "the shape has it already"), 1),
         )
-        yield Mistake(f"fan divided by a number of groups, {n}: the shape has it already", lambda s, n=n: v(s) * n)
-    yield Mistake("square root missing, the variance was used as the standard deviation", lambda s: v(s) ** 2)
-    yield Mistake("square root taken twice", lambda s: math.sqrt(v(s)))
+    },
+    "square root missing, the variance was used as the standard deviation": lambda c, s: c.variance(s) ** 2,
+    "square root taken twice": lambda c, s: math.sqrt(c.variance(s)),
+}
+"""The likelier ones first: of those that fit equally well the first is named. nan: it does not apply to the claim."""
 
 
-def _depthwise_mistakes(mode: str, gain2: float) -> Iterator[Mistake]:
-    """fan_in is the kernel's area, fan_out that times all channels (as PyTorch and Keras count)."""
-
-    def area(s: Shape) -> int:
-        return math.prod(s[2:])
-
-    if mode == "fan_in":
-        sentence = "fan_in of a depthwise convolution counts all channels, where a filter sees one"
-        yield Mistake(sentence, lambda s: gain2 / (s[0] * area(s)))
-    if mode == "fan_out":
-        sentence = "fan_out of a depthwise convolution counts one channel, where the law counts all"
-        yield Mistake(sentence, lambda s: gain2 / area(s))
-    if mode == "fan_avg":
-        yield Mistake("both fans of a depthwise convolution count one channel", lambda s: gain2 / area(s))
-
-
-def _fan_mistakes(mode: str, gain2: float) -> Iterator[Mistake]:
-    fan = _FANS[mode]
-
-    def area(s: Shape) -> int:
-        return math.prod(s[2:])
-
-    if mode != "fan_avg":
-        other = "fan_out" if mode == "fan_in" else "fan_in"
-        yield Mistake("fans swapped", lambda s: gain2 / _FANS[other](s))
-    for name in ("fan_in", "fan_out", "fan_avg"):
-        if name != mode:
-            sentence = f"{_FAN_NAMES[name]} where {_FAN_NAMES[mode]} was meant"
-            yield Mistake(sentence, lambda s, f=_FANS[name]: gain2 / f(s))
-    if mode == "fan_avg":
-        half = 2 * gain2  # over the sum of the fans
-        yield Mistake("kernel area forgotten in fan_out", lambda s: half / (fans(s)[0] + s[0]))
-        yield Mistake("kernel area forgotten in fan_in", lambda s: half / (s[1] + fans(s)[1]))
-        yield Mistake("bracket misplaced, sqrt(2/fan_in + fan_out)", lambda s: half / fans(s)[0] + fans(s)[1])
-        yield Mistake("bracket misplaced, sqrt(2/fan_out + fan_in)", lambda s: half / fans(s)[1] + fans(s)[0])
-        yield Mistake("sum of the fans where their mean was meant", lambda s: gain2 / (2 * fan(s)))
-    root = "the root of the gain over the fan instead of the root of both"
-    yield Mistake(f"bracket misplaced, {root}", lambda s: gain2 / fan(s) ** 2)
-    if gain2 != 1:
-        yield Mistake("gain used once instead of squared", lambda s: math.sqrt(gain2) / fan(s))
-        yield Mistake(f"gain forgotten, 1/fan instead of {gain2:.4g}/fan", lambda s: 1 / fan(s))
-        yield Mistake("gain squared twice", lambda s: gain2**2 / fan(s))
-    yield Mistake("channels forgotten, only the kernel's area was counted", lambda s: gain2 / area(s))
-    yield Mistake("kernel area forgotten, only the channels were counted", lambda s: area(s) * gain2 / fan(s))
-    yield Mistake("one kernel axis forgotten", lambda s: (s[2] if len(s) > 2 else 1) * gain2 / fan(s))
-    yield Mistake("PyTorch's default, kaiming_uniform with a = sqrt(5)", lambda s: 1 / (3 * fans(s)[0]))
-    yield Mistake("Xavier's law, 2/(fan_in + fan_out)", lambda s: 2 / sum(fans(s)))
-    yield Mistake("He's law, 2/fan_in", lambda s: 2 / fans(s)[0])
-    if gain2 != 2:
-        yield Mistake("He's gain of 2 where the law has another", lambda s: 2 / fan(s))
-    yield Mistake("shape read as (kh, kw, in, out), Keras's order", lambda s: gain2 / _keras_fan(mode, s))
-
-
-def _keras_fan(mode: str, shape: Shape) -> float:
-    area = math.prod(shape[:-2])
-    fan_in, fan_out = shape[-2] * area, shape[-1] * area
-    return {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
-
-
-def diagnose(draws: list[Draw], law: Any, checks: list[Check], stride: int, threshold: float) -> str:
-    """One sentence for everything that failed: dependence, mean, variance, distribution, bound."""
-    failed = {c.name for c in checks if not c.ok}
-    dependence = _dependence(draws, failed)
-    if dependence:
-        return dependence
-    if "mean" in failed:
-        return _mean_sentence(draws)
-    known, measured = weights.family(law, draws[0].shape), _measured_family(draws, threshold)
-    parts = []
-    if "mean square" in failed:
-        parts.append(_variance_sentence(draws, law, measured or known, stride, threshold))
-    if "kurtosis" in failed and not (parts and "truncation" in parts[0]):
-        parts.append(_family_sentence(draws, known, measured))
-    return "; ".join(parts) or "exceeds the bound of its law"
-
-
-def _measured_family(draws: list[Draw], threshold: float) -> weights.Family | None:
-    """The family whose kurtosis every sample has; a normal cut at 3 is told from a whole one by its bound too."""
-    for candidate in sorted(weights.FAMILIES, key=lambda f: abs(weights.family_z(draws[0].w, f))):
-        if all(abs(weights.family_z(d.w, candidate)) <= threshold for d in draws):
-            return candidate
-    return None
-
-
-def _dependence(draws: list[Draw], failed: set[str]) -> str | None:
-    """Entries that repeat or are orthogonal, or whose sums do not have the variance of independent terms."""
-    w = draws[0].w[0].reshape(draws[0].shape[0], -1)
-    if len(w) > 1 and np.allclose(w, w[0], rtol=1e-6, atol=0):
-        return "all filters are copies of one another"
-    if w.shape[1] > 1 and np.allclose(w, w[:, :1], rtol=1e-6, atol=0):
-        return "all weights of a filter are the same"
-    own = weights.mean_square(w) * max(w.shape)
-    if min(w.shape) > 1 and orthogonal_identity(w, own, False).ok:
-        return "orthogonal where independent weights were meant"
-    if "mean" not in failed and failed & {"sums over a filter", "sums over filters"}:
-        return "entries are not independent: their sums do not have the variance of independent terms"
-    return None
-
-
-def _mean_sentence(draws: list[Draw]) -> str:
-    w = draws[0].w
-    mean, sd = float(w.mean()), float(w.std())
-    one_sided = ", one-sided: every weight has the same sign" if w.min() >= 0 or w.max() <= 0 else ""
-    return f"mean {mean:.4g}, {abs(mean) / sd:.2g} standard deviations off 0: not centered{one_sided}"
-
-
-def _family_sentence(draws: list[Draw], known: weights.Family, measured: weights.Family | None) -> str:
-    if measured is not None:
-        return f"{measured.name} where {known.name} was meant"
-    kurtosis = weights.empirical_kurtosis(draws[0].w)
-    return f"kurtosis {kurtosis:.3f} where {known.name} has {known.m4:.3f}"
-
-
-def _variance_sentence(draws: list[Draw], law: Any, family: weights.Family, stride: int, threshold: float) -> str:
+def variance_sentence(draws: list[Draw], claim: Claim, family: weights.Family, threshold: float) -> str:
     """Name the mistake that explains the variance at every shape; the plain factor where none does."""
-    found = _explanation(draws, law, family, stride, threshold)
-    scale = stride**2 if stride > 1 and mode_of(law, [d.shape for d in draws]) == "fan_out" else 1
-    got = {d.shape: found.variance(d.shape) if found else weights.mean_square(d.w) for d in draws}
-    ratios = {shape: variance / law.variance(shape) / scale for shape, variance in got.items()}
-    shape = draws[0].shape
+    claim.uniform = 1.0 if family is weights.UNIFORM else math.nan
+    found = _explanation(draws, claim, family, threshold)
+    got = {d.shape: MISTAKES[found](claim, d.shape) if found else weights.mean_square(d.w) for d in draws}
+    ratios = {shape: variance / claim.variance(shape) / claim.scale for shape, variance in got.items()}
+    shape, at = draws[0].shape, ""
     if abs(ratios[shape] - 1) < ALIKE:  # this shape cannot show the mistake, a probe did
         shape = max(ratios, key=lambda s: abs(math.log(ratios[s])))
-    at = "" if shape == draws[0].shape else f" (at shape {'x'.join(map(str, shape))})"
-    if found:
-        return factor_sentence(ratios[shape], found.sentence) + at
-    fixed = _constant_variance(draws, family, threshold)
-    return factor_sentence(ratios[shape], fixed or "a factor that no known mistake explains") + at
+        at = f" (at shape {'x'.join(map(str, shape))})"
+    sentence = found or _constant_variance(draws, family, threshold) or "a factor that no known mistake explains"
+    return factor_sentence(ratios[shape], sentence.format(mode=claim.mode, gain2=claim.gain2)) + at
 
 
 def factor_sentence(ratio: float, sentence: str) -> str:
+    """The sentence, and by which factor the variance is off."""
     if ratio >= 1.3:
         return f"{sentence}: {ratio:.3g} times too large"
     if ratio <= 1 / 1.3 and "truncat" not in sentence:
@@ -245,39 +183,29 @@ def factor_sentence(ratio: float, sentence: str) -> str:
     return f"variance {ratio:.3f} of the law: {sentence}"
 
 
-def _explanation(draws: list[Draw], law: Any, family: weights.Family, stride: int, threshold: float) -> Mistake | None:
+def _explanation(draws: list[Draw], claim: Claim, family: weights.Family, threshold: float) -> str:
     """The first of the mistakes that fit every shape about as well as the best one does."""
-    fits = []
-    for mistake in _mistakes(law, [d.shape for d in draws], stride, family is weights.UNIFORM):
-        misfit = max(
-            abs(weights.mean_square(d.w) / mistake.variance(d.shape) - 1) / family.second_moment_sd(d.w.size)
-            for d in draws
-        )
-        if misfit <= threshold:
-            fits.append((misfit, mistake))
-    if not fits:
-        return None
-    best = min(misfit for misfit, _ in fits)
-    return next(mistake for misfit, mistake in fits if misfit <= best + 1)
+    fits = {}
+    for sentence, variance in MISTAKES.items():
+        expected = [variance(claim, d.shape) for d in draws]
+        if all(
+            abs(e / claim.variance(d.shape) / claim.scale - 1) < ALIKE for e, d in zip(expected, draws, strict=True)
+        ):
+            continue  # no mistake at all
+        misfits = [
+            abs(weights.mean_square(d.w) / e - 1) / family.second_moment_sd(d.w.size)
+            for e, d in zip(expected, draws, strict=True)
+        ]
+        if all(misfit <= threshold for misfit in misfits):
+            fits[sentence] = max(misfits)
+    best = min(fits.values(), default=0.0)
+    return next((sentence for sentence, misfit in fits.items() if misfit <= best + 1), "")
 
 
-def _constant_variance(draws: list[Draw], family: weights.Family, threshold: float) -> str | None:
+def _constant_variance(draws: list[Draw], family: weights.Family, threshold: float) -> str:
     """Does the variance ignore the shape?"""
-    if len(draws) < 2:
-        return None
     squares = [weights.mean_square(d.w) for d in draws]
     spread = family.second_moment_sd(min(d.w.size for d in draws))
-    if max(squares) / min(squares) - 1 > 2 * threshold * spread:
-        return None
+    if len(draws) < 2 or max(squares) / min(squares) - 1 > 2 * threshold * spread:
+        return ""
     return f"fan ignored: standard deviation {math.sqrt(squares[0]):.3g} whatever the shape"
-
-
-def orthogonal_identity(w: np.ndarray, gain2: float, delta: bool) -> weights.Identity:
-    single = w.astype(np.float32)  # somebody else's weights may have been float32: judge by that rounding
-    if delta:
-        center = tuple(k // 2 for k in w.shape[2:])
-        found = weights.orthogonality(single[(..., *center)], math.sqrt(gain2))
-        rest = single.copy()
-        rest[(..., *center)] = 0
-        return weights.Identity(max(found.error, float(np.abs(rest).max())), found.tolerance)
-    return weights.orthogonality(single, math.sqrt(gain2))

@@ -4,8 +4,7 @@ An initializer of minires says its own variance and kurtosis (`minires.init`); h
 a test can compute from N drawn weights w with E w = 0, E w^2 = s^2, m_k = E w^k / s^k (kappa = m_4):
 
     mean              E = 0,     sd = s / sqrt(N)
-    S = mean w^2      E = s^2,   relative variance (kappa - 1) / N              (known mean 0)
-    unbiased variance E = s^2,   relative variance 2/(N-1) + (kappa - 3)/N      (estimated mean)
+    S = mean w^2      E = s^2,   relative variance (kappa - 1) / N
     mean w^4 / S^2    E = kappa, variance (m_8 - m_4^2 - 4 m_4 (m_6 - m_4) + 4 m_4^2 (m_4 - 1)) / N      (delta method)
     max |w|           <= bound, exactly
 
@@ -13,8 +12,8 @@ The kurtosis is measured free of scale, so that a wrong variance and a wrong dis
 
 *Moments of a normal truncated at +-a standard deviations.* With c = a phi(a) / (Phi(a) - 1/2), by parts:
     M_0 = 1,  M_2k = (2k - 1) M_{2k-2} - a^{2k-2} c        (of the underlying standard normal)
-so its variance is v(a) = M_2 = 1 - c, 0.7737 for a = 2: a sampler that truncates must divide by sqrt(v), or it
-hands out a quarter less variance than it says. (`minires.init` has v and kappa; the tests here need m_6 and m_8 too.)
+so its variance is M_2 = 1 - c, 0.7737 for a = 2: a sampler that truncates must divide by its root, or it hands out a
+quarter less variance than it says.
 
 *Orthogonal weights* are no independent entries: W W^T = gain^2 I (or W^T W, whichever is smaller) is an identity of
 every draw, so mean w^2 is the same number in every draw and a z-score for it would be nonsense. What is random is
@@ -30,19 +29,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minires import init
 from minires.theory.stats import normal_cdf
 
 Law = Any  # an initializer of minires.init: it has .variance(shape) and .kurtosis(shape)
 
 
 class Family(NamedTuple):
-    """A distribution of weights up to scale: standardized moments m_4, m_6, m_8, bound in standard deviations."""
+    """A distribution of weights up to scale: standardized moments m_4, m_6, m_8, bound in standard deviations.
+
+    cut: of a truncated normal, at how many standard deviations of the whole one.
+    """
 
     name: str
     m4: float
     m6: float
     m8: float
     bound: float = math.inf
+    cut: float = math.inf
 
     def second_moment_sd(self, n: int) -> float:
         """Relative standard deviation of the mean square of n entries."""
@@ -55,38 +59,22 @@ class Family(NamedTuple):
 
     def density(self, x: np.ndarray, sd: float) -> np.ndarray:
         """Probability density at x of this family with standard deviation sd."""
-        u = np.asarray(x, dtype=float) / sd
-        if self.name == "uniform":
-            return np.where(np.abs(u) <= self.bound, 1 / (2 * self.bound * sd), 0.0)
-        if self.name == "normal":
-            return np.exp(-0.5 * u * u) / (math.sqrt(2 * math.pi) * sd)
-        a = self.truncation
-        inner = sd * self.bound / a  # standard deviation of the normal that was truncated
-        mass = 2 * normal_cdf(a) - 1
-        normal = np.exp(-0.5 * (np.asarray(x) / inner) ** 2) / (math.sqrt(2 * math.pi) * inner * mass)
-        return np.where(np.abs(u) <= self.bound, normal, 0.0)
-
-    @property
-    def truncation(self) -> float:
-        """At how many standard deviations of the underlying normal the truncated family is cut."""
-        return float(self.name.split()[-1])
-
-
-def _truncated_moments(a: float) -> tuple[float, float, float, float]:
-    """M_2, M_4, M_6, M_8."""
-    phi = math.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
-    c = a * phi / (normal_cdf(a) - 0.5)
-    moments, last = [], 1.0
-    for k in range(1, 5):
-        last = (2 * k - 1) * last - a ** (2 * k - 2) * c
-        moments.append(last)
-    return tuple(moments)
+        u = np.abs(np.asarray(x, dtype=float)) / sd
+        if self is UNIFORM:
+            return np.where(u <= self.bound, 1 / (2 * self.bound * sd), 0.0)
+        whole = sd if math.isinf(self.cut) else sd * self.bound / self.cut  # standard deviation before the cut
+        mass = (2 * normal_cdf(self.cut) - 1) * whole * math.sqrt(2 * math.pi)
+        return np.where(u <= self.bound, np.exp(-0.5 * (u * sd / whole) ** 2) / mass, 0.0)
 
 
 def truncated(a: float = 2.0) -> Family:
     """The normal truncated at +-a of its own standard deviations, rescaled to unit variance."""
-    m2, m4, m6, m8 = _truncated_moments(a)
-    return Family(f"normal truncated at {a:g}", m4 / m2**2, m6 / m2**3, m8 / m2**4, a / math.sqrt(m2))
+    c = a * math.exp(-0.5 * a * a) / math.sqrt(2 * math.pi) / (normal_cdf(a) - 0.5)
+    moments = [1.0]
+    for k in range(1, 5):
+        moments.append((2 * k - 1) * moments[-1] - a ** (2 * k - 2) * c)
+    _, m2, m4, m6, m8 = moments
+    return Family(f"normal truncated at {a:g}", m4 / m2**2, m6 / m2**3, m8 / m2**4, a / math.sqrt(m2), a)
 
 
 NORMAL = Family("normal", 3.0, 15.0, 105.0)
@@ -96,7 +84,7 @@ FAMILIES = (NORMAL, UNIFORM, truncated(2.0), truncated(3.0), truncated(1.0))
 
 def family(law: Law, shape: Sequence[int]) -> Family | None:
     """The family of a law's entries, recognized by its kurtosis; None where entries are not independent and random."""
-    if type(law).__name__ in ("Orthogonal", "DeltaOrthogonal", "Dirac") or law.variance(shape) == 0:
+    if isinstance(law, init.Orthogonal | init.DeltaOrthogonal | init.Dirac) or law.variance(shape) == 0:
         return None
     kurtosis = law.kurtosis(shape)
     for candidate in FAMILIES:
@@ -105,39 +93,13 @@ def family(law: Law, shape: Sequence[int]) -> Family | None:
     raise ValueError(f"no family with kurtosis {kurtosis:.6g} is known; {law} is none of normal, uniform, truncated")
 
 
-def bound(law: Law, shape: Sequence[int]) -> float:
-    """The largest absolute value the law allows; inf for a normal."""
-    found = family(law, shape)
-    if found is None:
-        return math.inf
-    return found.bound * math.sqrt(law.variance(shape))
-
-
-def mean_z(w: np.ndarray, law: Law, shape: Sequence[int]) -> float:
-    """z-score of the mean of weights drawn for ``shape`` (any number of draws together)."""
-    return float(w.mean(dtype=float)) * math.sqrt(w.size / law.variance(shape))
-
-
 def second_moment_z(w: np.ndarray, law: Law, shape: Sequence[int]) -> float:
-    """z-score of the mean square."""
-    ratio = mean_square(w) / law.variance(shape)
-    return (ratio - 1) / family(law, shape).second_moment_sd(w.size)
+    """z-score of the mean square of weights drawn for ``shape`` (any number of draws together)."""
+    return (mean_square(w) / law.variance(shape) - 1) / family(law, shape).second_moment_sd(w.size)
 
 
-def variance_z(w: np.ndarray, law: Law, shape: Sequence[int]) -> float:
-    """z-score of the unbiased variance around the sample's own mean."""
-    n, kurtosis = w.size, family(law, shape).m4
-    ratio = float(w.var(dtype=float, ddof=1)) / law.variance(shape)
-    return (ratio - 1) / math.sqrt(2 / (n - 1) + (kurtosis - 3) / n)
-
-
-def kurtosis_z(w: np.ndarray, law: Law, shape: Sequence[int]) -> float:
-    """z-score of the scale-free kurtosis: does the sample have the law's distribution, whatever its variance."""
-    return family_z(w, family(law, shape))
-
-
-def family_z(w: np.ndarray, candidate: Family) -> float:
-    """z-score of the sample's kurtosis under a family."""
+def kurtosis_z(w: np.ndarray, candidate: Family) -> float:
+    """z-score of the sample's kurtosis under a family, whatever its variance."""
     return (empirical_kurtosis(w) - candidate.m4) / candidate.kurtosis_sd(w.size)
 
 
@@ -184,7 +146,6 @@ def haar_z(corner: np.ndarray, n: int) -> tuple[float, float]:
     """
     corner = np.asarray(corner, dtype=float)
     m2, m4, m8 = 1 / n, 3 / (n * (n + 2)), 105 / (n * (n + 2) * (n + 4) * (n + 6))
-    draws = corner.size
-    first = corner.mean() / math.sqrt(m2 / draws)
-    fourth = (np.mean(corner**4) - m4) / math.sqrt((m8 - m4**2) / draws)
+    first = corner.mean() / math.sqrt(m2 / corner.size)
+    fourth = (np.mean(corner**4) - m4) / math.sqrt((m8 - m4**2) / corner.size)
     return float(first), float(fourth)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from minires import init, nn, ops
-from minires.theory.stats import mean_z, z_threshold
+from minires.theory.stats import z_threshold
 from tests.theory.reference import loss
+from tests.theory.reference.statistics import mean_z
 
 
 def test_published_values():

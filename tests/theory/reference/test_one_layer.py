@@ -11,6 +11,7 @@ from minires.theory.laws import activations, pooling
 from minires.theory.laws.geometry import ConvGeometry
 from tests.theory.reference import batchnorm, convolution
 from tests.theory.reference import pooling as reference_pooling
+from tests.theory.reference.statistics import laurent_massart, mean_z, wilson_hilferty
 
 # image, kernel, stride, padding, dilation
 GEOMETRIES = [
@@ -102,7 +103,7 @@ def test_single_draws_vary_as_much_as_the_law_says(all_scores):
             by_kind.setdefault(kind, []).append(z)
     for kind, z in by_kind.items():
         squares = np.concatenate(z) ** 2
-        assert abs(stats.mean_z(squares, 1.0)) < stats.z_threshold(3), kind
+        assert abs(mean_z(squares, 1.0)) < stats.z_threshold(3), kind
 
 
 @pytest.mark.parametrize("wrong", ["padding ignored", "fans swapped", "stride ignored backward", "kurtosis ignored"])
@@ -130,7 +131,7 @@ def test_a_wrong_law_is_seen(wrong):
         y, dx, _ = passes(x, law.sample(shape, rng, np.float64), dy, setting)
         seen.append(mistaken.z(np.mean((dx if "backward" in wrong else y) ** 2)))
     if wrong == "kurtosis ignored":
-        assert stats.mean_z(np.array(seen) ** 2, 1.0) < -stats.z_threshold()
+        assert mean_z(np.array(seen) ** 2, 1.0) < -stats.z_threshold()
     else:
         assert abs(np.mean(seen)) * math.sqrt(draws) > stats.z_threshold()
 
@@ -158,7 +159,7 @@ def test_every_position_obeys_its_law(setting):
     for total, law, freedom in zip(sums, laws, freedoms, strict=True):
         touched = law > 0
         np.testing.assert_array_equal(total[~touched], 0)  # pixels that no output reads get no gradient, exactly
-        z = stats.wilson_hilferty(total[touched] / law[touched], freedom)
+        z = wilson_hilferty(total[touched] / law[touched], freedom)
         assert np.abs(z).max() < stats.z_threshold(checks)
 
 
@@ -174,7 +175,7 @@ def test_per_position_scores_are_distributed_as_they_should_be():
             y, _ = ops.conv2d_forward(x, w, stride=setting[2], padding=setting[3], dilation=setting[4])
             law = convolution.conv_forward_map(x, init.HeNormal().variance(shape), geometry)
             i = repeat % law[0].size
-            z.append(stats.wilson_hilferty((y[0] ** 2).sum(axis=0).ravel()[i] / law[0].ravel()[i], 40))
+            z.append(wilson_hilferty((y[0] ** 2).sum(axis=0).ravel()[i] / law[0].ravel()[i], 40))
     assert stats.ks_test(z).p > 1e-6
     assert stats.ks_test(np.array(z) + 0.5).p < 1e-6
 
@@ -185,7 +186,7 @@ def test_laurent_massart_band_holds_for_a_single_draw():
     rows = convolution.unfolded(x, geometry)
     eigenvalues = np.repeat(np.linalg.eigvalsh(rows.T @ rows).clip(0), C_OUT)
     variance = init.HeNormal().variance((C_OUT, C_IN, 3, 3))
-    low, high = stats.laurent_massart(variance * eigenvalues)
+    low, high = laurent_massart(variance * eigenvalues)
     for seed in range(200):
         w = init.HeNormal().sample((C_OUT, C_IN, 3, 3), seed, np.float64)
         total = np.sum(ops.conv2d_forward(x, w, padding=1)[0] ** 2)
@@ -221,8 +222,8 @@ def test_leaky_relu_halves_second_moments_exactly_at_width_three(slope):
     law = (1 + slope**2) / 2
     expected = law * init.HeUniform().variance((2, 3)) * np.sum(x**2, axis=1)
     for sample in range(2):
-        assert abs(stats.mean_z(y[sample] ** 2, expected[sample])) < stats.z_threshold(4)
-        assert abs(stats.mean_z(dx[sample] ** 2, law)) < stats.z_threshold(4)
+        assert abs(mean_z(y[sample] ** 2, expected[sample])) < stats.z_threshold(4)
+        assert abs(mean_z(dx[sample] ** 2, law)) < stats.z_threshold(4)
 
 
 TABLE = {  # at q = 1: E phi, E phi^2, E phi'^2, E phi^4/(E phi^2)^2 - 1
@@ -288,7 +289,7 @@ def test_batchnorm_backward_energy_is_a_chi_square(eps):
         z.append(law.z(float(np.mean(dx**2))))
     z = np.array(z)
     assert abs(z.mean()) * math.sqrt(draws) < stats.z_threshold(4)
-    assert abs(stats.mean_z(z**2, 1.0)) < stats.z_threshold(4)
+    assert abs(mean_z(z**2, 1.0)) < stats.z_threshold(4)
     wrong = law._replace(mean=law.mean * n / (n - 2))  # the two directions that BN cuts, forgotten
     assert abs(np.mean([wrong.z(law.mean)])) * math.sqrt(draws) > stats.z_threshold(4)
 
@@ -306,10 +307,10 @@ def test_weights_before_a_batchnorm_see_the_centered_input():
         dz, _, _ = ops.batchnorm_backward(rng.standard_normal((n, filters)), cache)
         squares.append(ops.linear_backward(dz, linear)[1] ** 2)
     law = batchnorm.batchnorm_weight_map(x, w, eps=eps, gain=gain)
-    z = [stats.mean_z(s, m) for s, m in zip(np.reshape(squares, (draws, -1)).T, law.ravel(), strict=True)]
+    z = [mean_z(s, m) for s, m in zip(np.reshape(squares, (draws, -1)).T, law.ravel(), strict=True)]
     assert np.abs(z).max() < stats.z_threshold(12)
     uncentered = gain[:, None] ** 2 / (np.var(x @ w.T, axis=0) + eps)[:, None] * np.sum(x**2, axis=0)
-    z = [stats.mean_z(s, m) for s, m in zip(np.reshape(squares, (draws, -1)).T, uncentered.ravel(), strict=True)]
+    z = [mean_z(s, m) for s, m in zip(np.reshape(squares, (draws, -1)).T, uncentered.ravel(), strict=True)]
     assert np.abs(z).min() > stats.z_threshold(12)
 
 
@@ -323,7 +324,7 @@ def test_batch_variance_behind_a_convolution_is_exact_for_any_input():
     for _ in range(400):
         y, _ = ops.conv2d_forward(x, init.HeUniform().sample(shape, rng, np.float64), stride=2, padding=1)
         seen.append(y.var(axis=(0, 2, 3)).mean())
-    assert abs(stats.mean_z(seen, law)) < stats.z_threshold()
+    assert abs(mean_z(seen, law)) < stats.z_threshold()
 
 
 @pytest.mark.parametrize(
@@ -350,8 +351,8 @@ def test_maximum_of_variables_that_share_a_part():
         for rectified in (False, True):
             sample = np.maximum(m, 0) if rectified else m
             moments = pooling.shared_max_moments(4, common, rectified=rectified)
-            assert abs(stats.mean_z(sample, moments[0])) < stats.z_threshold(8)
-            assert abs(stats.mean_z(sample**2, moments[1])) < stats.z_threshold(8)
+            assert abs(mean_z(sample, moments[0])) < stats.z_threshold(8)
+            assert abs(mean_z(sample**2, moments[1])) < stats.z_threshold(8)
 
 
 def test_pooling_backward_maps():
@@ -382,8 +383,8 @@ def test_dropout_law(p, ratio):
     y, cache = ops.dropout_forward(x[None], p, rng=rng)
     dx = ops.dropout_backward(dy[None], cache)
     factor = pooling.dropout_factor(p)
-    assert abs(stats.mean_z((y**2 - factor * x**2).ravel(), 0.0)) < stats.z_threshold(2)
-    assert abs(stats.mean_z((dx**2 - factor * dy**2).ravel(), 0.0)) < stats.z_threshold(2)
+    assert abs(mean_z((y**2 - factor * x**2).ravel(), 0.0)) < stats.z_threshold(2)
+    assert abs(mean_z((dx**2 - factor * dy**2).ravel(), 0.0)) < stats.z_threshold(2)
 
 
 def test_reshaped_orthogonal_convolution_has_its_own_fluctuation():
@@ -394,7 +395,7 @@ def test_reshaped_orthogonal_convolution_has_its_own_fluctuation():
     seen = np.array([np.mean((rows @ init.Orthogonal().sample((4, 6), rng, np.float64).T) ** 2) for _ in range(4000)])
     z = (seen - law.mean) / (law.mean * math.sqrt(law.relative_variance))
     assert abs(z.mean()) * math.sqrt(len(z)) < stats.z_threshold(3)
-    assert abs(stats.mean_z(z**2, 1.0)) < stats.z_threshold(3)
+    assert abs(mean_z(z**2, 1.0)) < stats.z_threshold(3)
     independent = convolution.quadratic_form(rows, 1 / 6, 4, 120)
     shrunk = z**2 * law.relative_variance / independent.relative_variance
-    assert stats.mean_z(shrunk, 1.0) < -stats.z_threshold(3)
+    assert mean_z(shrunk, 1.0) < -stats.z_threshold(3)

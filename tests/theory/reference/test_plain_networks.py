@@ -10,8 +10,9 @@ from minires import init, nn
 from minires.theory.laws import plain_networks
 from minires.theory.laws.activations import RELU, SIGMOID, TANH, activation_moments
 from minires.theory.laws.geometry import ConvGeometry
-from minires.theory.stats import mean_z, t_threshold, z_threshold
+from minires.theory.stats import t_threshold, z_threshold
 from tests.theory.reference import plain_networks as reference_plain_networks
+from tests.theory.reference.statistics import mean_z
 
 # channels in, out, kernel, stride, padding of a network on 9x9 inputs
 CONVS = [(3, 6, 3, 1, 1), (6, 5, 1, 1, 0), (5, 7, 3, 2, 1), (7, 4, 3, 1, 1), (4, 5, 3, 2, 1)]

@@ -7,7 +7,7 @@ import pytest
 
 from minires import ops
 from minires.theory.laws.geometry import ConvGeometry
-from minires.theory.stats import mean_z, z_threshold
+from minires.theory.stats import z_threshold
 from tests.theory.reference import pooling as reference_pooling
 from tests.theory.reference.pooling import (
     dropout_variance_ratio,
@@ -15,6 +15,7 @@ from tests.theory.reference.pooling import (
     max_pool_backward_map,
     rectified_max_moment,
 )
+from tests.theory.reference.statistics import mean_z
 
 DRAWS, CHANNELS = 40, 500
 

@@ -7,8 +7,9 @@ import pytest
 
 from minires import init, nn
 from minires.theory.laws.geometry import ConvGeometry
-from minires.theory.stats import mean_z, t_threshold
+from minires.theory.stats import t_threshold
 from tests.theory.reference import residual_networks
+from tests.theory.reference.statistics import mean_z
 
 # laws2.md, section 19: blocks, alpha^2, growth going up and going down, by an independent implementation
 GATED = [

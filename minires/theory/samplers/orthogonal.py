@@ -1,0 +1,122 @@
+"""Orthogonal and delta-orthogonal samplers: an identity of every draw, and Haar's measure over many.
+
+See `weights` for both. An orthogonal matrix is W W^T = gain^2 I; a delta-orthogonal kernel is one at its center tap and
+0 elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from minires import init
+from minires.theory.samplers import weights
+from minires.theory.samplers.mistakes import Check, Draw, Shape, factor_sentence
+from minires.theory.stats import z_threshold
+
+HAAR_DRAWS = 400  # of an 8x8 matrix: a missing sign moves the mean corner by 16 standard deviations
+
+
+def check_orthogonal(
+    sampler: Callable, draws: list[Draw], law: Any, rng: np.random.Generator
+) -> tuple[str | None, list[Check]]:
+    """What is wrong, or None, and the checks: orthogonality in every draw, then the rotations' distribution."""
+    delta = isinstance(law, init.DeltaOrthogonal)
+    checks, fault = [], None
+    for shape, drawn in draws[:1] if delta else draws:
+        identities = [identity(w, law.gain, delta) for w in drawn[:4]]
+        worst = max(identities, key=lambda found: found.error / found.tolerance)
+        checks.append(Check("W Wᵀ = gain² I", shape, worst.error, worst.tolerance, worst.ok))
+        if not worst.ok:
+            fault = fault or _not_orthogonal(drawn[0], law.gain, delta)
+    if fault is not None:
+        return fault, checks
+    checks += _haar(sampler, law, draws[0].shape, rng)
+    if _one_signed(draws[0].w):
+        fault = (
+            "orthogonal, but not uniform over rotations (Haar): a row or column has one sign, as if the matrix "
+            "before QR had been drawn with a mean that is not 0; draw normal numbers"
+        )
+    elif not checks[-2].ok:
+        fault = "Q's sign not fixed: not uniform over rotations, multiply Q by the sign of R's diagonal"
+    elif not checks[-1].ok:
+        fault = "orthogonal, but not uniform over rotations (Haar)"
+    return fault, checks
+
+
+def identity(w: np.ndarray, gain: float, delta: bool = False) -> weights.Identity:
+    """W W^T = gain^2 I, of the center tap where the rest is to be 0."""
+    single = w.astype(np.float32)  # somebody else's weights may have been float32: judge by that rounding
+    if not delta:
+        return weights.orthogonality(single, gain)
+    center = (..., *(k // 2 for k in w.shape[2:]))
+    found, rest = weights.orthogonality(single[center], gain), single.copy()
+    rest[center] = 0
+    return found._replace(error=max(found.error, float(np.abs(rest).max())))
+
+
+def is_orthogonal(matrix: np.ndarray) -> bool:
+    """Orthogonal with any gain."""
+    return identity(matrix, _own_gain(matrix)).ok
+
+
+def _own_gain(matrix: np.ndarray) -> float:
+    return math.sqrt(weights.mean_square(matrix) * max(matrix.shape))
+
+
+def _not_orthogonal(w: np.ndarray, gain: float, delta: bool) -> str:
+    """What the matrix is instead: orthogonal with another gain, along other axes, or plain random numbers."""
+    if delta:
+        center = np.abs(w[(..., *(k // 2 for k in w.shape[2:]))]).sum()
+        outside = np.abs(w).sum() > center * (1 + 1e-6)
+        return "weights away from the kernel's center" if outside else "the center tap is not orthogonal"
+    matrix = w.reshape(len(w), -1)
+    if is_orthogonal(matrix):
+        return factor_sentence((_own_gain(matrix) / gain) ** 2, "orthogonal, with another gain")
+    for sentence, other in _other_matrices(w):
+        if is_orthogonal(other):
+            return sentence
+    if abs(weights.kurtosis_z(w, weights.NORMAL)) < 5 and w.size > 100:
+        return "independent normal weights where orthogonal ones were meant"
+    return "not orthogonal"
+
+
+def _other_matrices(w: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """What a kernel (C_out, C_in, kh, kw) may have been flattened to by mistake."""
+    if w.ndim == 4:
+        c_out, c_in, kh, _ = w.shape
+        yield "each kernel tap orthogonal on its own, not the whole filter", w[..., 0, 0]
+        yield "orthogonal over the wrong axes, (C_out C_in, kh kw)", w.reshape(c_out * c_in, -1)
+        yield "orthogonal over the wrong axes, (C_out kh, C_in kw)", w.swapaxes(1, 2).reshape(c_out * kh, -1)
+        yield "orthogonal with the axes in another order, (C_in, C_out kh kw)", w.swapaxes(0, 1).reshape(c_in, -1)
+
+
+def _one_signed(draws: np.ndarray) -> bool:
+    """Whether the first row or column has one sign in every draw: QR keeps the direction of a mean."""
+    flat = draws.reshape(len(draws), draws.shape[1], -1)
+    lines = [line for line in (flat[:, :, 0], flat[:, 0, :]) if line.shape[1] >= 8]
+    return any((np.abs(np.sign(line).sum(axis=1)) == line.shape[1]).all() for line in lines)
+
+
+def _haar(sampler: Callable, law: Any, shape: Shape, rng: np.random.Generator) -> list[Check]:
+    """Mean and fourth moment of a corner weight over many draws of an 8x8 matrix (of ``shape`` if that is refused)."""
+    small = (8, 8, *(1 for _ in shape[2:]))
+    try:
+        refused = np.shape(sampler(small, rng)) != small
+    except Exception:
+        refused = True
+    small = shape if refused else small
+    corner = (0, 0, *(k // 2 for k in small[2:]))
+    drawn = np.array([float(np.asarray(sampler(small, rng))[corner]) for _ in range(HAAR_DRAWS)]) / law.gain
+    n = max(small[:2] if isinstance(law, init.DeltaOrthogonal) else (small[0], math.prod(small[1:])))
+    first, fourth = weights.haar_z(drawn, n)
+    rows = (
+        ("mean of W[0, 0]", drawn.mean(), 0.0, first),
+        ("mean of W[0, 0]⁴", np.mean(drawn**4), 3 / (n * (n + 2)), fourth),
+    )
+    return [
+        Check.by_z(name, small, float(measured), expected, z, z_threshold(2)) for name, measured, expected, z in rows
+    ]
