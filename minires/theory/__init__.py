@@ -15,8 +15,6 @@ derivation on top; `rules`, which tie the laws to the layers of minires; `sample
 
 from minires.theory.compare import ComparisonReport, compare
 from minires.theory.forecast import Forecast, forecast
-from minires.theory.laws.blocks import Block, resnet_layout, stages
-from minires.theory.laws.geometry import Axis, ConvGeometry
 from minires.theory.laws.tangent_kernel import TangentKernel, tangent_kernel
 from minires.theory.measure import measure
 from minires.theory.outlook import Outlook, learning_rates, outlook
@@ -25,10 +23,7 @@ from minires.theory.report import Quantity, Row, SignalReport
 from minires.theory.samplers.check import InitializerReport, check_initializer
 
 __all__ = [
-    "Axis",
-    "Block",
     "ComparisonReport",
-    "ConvGeometry",
     "Forecast",
     "InitializerReport",
     "Outlook",
@@ -43,7 +38,5 @@ __all__ = [
     "measure",
     "outlook",
     "predict",
-    "resnet_layout",
-    "stages",
     "tangent_kernel",
 ]

@@ -269,7 +269,7 @@ class _Walk:
             if short_back is None:
                 before = through
             elif walked is not None:
-                by_group = blocks.energy_by_group(at_sum, walked.stream.stream, walked.before, short)
+                by_group = blocks.energy_by_group(at_sum, walked.stream, walked.before, short)
                 short_back(replace(at_sum, energy=by_group, gamma=None, same=None))  # for the shortcut's own row
                 before = blocks.meet_stream(block, state, at_sum, walked, through)
             else:
@@ -281,7 +281,7 @@ class _Walk:
 
     def _gate_of_stream(self, gate: nn.ReLU, path: str, total: State, walked: blocks.Walked) -> tuple[State, Backward]:
         """The ReLU after the sum: max(0, h + g), whose law is the stream's."""
-        stream = walked.stream.stream
+        stream = walked.stream
         after = total.after(
             walked.signal,
             form="function",
@@ -351,7 +351,7 @@ def _unknown(layer: nn.Layer, state: State, batch: int) -> tuple[State, Backward
 def _energy(g: Gradient, state: State, setting: Setting) -> float:
     """Mean square per entry; a gradient along a stream is averaged over the stream's law."""
     stream = None if g.gamma is None else blocks.stream_of(state, setting)
-    return float((state.pooled(g.energy) if stream is None else g.gamma.energy(stream.stream)).mean())
+    return float((state.pooled(g.energy) if stream is None else g.gamma.energy(stream)).mean())
 
 
 def _weight_quantity(before: Gradient, g: Gradient, state: State, floor: float) -> Quantity:

@@ -8,10 +8,12 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from minires import init, nn
-from minires.theory import Block, ConvGeometry, predict
+from minires.theory import predict
 from minires.theory.laws import activations
+from minires.theory.laws.geometry import ConvGeometry
 from tests.theory.reference import batchnorm_networks, convolution, padded_networks
 from tests.theory.reference import plain_networks as reference_plain_networks
+from tests.theory.reference.blocks import Block
 
 
 def growth(report, image, width=16):

@@ -7,10 +7,8 @@
     patches          a convolution on an actual batch, and the BatchNorm behind it
     reflected_walk   h' = max(0, h + g) on a grid
     stream           that walk at every position of an image, and the gradient as a function of h
-    rescaled_stream  a stream that outgrows its grid
     plain_networks   depth without normalization: fixed points, and how far one network may be off
     tangent_kernel   how far a step of gradient descent carries a network's outputs
-    blocks           layouts of residual networks
 
 The tests hold them against the same laws written a second time (`tests/theory/reference`) and against real networks.
 """

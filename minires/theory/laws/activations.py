@@ -2,6 +2,9 @@
 
 *ReLU and leaky ReLU*, for any symmetric z: E phi^2 = f E z^2 and E phi'^2 = f with f = (1 + slope^2)/2 [EX].
 
+For two centered Gaussians u, v of deviations s, t and covariance st cos a, the arc-cosine kernel of order one (Cho and
+Saul 2009) gives E relu(u) relu(v) = st (sin a + (pi - a) cos a) / (2 pi).
+
 *Other activations*: E phi^2 and E phi'^2 by quadrature, covariances by the Hermite expansion (Mehler's formula)
 
     E phi(u) phi(v) = sum_k a_k(q_u) a_k(q_v) c^k,      a_k(q) = E phi(sqrt(q) Z) He_k(Z) / sqrt(k!)
@@ -17,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minires.theory.laws.signal import arc_cosine_of
 from minires.theory.stats import normal_cdf
 
 
@@ -54,7 +56,6 @@ SIGMOID = Activation("sigmoid", lambda z: 0.5 * (1 + np.tanh(0.5 * z)), lambda z
 # keeps resolving tanh(sqrt(q) z) when q is large. A node lies on 0, where piecewise linear functions have their kink.
 NODES = np.arange(-640, 641) / 64.0
 WEIGHTS = np.exp(-0.5 * NODES**2) / (64.0 * math.sqrt(2 * math.pi))
-
 
 _SEVERAL, _LEVELS = 300, 100
 
@@ -133,7 +134,7 @@ def activation_kernel(
     less than its last term over (1 - c), c the correlation.
     """
     if activation.homogeneous and not mean:
-        return _arc_cosine(activation.slope, deviation, covariance)
+        return arc_cosine(deviation, covariance, activation.slope)
     coefficients = hermite_coefficients(activation, deviation, terms, mean)
     first = coefficients[:, 0].astype(covariance.dtype)
     total = np.multiply.outer(first, first)
@@ -141,16 +142,12 @@ def activation_kernel(
         return total
     cosine = _cosine(deviation, covariance)
     size = np.max(np.abs(coefficients), axis=0) ** 2 * float(np.abs(cosine).max()) ** np.arange(terms)
-    needed = np.flatnonzero(size > 1e-7 * size.sum())
-    if not len(needed):  # nothing gets through, or what comes in is not finite
-        return total
-    power = cosine.copy()
-    for k in range(1, needed[-1] + 1):
-        if size[k] > 1e-7 * size.sum():
+    needed, power = np.flatnonzero(size > 1e-7 * size.sum()), cosine.copy()
+    for k in range(1, max(needed, default=0) + 1):  # none if nothing gets through, or what comes in is not finite
+        if k in needed:
             a = coefficients[:, k].astype(total.dtype)
             total += a[:, None] * power * a
-        if k < needed[-1]:
-            power *= cosine
+        power *= cosine
     return total
 
 
@@ -160,12 +157,13 @@ def _cosine(deviation: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     return np.clip(covariance / np.where(norm > 0, norm, 1.0), -1.0, 1.0)  # a signal of zeros stays one
 
 
-def _arc_cosine(b: float, deviation: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    kernel = arc_cosine_of(deviation, covariance)
-    if b == 0:
-        return kernel
-    kernel *= (1 - b) ** 2
-    return kernel + b * covariance
+def arc_cosine(deviation: np.ndarray, covariance: np.ndarray, slope: float = 0.0) -> np.ndarray:
+    """E phi(u) phi(v) of ReLUs, or of leaky ones, for centered Gaussians; arguments as for `activation_kernel`."""
+    cosine, scale = _cosine(deviation, covariance), deviation.astype(covariance.dtype)
+    kernel = np.sqrt(1 - np.square(cosine)) + (math.pi - np.arccos(cosine)) * cosine
+    kernel *= np.multiply.outer(scale, scale)
+    kernel /= 2 * math.pi
+    return kernel if slope == 0 else (1 - slope) ** 2 * kernel + slope * covariance
 
 
 def slope_kernel(

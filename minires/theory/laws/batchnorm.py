@@ -88,8 +88,13 @@ def batchnorm(
     rest = max(v - float(eigenvalues.sum()), 0.0)
     few = _along_directions(spread, directions, rest, v)
     own, degrees = _own_eigenvalues(z - signal.full(np.diagonal(c)), c, same, rest - float(few.sum()), batch)
-    found = _inverse(v, np.concatenate([eigenvalues, few]), own, degrees)
-    kernel = c if vectors is None else _scaled_kernel(c, vectors, eigenvalues, found)
+    single = np.concatenate([eigenvalues, few])
+    certain = max(v - float(single.sum()) - degrees * float(own.sum()), 0.0)
+    found = _Inverse.of(np.exp(_LOG_T) / v, certain, single, own, degrees)
+    kernel = c
+    if vectors is not None:  # E[(common map)(common map)'/v]: C E[1/v], and what the leading directions have less
+        shares = eigenvalues * (found.at(eigenvalues) - found.inverse)
+        kernel = (vectors * shares.astype(c.dtype)) @ vectors.T + found.inverse * c
     alone, common = np.maximum(z - signal.full(np.diagonal(c)), 0.0), signal.full(np.diagonal(kernel)).astype(float)
     q = alone * (max(1 - float(common.mean()), 0.0) / max(float(alone.mean()), 1e-300)) + common
     if same is not None:
@@ -109,20 +114,18 @@ class _Inverse(NamedTuple):
     t: Floats
     weight: Floats
 
+    @classmethod
+    def of(cls, t: Floats, certain: float, single: Floats, own: Floats, degrees: float = 1.0) -> _Inverse:
+        """v = `certain` plus sums of `single` times chi2 of one degree each and of `own`, of `degrees` each."""
+        one, many = 1 + 2 * np.outer(t, single), 1 + 2 * np.outer(t, own)
+        exponent = -t * certain - 0.5 * np.log(one).sum(axis=1) - 0.5 * degrees * np.log(many).sum(axis=1)
+        weight = _LOG_STEP * t * np.exp(exponent)
+        second = (weight * t) @ ((1 / one) @ single**2 + degrees * (1 / many) @ own**2)
+        return cls(float(weight.sum()), float(second), t, weight)
+
     def at(self, eigenvalues: Floats) -> Floats:
         """E[chi2_j/v] for each."""
         return self.weight @ (1 / (1 + 2 * np.outer(self.t, eigenvalues)))
-
-
-def _inverse(v: float, single: Floats, own: Floats, degrees: float) -> _Inverse:
-    """v = sum of `single` of one degree each, `own` of `degrees` each, and what is left to its mean, certain."""
-    t = np.exp(_LOG_T) / v
-    certain = max(v - float(single.sum()) - degrees * float(own.sum()), 0.0)
-    one, many = 1 + 2 * np.outer(t, single), 1 + 2 * np.outer(t, own)
-    exponent = -t * certain - 0.5 * np.log(one).sum(axis=1) - 0.5 * degrees * np.log(many).sum(axis=1)
-    weight = _LOG_STEP * t * np.exp(exponent)
-    second = (weight * t) @ ((1 / one) @ single**2 + degrees * (1 / many) @ own**2)
-    return _Inverse(float(weight.sum()), float(second), t, weight)
 
 
 def _along_directions(spread: float, directions: Floats | None, rest: float, v: float) -> Floats:
@@ -158,14 +161,6 @@ def _weighted_eigenpairs(c: Floats, span: Span | None, v: float) -> tuple[Floats
     return eigenvalues, vectors / root[:, None]
 
 
-def _scaled_kernel(c: Floats, vectors: Floats, eigenvalues: Floats, found: _Inverse) -> Floats:
-    """E[(common map)(common map)'/v]: C E[1/v], and what the leading directions have less."""
-    shares = eigenvalues * (found.at(eigenvalues) - found.inverse)
-    kernel = (vectors * shares.astype(c.dtype)) @ vectors.T
-    kernel += found.inverse * c
-    return kernel
-
-
 def _eigenpairs(c: Floats) -> tuple[Floats, Floats]:
     """Eigenpairs of c: all of them for small maps, the leading ones for large maps.
 
@@ -191,9 +186,6 @@ def inverse_of_quadratic_form(eigenvalues: Floats) -> tuple[float, float, Floats
     """
     lam = np.clip(eigenvalues, 0.0, None)
     lam = lam / lam.sum()
-    t = np.exp(_LOG_T_FORM)
-    spread = 1 + 2 * np.outer(t, lam)
-    weight = _LOG_STEP * t * np.exp(-0.5 * np.log(spread).sum(axis=1))
-    inside = weight @ (1 / spread)
-    second = float((weight * t) @ (1 / spread) @ lam**2)
-    return float(weight.sum()), float(inside.mean()), lam * inside, second
+    found = _Inverse.of(np.exp(_LOG_T_FORM), 0.0, lam, np.zeros(0))
+    inside = found.at(lam)
+    return found.inverse, float(inside.mean()), lam * inside, found.second

@@ -27,6 +27,7 @@ is kept on a smaller map with the same edges (`span`).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,7 @@ from minires.theory.laws.reflected_walk import Floats
 _DOUBLE = 256  # up to so many positions in double precision; above, single halves the memory and loses 1e-6
 _LARGEST_AXIS = 32
 _CONTRASTS = 8
+_MOMENTS = ("q", "kernel", "same", "each")
 
 
 class Signal(NamedTuple):
@@ -62,29 +64,33 @@ class Signal(NamedTuple):
         kernel = np.zeros((size, size), np.float32 if size > _DOUBLE else np.float64)
         return cls(np.full(math.prod(image), variance), kernel, span=Span(image, smaller) if smaller != image else None)
 
+    def changed(self, change: Callable[[Floats], Floats], mean: float) -> Signal:
+        """The signal with all of its second moments and covariances changed alike."""
+        known = {name: value for name in _MOMENTS if (value := getattr(self, name)) is not None}
+        return self._replace(mean=mean, **{name: change(value) for name, value in known.items()})
+
     @property
     def centered(self) -> Signal:
         """Without its mean."""
-        if not self.mean:
-            return self
         square = self.mean**2
-        same = None if self.same is None else self.same - square
-        each = None if self.each is None else self.each - square
-        return self._replace(q=self.q - square, kernel=self.kernel - square, same=same, mean=0.0, each=each)
+        return self.changed(lambda moments: moments - square, 0.0) if self.mean else self
 
     def shifted(self, mean: float) -> Signal:
         """A centered signal plus a constant."""
         square = mean**2
-        same = None if self.same is None else self.same + square
-        each = None if self.each is None else self.each + square
-        return self._replace(q=self.q + square, kernel=self.kernel + square, same=same, mean=mean, each=each)
+        return self.changed(lambda moments: moments + square, mean)
+
+    def scaled(self, factor: float) -> Signal:
+        """The signal times a constant whose square is `factor`."""
+        mean = self.mean * math.sqrt(factor)
+        return self if factor == 1 else self.changed(lambda moments: moments * float(factor), mean)
 
     def rows(self, batch: float = math.inf) -> Floats:
         """r(i), (P,): mean over the pairs of i with all positions of all N samples."""
-        across = self.full(_rows(self.kernel, None if self.span is None else self.span.weights))
+        across = self.full(_means(self.kernel, None if self.span is None else self.span.weights))
         if math.isinf(batch):
             return across
-        own = (self.q - self.diagonal) / len(self.q) if self.same is None else _rows(self.same) - across
+        own = (self.q - self.diagonal) / len(self.q) if self.same is None else _means(self.same) - across
         return across + own / batch
 
     def full(self, values: Floats) -> Floats:
@@ -95,11 +101,6 @@ class Signal(NamedTuple):
     def diagonal(self) -> Floats:
         """K(i, i), (P,)."""
         return self.full(np.diagonal(self.kernel).astype(float))
-
-    @property
-    def contrast(self) -> Floats:
-        """E_n sqrt(q_n(i)), (P,): the mean deviation, which is less than sqrt(q) in a batch of mixed contrasts."""
-        return np.sqrt(self.q) if self.each is None else np.sqrt(self.each).mean(axis=0)
 
     def whole_same(self) -> Floats:
         """S as a matrix."""
@@ -132,26 +133,16 @@ class Signal(NamedTuple):
     def __add__(self, other: Signal) -> Signal:
         """Sum of independent signals, at most one of which has a mean that is not 0 in the mean of its channels."""
         if self.kernel.shape != other.kernel.shape:
-            whole = [each._replace(kernel=each.whole_kernel(), span=None) for each in (self, other)]
+            whole = [signal._replace(kernel=signal.whole_kernel(), span=None) for signal in (self, other)]
             return whole[0] + whole[1]
-        q, kernel = self.q + other.q, self.kernel + other.kernel
+        same = each = None
+        if self.same is not None or other.same is not None:
+            same = self.whole_same() + other.whole_same()
+        if self.each is not None or other.each is not None:
+            each = (self.q if self.each is None else self.each) + (other.q if other.each is None else other.each)
+        summed = Signal(self.q + other.q, self.kernel + other.kernel, same, self.mean + other.mean, each, self.span)
         cross = 2 * self.mean * other.mean
-        same, each = _sum_of(self, other)
-        summed = Signal(q, kernel, same, 0.0, each, self.span)
-        if not (self.mean or other.mean):
-            return summed
-        both = self.mean + other.mean
-        same = None if same is None else same + cross
-        return Signal(q + cross, kernel + cross, same, both, None if each is None else each + cross, self.span)
-
-    def scaled(self, factor: float) -> Signal:
-        """The signal times a constant whose square is `factor`."""
-        if factor == 1:
-            return self
-        same = None if self.same is None else self.same * float(factor)
-        each = None if self.each is None else self.each * factor
-        mean = self.mean * math.sqrt(factor)
-        return Signal(self.q * factor, self.kernel * float(factor), same, mean, each, self.span)
+        return summed.changed(lambda moments: moments + cross, summed.mean) if cross else summed
 
     def subsampled(self, image: tuple[int, int], stride: int) -> Signal:
         """The signal at every stride-th pixel of the image."""
@@ -163,21 +154,11 @@ class Signal(NamedTuple):
         return Signal(self.q[kept], self.kernel[np.ix_(rows, rows)], same, self.mean, each, useful(span))
 
 
-def _rows(kernel: Floats, weights: Floats | None = None) -> Floats:
+def _means(kernel: Floats, weights: Floats | None = None) -> Floats:
     """Weighted means of the rows; a product with a vector is faster than a mean."""
     if weights is None:
         weights = np.full(len(kernel), 1 / len(kernel))
     return (kernel @ weights.astype(kernel.dtype)).astype(float)
-
-
-def _sum_of(a: Signal, b: Signal) -> tuple[Floats | None, Floats | None]:
-    """S and the second moments of each sample of a sum."""
-    same = each = None
-    if a.same is not None or b.same is not None:
-        same = a.whole_same() + b.whole_same()
-    if a.each is not None or b.each is not None:
-        each = (a.q if a.each is None else a.each) + (b.q if b.each is None else b.each)
-    return same, each
 
 
 class Span(NamedTuple):
@@ -264,20 +245,3 @@ def conv(signal: Signal, geometry: ConvGeometry) -> Signal:
 def conv_backward(energy: Floats, geometry: ConvGeometry) -> Floats:
     """Gradient energy per input entry from that per output entry, (P_out,) -> (P_in,), but for a factor C_out/C_in."""
     return 2 / geometry.taps * geometry.box_transpose(energy.reshape(geometry.outputs)).ravel()
-
-
-def arc_cosine_of(deviation: Floats, c: Floats) -> Floats:
-    """E relu(x) relu(y) for centered Gaussians of these deviations and covariances c (Cho and Saul 2009)."""
-    scale = deviation.astype(c.dtype)
-    norm = np.multiply.outer(scale, scale)
-    cosine = np.divide(c, norm, out=np.zeros_like(norm), where=norm > 0)
-    np.clip(cosine, -1.0, 1.0, out=cosine)
-    sine = np.square(cosine)
-    np.sqrt(np.subtract(1, sine, out=sine), out=sine)
-    angle = np.arccos(cosine)
-    np.subtract(math.pi, angle, out=angle)
-    angle *= cosine
-    angle += sine
-    angle *= norm
-    angle /= 2 * math.pi
-    return angle

@@ -71,54 +71,75 @@ class _Population:
         fresh = None if self.fresh is None else self.fresh._replace(q=self.fresh.q[kept])
         return replace(self, weight=weight, classes=classes, fresh=fresh)
 
+    def in_units(self, grid: Grid, factor: float) -> _Population:
+        """The same channels, h counted in units of `factor`."""
+        walk, average = (Walk(w.atom, grid.in_units(w.mass, factor)) for w in (self.walk, self.average))
+        fresh = self.fresh and self.fresh._replace(q=self.fresh.q / factor**2, mean=self.fresh.mean / factor)
+        survivors = grid.in_units(self.survivors, factor)
+        return replace(self, walk=walk, average=average, survivors=survivors, fresh=fresh)
+
 
 class Stream:
-    """The v1 stream between two blocks: populations, and C^ of the steps that some of them remember.
+    """The stream between two blocks: populations, and C^ of the steps that some of them remember.
 
-    steps: the signals that were added, without their means.
+    scale: h is so many times what the populations and steps, signals without their means, say.
     """
 
-    def __init__(self, grid: Grid, populations: list[_Population], steps: list[Signal]) -> None:
-        self.grid, self.populations, self.steps = grid, populations, steps
+    def __init__(self, grid: Grid, populations: list[_Population], steps: list[Signal], scale: float = 1.0) -> None:
+        self.grid, self.populations, self.steps, self.scale = grid, populations, steps, scale
 
     @classmethod
-    def started(cls, grid: Grid, step: Signal) -> Stream:
-        """All channels make their first step from zero."""
-        return cls(grid, [_start(grid, 1.0, step)], [step.centered])
+    def started(cls, grid: Grid, source: Signal | Outline, *, rescale: bool = False) -> Stream | None:
+        """relu(z), z of law `source`, in units of its deviation if so asked; None if the grid is too coarse for it."""
+        scale = float(np.sqrt(source.q.mean())) if rescale and source.q.any() else 1.0
+        if source.kernel is None:  # only the walk is wanted
+            source = Signal(source.q, np.zeros((1, 1)), mean=source.mean)
+        step = source.scaled(1 / scale**2)
+        return cls(grid, [_start(grid, 1.0, step)], [step.centered], scale) if _fits(grid, step) else None
 
-    def stepped(self, step: Signal, image: tuple[int, int], stride: int, share: float) -> Stream:
-        """One more step, at every stride-th pixel; a share of the channels walks on, the others start from zero."""
+    def stepped(self, step: Signal, image: tuple[int, int], stride: int, share: float) -> Stream | None:
+        """One more step, at every stride-th pixel; a share of the channels walks on, the others start from zero.
+
+        None if the grid is too coarse for the step.
+        """
+        step = step.scaled(1 / self.scale**2)
+        if not _fits(self.grid, step):
+            return None
         steps = self.steps if stride == 1 else [s.subsampled(image, stride) for s in self.steps]
-        kept = maps.every(image, stride)
-        if not step.q.any():
+        kept, moves = maps.every(image, stride), step.q.any()
+        if moves:
+            populations = [_step(self.grid, p, step, kept, share * p.weight) for p in self.populations]
+        else:
             populations = [p.subsampled(kept, share * p.weight) for p in self.populations]
-            start = [_start(self.grid, 1 - share, step)] if share < 1 else []
-            return Stream(self.grid, populations + start, steps)
-        populations = [_step(self.grid, p, step, kept, share * p.weight) for p in self.populations]
         if share < 1:
             populations.append(_start(self.grid, 1 - share, step))
-        return Stream(self.grid, populations, [*steps, step.centered])
+        return Stream(self.grid, populations, [*steps, step.centered] if moves else steps, self.scale)
+
+    def rescaled(self) -> Stream:
+        """The same stream in units of its own rms."""
+        factor = float(np.sqrt(self._q.mean()))
+        if factor == 0:
+            return self
+        populations = [p.in_units(self.grid, factor) for p in self.populations]
+        steps = [step.scaled(1 / factor**2) for step in self.steps]
+        return Stream(self.grid, populations, steps, self.scale * factor)
 
     @property
-    def q(self) -> Floats:
-        """Second moment, pooled over channels."""
+    def _q(self) -> Floats:
         return sum(p.weight * self.grid.moment(p.walk, 2)[p.classes.index] for p in self.populations)
 
     @property
     def signal(self) -> Signal:
         """Second moment and kernels, pooled over channels; computed anew each time, for they are large."""
-        q, last = self.q, self.steps[-1]
+        q, last = self._q, self.steps[-1]
         same = None
         if last.same is not None:
             same = self._kernel([s.whole_same() for s in self.steps], np.arange(len(q)))
             np.fill_diagonal(same, q)
         member = np.arange(len(q)) if last.span is None else last.span.member
-        return Signal(q, self._kernel([s.kernel for s in self.steps], member), same, self.mean, span=last.span)
-
-    @property
-    def mean(self) -> float:
-        """E h, pooled over channels and positions."""
-        return float(sum(p.weight * self.grid.moment(p.walk, 1)[p.classes.index].mean() for p in self.populations))
+        means = [p.weight * self.grid.moment(p.walk, 1)[p.classes.index].mean() for p in self.populations]
+        kernel = self._kernel([s.kernel for s in self.steps], member)
+        return Signal(q, kernel, same, float(sum(means)), span=last.span).scaled(self.scale**2)
 
     def _kernel(self, kernels: list[Floats], member: np.ndarray) -> Floats:
         coefficients = np.zeros(len(kernels))
@@ -138,7 +159,7 @@ class Stream:
 
     def quantile(self, chance: Floats) -> Floats:
         """h below which a share `chance` of all entries lies."""
-        return np.interp(chance, self.chances, np.arange(self.grid.n + 1) * self.grid.dx)
+        return self.scale * np.interp(chance, self.chances, np.arange(self.grid.n + 1) * self.grid.dx)
 
     @cached_property
     def chances(self) -> Floats:
@@ -187,22 +208,25 @@ def _step(grid: Grid, p: _Population, step: Signal, kept: np.ndarray, weight: fl
     return _Population(weight, classes, walk, average, survivors, fresh=None)
 
 
+def _fits(grid: Grid, step: Signal) -> bool:
+    """Whether the grid resolves steps of these variances; a drift may not carry a walk out of it."""
+    q = step.q - step.mean**2
+    return grid.resolves(q) and grid.resolves(q.mean()) and abs(step.mean) < grid.top / 4
+
+
 class Gamma(NamedTuple):
     """Gradient at a stream: energy per entry as a function of (h, position), in units the caller chose.
 
-    common: amplitude Y of what all samples share, relative to the top's; coherence: that part's share of the
-    energy there.
+    common: amplitude Y of what all samples share, relative to the top's.
     """
 
     field: Field
     common: Field
-    coherence: float
 
     @classmethod
-    def constant(cls, grid: Grid, energy: Floats, coherence: float = 0.0) -> Gamma:
+    def constant(cls, grid: Grid, energy: Floats) -> Gamma:
         """A gradient that does not depend on h: energy per entry, (P,)."""
-        common = Field.constant(grid, np.ones(len(energy)))
-        return cls(Field.constant(grid, energy), common, coherence)
+        return cls(Field.constant(grid, energy), Field.constant(grid, np.ones(len(energy))))
 
     @classmethod
     def weighted(cls, stream: Stream, energy: Floats, gate: Callable[[Floats], Floats]) -> Gamma:

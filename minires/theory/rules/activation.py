@@ -22,8 +22,8 @@ from dataclasses import replace
 import numpy as np
 
 from minires.theory.laws import activations as one_layer
-from minires.theory.laws.rescaled_stream import Scaled
 from minires.theory.laws.signal import Outline, Signal, contrasts
+from minires.theory.laws.stream import Stream
 from minires.theory.laws.sums import gate_of_sum, share_on, sum_law
 from minires.theory.rules.chance import gate_relvar, odd_relvar, slope2
 from minires.theory.rules.functions import in_units, unit_source, with_moments
@@ -91,8 +91,8 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
 
     def backward(g: Gradient) -> Gradient:
         if g.gamma is not None:
-            first = Scaled.started(setting.grid, kept.signal, rescale=setting.rescale)
-            energy = g.gamma.energy(first.stream, gated=True)
+            first = Stream.started(setting.grid, kept.signal, rescale=setting.rescale)
+            energy = g.gamma.energy(first, gated=True)
         elif g.on is not None and kind.homogeneous:
             energy = g.energy * (g.on + (1 - g.on) * kind.slope**2)
         elif g.gate is not None and state.throughs:

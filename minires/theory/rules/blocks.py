@@ -19,7 +19,6 @@ from minires.backend import to_numpy
 from minires.nn.residual import ResidualBlock, Subsample
 from minires.theory.laws.activations import LINEAR, RELU
 from minires.theory.laws.reflected_walk import Grid, grid_for
-from minires.theory.laws.rescaled_stream import Scaled, stretched
 from minires.theory.laws.signal import Signal, every
 from minires.theory.laws.stream import Field, Gamma, Stream
 from minires.theory.laws.sums import Summands, gate_of_sum, sum_law
@@ -153,9 +152,9 @@ class Walked(NamedTuple):
     """A stream after a block, its signal in true units; `before`: the stream before it. ratio of its units to those
     before, the step's variance and mean in those."""
 
-    stream: Scaled
+    stream: Stream
     signal: Signal | None
-    before: Scaled
+    before: Stream
     ratio: float
     variance: np.ndarray
     drift: float
@@ -179,13 +178,13 @@ def walk_on(block: ResidualBlock, state: State, branch: State, step: Signal, set
     return Walked(stream, after.signal, before, stream.scale / after.scale, variance, step.mean / before.scale)
 
 
-def stream_of(state: State, setting: Setting) -> Scaled | None:
+def stream_of(state: State, setting: Setting) -> Stream | None:
     """The stream at a state: that of the blocks before, or a first one that starts at a ReLU, or at what passes for
     the ReLU of a Gaussian."""
     if state.stream is not None or setting.grid is None or not state.never_negative:
         return state.stream
     source = state.source if state.one_relu else rectified_source(state.signal)
-    return None if source is None else Scaled.started(setting.grid, source, rescale=setting.rescale)
+    return None if source is None else Stream.started(setting.grid, source, rescale=setting.rescale)
 
 
 def alignment_relvar(block: ResidualBlock, state: State, step: Signal, after: Signal) -> float:
@@ -199,9 +198,9 @@ def alignment_relvar(block: ResidualBlock, state: State, step: Signal, after: Si
     return size / (init.fans(shape)[0] * shape[0])
 
 
-def energy_by_group(at_sum: Gradient, stream: Stream, before: Scaled, short: State) -> np.ndarray:
+def energy_by_group(at_sum: Gradient, stream: Stream, before: Stream, short: State) -> np.ndarray:
     """Energy at the sum, (P,); (2, P) behind shortcut A: of the channels with a past, and of those it started."""
-    old = stream.populations[: len(before.stream.populations)]
+    old = stream.populations[: len(before.populations)]
     share = sum(p.weight for p in old)
     if not short.groups:
         return at_sum.energy
@@ -221,7 +220,7 @@ def gated(g: Gradient, gamma: Gamma, walked: Walked) -> tuple[np.ndarray, np.nda
     Two positions of a sample have independent gates, but a gate that is on was likely on before: the share of R that
     is left is E[1{h > 0} Y] / E Y at each of them, Y the chance that the gates above let the gradient through.
     """
-    stream = walked.stream.stream
+    stream = walked.stream
     energy = gamma.energy(stream, gated=True)
     if g.same is None:
         return energy, None, 0.0
@@ -246,7 +245,7 @@ def meet_stream(block: ResidualBlock, state: State, at_sum: Gradient, walked: Wa
         same = np.zeros((state.positions, state.positions))
         same[np.ix_(kept, kept)] = at_sum.same
     received = replace(at_sum, energy=zero, relvar=through.relvar, same=same)
-    gamma, stream = Gamma(field, common, 0.0), walked.before.stream
+    gamma, stream = Gamma(field, common), walked.before
     met = replace(meet(through, received, state), gamma=gamma)
     if met.same is not None:
         share = through.energy + (0 if same is None else np.diagonal(same))
@@ -269,9 +268,9 @@ def _both_gates(a: Gate | None, b: Gate | None, share: float) -> Gate:
 
 def _pulled(field: Field, walked: Walked) -> Field:
     """A function of the stream behind the block, as one of the stream before it."""
-    grid = walked.stream.stream.grid
+    grid = walked.stream.grid
     if walked.ratio != 1:
-        field = field._replace(values=stretched(grid, field.values, walked.ratio))
+        field = field._replace(values=grid.stretched(field.values, walked.ratio))
     return field.pulled_back(partial(grid.pull_back, drift=walked.drift), walked.variance)
 
 

@@ -27,8 +27,7 @@ from minires.theory.rules.state import Floats, Gate, State, with_diagonal
 def as_function(state: State) -> tuple[Signal | None, Activation | None]:
     """(source, function); (None, None) where there is none, or channels differ."""
     if state.stream is not None:
-        scaled = state.stream
-        function = function_of_normal(lambda chance: scaled.scale * scaled.stream.quantile(chance))
+        function = function_of_normal(state.stream.quantile)
         return unit_source(state.signal, function), function
     if state.form == "function" and not state.throughs:
         return state.source, state.through

@@ -27,9 +27,8 @@ import numpy as np
 from minires.theory.laws.activations import NODES, RELU, WEIGHTS, Activation, activation_moments
 from minires.theory.laws.patches import Patches
 from minires.theory.laws.reflected_walk import Grid
-from minires.theory.laws.rescaled_stream import Scaled
 from minires.theory.laws.signal import Outline, Signal
-from minires.theory.laws.stream import Gamma
+from minires.theory.laws.stream import Gamma, Stream
 from minires.theory.laws.sums import Summands
 
 Floats = np.ndarray
@@ -73,7 +72,7 @@ class State:
     summands: tuple[Summands, ...] = ()
     positive: float = 1.0
     symmetric: bool = False
-    stream: Scaled | None = None
+    stream: Stream | None = None
     grade: str = "EX"
     allowance: float = 0.0
     relvar: float = 0.0
@@ -128,7 +127,7 @@ class State:
     def above(self) -> float:
         """P(h > 0) of what is never negative."""
         if self.stream is not None:
-            return self.stream.stream.positive()
+            return self.stream.positive()
         if self.form == "positive" or not self.rectified:
             return self.positive
         mean, variance = self.source.mean, self.source.q - self.source.mean**2

@@ -28,9 +28,9 @@ from minires import nn
 from minires.files import atomic_write_text
 from minires.nn.layer import Layer
 from minires.nn.residual import ResidualBlock
-from minires.theory.laws.blocks import Block, resnet_layout, stages
 from minires.theory.stats import t_threshold
 from tests.theory.reference import batchnorm_networks, given_forward, padded_networks
+from tests.theory.reference.blocks import Block, resnet_layout, stages
 
 FALSE_ALARM = 1e-4
 """Of one row; the mean-field allowance comes on top."""

@@ -6,8 +6,8 @@ import pytest
 from minires import init, nn
 from minires.theory import compare, measure, predict
 from minires.theory.laws.reflected_walk import Observable, grid_for
-from minires.theory.laws.rescaled_stream import Scaled, stretched
 from minires.theory.laws.signal import Signal
+from minires.theory.laws.stream import Stream
 
 
 def stream(grid):
@@ -18,24 +18,24 @@ def stream(grid):
         root = rng.standard_normal((4, 4)) * 0.3
         kernel = root @ root.T
         steps.append(Signal(np.diag(kernel) + rng.uniform(0.5, 1.5, 4), kernel))
-    first = Scaled.started(grid, steps[0], rescale=False)
+    first = Stream.started(grid, steps[0])
     return first.stepped(steps[1], (2, 2), 1, 1.0)
 
 
 def test_rescaled_stream_is_the_same_signal_in_other_units():
     before = stream(grid_for(6.0, 0.3))
     after = before.rescaled()
-    assert after.stream.q.mean() == pytest.approx(1, rel=2e-3)
-    assert after.scale == pytest.approx(np.sqrt(before.stream.q.mean()), rel=1e-12)
+    assert after._q.mean() == pytest.approx(1, rel=2e-3)
+    assert after.scale == pytest.approx(np.sqrt(before.signal.q.mean()), rel=1e-12)
     np.testing.assert_allclose(after.signal.q, before.signal.q, rtol=2e-3)
     np.testing.assert_allclose(after.signal.kernel, before.signal.kernel, rtol=2e-3)
-    assert after.stream.positive() == pytest.approx(before.stream.positive(), rel=1e-12)
+    assert after.positive() == pytest.approx(before.positive(), rel=1e-12)
 
 
 def test_a_function_is_stretched_with_its_argument():
     grid = grid_for(6.0, 0.3)
     f = Observable(np.array([0.0]), np.sin(grid.h)[None])
-    np.testing.assert_allclose(stretched(grid, f, 1.7).cells[0], np.sin(grid.h / 1.7), atol=2 * grid.dx**2)
+    np.testing.assert_allclose(grid.stretched(f, 1.7).cells[0], np.sin(grid.h / 1.7), atol=2 * grid.dx**2)
 
 
 def test_a_step_commutes_with_a_change_of_units():

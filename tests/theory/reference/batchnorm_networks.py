@@ -44,11 +44,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minires.theory.laws.blocks import Block
 from minires.theory.laws.reflected_walk import Grid, Observable, Walk, grid_for
+from tests.theory.reference.blocks import Block
 
 RELU_VARIANCE = 0.5 - 0.5 / math.pi  # of relu(z), z ~ N(0, 1)
 BRANCH_GAIN = math.pi / (math.pi - 1)  # squared gradient through one ReLU and one BN
+
+
+def pull_back_times_step(grid: Grid, f: Observable, q: np.ndarray | float) -> Observable:
+    """E_g[g 1{h + g > 0} f(h + g)]: by Stein's identity q times the derivative of the pull-back."""
+    if not np.any(q):
+        return Observable(np.zeros_like(f.zero), np.zeros_like(f.cells))
+    spectrum = grid._spectrum(f.cells, q)
+    slope = 1j * grid._omega[: spectrum.shape[-1]]
+    return grid._read(spectrum * slope * np.asarray(q, float)[..., None])
 
 
 def mean(n: int) -> float:

@@ -59,7 +59,12 @@ def conv_weight_map(x: np.ndarray, upstream: float, geometry: ConvGeometry) -> n
     """(N, C, H, W) -> (C, kh, kw): E dW^2 for iid dy of variance ``upstream``, the same for every output channel."""
     ones = np.ones(geometry.outputs)
     squares = np.square(x, dtype=float).sum(axis=0)
-    return upstream * np.stack([geometry.per_tap(channel, ones) for channel in squares])
+    return upstream * np.stack([per_tap(geometry, channel, ones) for channel in squares])
+
+
+def per_tap(geometry: ConvGeometry, q: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """(H, W), (Ho, Wo) -> (kh, kw): sum over outputs i of g(i) q(pixel of i by tap t): a weight gradient's law."""
+    return np.einsum("tih,hw,ujw,ij->tu", geometry.height.incidence, q, geometry.width.incidence, g, optimize=True)
 
 
 def unfolded_upstream(dy: np.ndarray, geometry: ConvGeometry) -> np.ndarray:

@@ -33,17 +33,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from minires.theory.laws import signal as maps
+from minires.theory.laws.activations import arc_cosine
 from minires.theory.laws.batchnorm import Normalized, batchnorm
-from minires.theory.laws.blocks import Block
 from minires.theory.laws.geometry import ConvGeometry
 from minires.theory.laws.reflected_walk import Floats, Grid, grid_for
 from minires.theory.laws.signal import Signal
 from minires.theory.laws.stream import Field, Gamma, Stream
+from tests.theory.reference.batchnorm_networks import pull_back_times_step
+from tests.theory.reference.blocks import Block
 
 
 def conv_batchnorm(signal: Signal, geometry: ConvGeometry) -> Normalized:
@@ -53,7 +56,7 @@ def conv_batchnorm(signal: Signal, geometry: ConvGeometry) -> Normalized:
 
 def relu(normalized: Normalized) -> Signal:
     """ReLU of BatchNorm's output."""
-    kernel = maps.arc_cosine_of(np.sqrt(normalized.q), normalized.kernel)
+    kernel = arc_cosine(np.sqrt(normalized.q), normalized.kernel)
     return Signal(normalized.q / 2, kernel, span=normalized.span)
 
 
@@ -127,10 +130,10 @@ def basic_block_law(
         blocks.append(BlockSignal(block, sizes[-1], streams[-1]))
         streams.append(blocks[-1].output)
         sizes.append(blocks[-1].second.outputs)
-    gamma = Gamma.constant(grid, np.ones(sizes[-1][0] * sizes[-1][1]), coherence)
+    gamma = Gamma.constant(grid, np.ones(sizes[-1][0] * sizes[-1][1]))
     gradient_maps, backward = [gamma.energy(streams[-1])], []
     for block in blocks[::-1]:
-        gamma, inside = block.backward(gamma)
+        gamma, inside, coherence = block.backward(gamma, coherence)
         backward.append(inside)
         gradient_maps.append(gamma.energy(block.input))
     return _report(streams, sizes, blocks, gradient_maps[::-1], backward[::-1])
@@ -193,21 +196,21 @@ class BlockSignal:
         """Positions that the identity or subsampling shortcut reads."""
         return maps.every(self.image, self.block.stride)
 
-    def backward(self, gamma: Gamma) -> tuple[Gamma, BlockBackward]:
-        """Gradient at the block's input from that at its output, and the energies inside."""
+    def backward(self, gamma: Gamma, coherence: float) -> tuple[Gamma, BlockBackward, float]:
+        """Gradient at the block's input from that at its output, the energies inside, and its coherence."""
         at_sum = gamma.energy(self.output, gated=True)
         left = np.ones(2)
-        if gamma.coherence:
-            left -= gamma.coherence * _coherent(self, gamma.common) / at_sum.mean()
+        if coherence:
+            left -= coherence * _coherent(self, gamma.common) / at_sum.mean()
         inside, brought = self._energies(at_sum, left)
         grid, q = self.input.grid, self.step.q
         if self.restarts:  # what was common ends here: both BNs remove it
-            return Gamma.constant(grid, brought), inside
+            return Gamma.constant(grid, brought), inside, 0.0
         energy = gamma.field.pulled_back(grid.pull_back, q).scattered(self.kept, brought)
-        if not gamma.coherence:
-            return Gamma(energy, energy, 0.0), inside
+        if not coherence:
+            return Gamma(energy, energy), inside, 0.0
         common = gamma.common.pulled_back(grid.pull_back, q).scattered(self.kept, np.zeros(len(brought)))
-        return Gamma(energy, common, gamma.coherence), inside
+        return Gamma(energy, common), inside, coherence
 
     def _energies(self, at_sum: Floats, left: Floats) -> tuple[BlockBackward, Floats]:
         """Gradient energies inside the block, and what its convolutions bring to each entry of its input.
@@ -234,7 +237,7 @@ def _coherent(block: BlockSignal, common: Field) -> Floats:
     branch of variance q2 out of q has E Y x^ = E[Y g q2/q].
     """
     grid, q = block.output.grid, block.step.q
-    along = common.pulled_back(grid.pull_back_times_step, q)  # E_g[g 1{h + g > 0} Y'(h + g)] of h
+    along = common.pulled_back(partial(pull_back_times_step, grid), q)  # E_g[g 1{h + g > 0} Y'(h + g)] of h
     share = block.block.branch_gain * block.forward.second.q / np.where(q > 0, q, 1.0)
     removed = np.zeros(2)
     for number, p in enumerate(block.output.populations):

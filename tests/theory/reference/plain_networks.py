@@ -12,6 +12,7 @@ import numpy as np
 from minires.theory.laws.activations import Activation, activation_moments
 from minires.theory.laws.geometry import ConvGeometry
 from minires.theory.laws.plain_networks import log_slope
+from tests.theory.reference.convolution import per_tap
 
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017
 
@@ -73,7 +74,7 @@ def relu_law(layers: Sequence[ReluLayer], x: np.ndarray) -> ReluLaw:
     gradient, weight = [np.ones_like(post[-1])], []
     for layer, below in zip(layers[::-1], post[-2::-1], strict=True):
         at_z = layer.share * gradient[-1]
-        weight.append(layer.geometry.per_tap(below, at_z))
+        weight.append(per_tap(layer.geometry, below, at_z))
         gradient.append(layer.variance * layer.out_channels * layer.geometry.box_transpose(at_z))
     return ReluLaw(tuple(pre), tuple(post), tuple(gradient[::-1]), tuple(weight[::-1]))
 

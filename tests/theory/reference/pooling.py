@@ -30,7 +30,7 @@ def max_pool_backward_map(geometry: ConvGeometry) -> np.ndarray:
 
 def avg_pool_backward_map(geometry: ConvGeometry) -> np.ndarray:
     """(H, W): E dx(j)^2 for iid dy of variance 1: windows that hold j, over (kh kw)^2."""
-    return geometry.backward_counts / geometry.taps**2
+    return geometry.box_transpose(np.ones(geometry.outputs)) / geometry.taps**2
 
 
 def dropout_variance_ratio(p: float) -> float:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from minires import nn
-from minires.theory.laws.blocks import Block, resnet_layout, stages
 from minires.theory.laws.reflected_walk import Grid, Observable
-from minires.theory.stats import mean_z, t_threshold, z_threshold
+from minires.theory.stats import t_threshold, z_threshold
 from tests.theory.reference import batchnorm_networks, padded_networks
+from tests.theory.reference.blocks import Block, resnet_layout, stages
+from tests.theory.reference.statistics import mean_z
 
 GRID = 1e-3  # what the default grid may change, see walk.grid_for
 
@@ -70,7 +71,7 @@ def test_pull_back_against_quadrature():
     g = np.linspace(-12, 12, 400_001)
     density = np.exp(-0.5 * g**2 / 0.7) / math.sqrt(2 * math.pi * 0.7) * (g[1] - g[0])
     f = Observable(np.float64(1.0), np.exp(-grid.h))
-    plain, times_g = grid.pull_back(f, 0.7), grid.pull_back_times_step(f, 0.7)
+    plain, times_g = grid.pull_back(f, 0.7), batchnorm_networks.pull_back_times_step(grid, f, 0.7)
     for h, at in ((0.0, lambda o: o.zero), (grid.h[50], lambda o: o.cells[50])):
         inside = np.where(h + g > 0, np.exp(-(h + g)), 0)
         assert at(plain) == pytest.approx(np.sum(density * inside), rel=1e-4)

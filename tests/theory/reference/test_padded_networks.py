@@ -8,13 +8,14 @@ import pytest
 from minires import init, nn
 from minires.theory.laws import batchnorm
 from minires.theory.laws import signal as signals
-from minires.theory.laws.blocks import Block, resnet_layout, stages
+from minires.theory.laws.activations import arc_cosine
 from minires.theory.laws.geometry import ConvGeometry
 from minires.theory.laws.reflected_walk import Grid
 from minires.theory.laws.signal import Signal
 from minires.theory.stats import t_threshold
 from tests.theory.evidence.__main__ import blocks_of, stream_gradients
 from tests.theory.reference import batchnorm_networks, padded_networks
+from tests.theory.reference.blocks import Block, resnet_layout, stages
 
 # laws2.md, sections 12 and 13: computed by an independent implementation
 RESNET20_B = [141.65, 40.44, 17.98, 10.445, 11.206, 5.189, 3.042, 3.173, 1.565, 1.0]
@@ -87,7 +88,7 @@ def test_arc_cosine_kernel_against_quadrature():
     correlation = c / math.sqrt(q[0] * q[1])
     y = math.sqrt(q[1]) * (correlation * z[:, None] + math.sqrt(1 - correlation**2) * z[None, :])
     expected = density @ (np.maximum(x, 0) * np.maximum(y, 0)) @ density
-    kernel = signals.arc_cosine_of(np.sqrt(q), np.array([[q[0], c], [c, q[1]]]))
+    kernel = arc_cosine(np.sqrt(q), np.array([[q[0], c], [c, q[1]]]))
     assert kernel[0, 1] == pytest.approx(expected, rel=1e-4)
     np.testing.assert_allclose(np.diagonal(kernel), q / 2)
 
