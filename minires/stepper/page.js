@@ -150,6 +150,7 @@ function show(step, keep = true) {
   showPath();
   showSource(line);
   showVariables(line);
+  at("once").hidden = !now.groups.flat().some(panel => DATA.planes[panel.plane].rows.flat().includes(""));
   drawPicture(now, longest, keep);
   if (!state.timer) announce();
   clearTimeout(state.address);

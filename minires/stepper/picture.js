@@ -141,6 +141,14 @@ function anchor(place, marked, other, around, narrow) {
   return { x: cx, y: table.y - place.top, dx: 0, dy: -1 };
 }
 
+// An arrow between two tables that stand over each other: straight down where it can be, else from the nearest edge.
+function straighten(a, b, start, goal) {
+  const low = Math.max(start.x, goal.x), high = Math.min(start.x + start.w, goal.x + goal.w);
+  const inside = (x, box) => Math.min(Math.max(x, box.x + 8), box.x + box.w - 8);
+  if (low < high) a.x = b.x = (low + high) / 2;
+  else [a.x, b.x] = [inside(goal.x + goal.w / 2, start), inside(start.x + start.w / 2, goal)];
+}
+
 function tableOf(place) {
   const { rows } = DATA.planes[place.panel.plane];
   return boxOf(place, [0, 0, rows.length, rows[0].length]);
@@ -157,6 +165,10 @@ function isBetween(layout, from, to) {
   });
 }
 
+function hasRightNeighbour(layout, place, y) {
+  return [...layout.places.values()].map(tableOf).some(t => t.x > place.x + place.table && t.y <= y && t.y + t.h >= y);
+}
+
 function drawArrows(step, layout, layer) {
   layer.replaceChildren();
   for (const arrow of step.arrows) {
@@ -165,20 +177,29 @@ function drawArrows(step, layout, layer) {
     const around = isBetween(layout, from, to);
     const start = markedBox(from, ["read", "write"]), goal = markedBox(to, ["write", "read"]);
     const a = anchor(from, start, goal, around, layout.narrow), b = anchor(to, goal, start, around, layout.narrow);
-    const reach = Math.max(16, Math.min(90, Math.hypot(a.x - b.x, a.y - b.y) / 2.5));
+    if (a.dy && b.dy) straighten(a, b, start, goal);
+    const far = Math.hypot(a.x - b.x, a.y - b.y) / 2.5;
+    const reach = a.dy && b.dy ? Math.abs(a.y - b.y) / 2 : Math.max(16, Math.min(90, far));
     const end = { x: b.x + b.dx * 9, y: b.y + b.dy * 9 };
-    const right = Math.max(...[...layout.places.values()].map(place => place.x + place.w)) + MARGIN * 1.2;
-    const bend = (p, d) => (around ? { x: right, y: p.y } : { x: p.x + d.dx * reach, y: p.y + d.dy * reach });
-    const [c, d] = [bend(a, a), bend(end, b)];
-    node("path", { class: `arrow ${arrow.style}`, d: `M${a.x},${a.y} C${c.x},${c.y} ${d.x},${d.y} ${end.x},${end.y}` }, layer);
+    const edge = Math.max(...[...layout.places.values()].map(place => place.x + place.table));
+    const under = around && hasRightNeighbour(layout, from, a.y); // then it leaves below
+    if (under) Object.assign(a, { x: start.x + start.w / 2, y: tableOf(from).y + tableOf(from).h });
+    const turn = { x: a.x, y: a.y + (under ? 7 : 0) };
+    const [p, q] = around ? [{ x: edge, y: turn.y }, { x: edge, y: end.y }] : [a, end]; // past all tables before it bends
+    const bend = (at, d) => (around ? { x: edge + MARGIN * 1.2, y: at.y } : { x: at.x + d.dx * reach, y: at.y + d.dy * reach });
+    const [c, d] = [bend(p, a), bend(q, b)];
+    const way = [`M${a.x},${a.y} L${turn.x},${turn.y} L${p.x},${p.y}`,
+      `C${c.x},${c.y} ${d.x},${d.y} ${q.x},${q.y} L${end.x},${end.y}`].join(" ");
+    node("path", { class: `arrow ${arrow.style}`, d: way }, layer);
     const side = { x: -b.dy * 5, y: b.dx * 5 };
     node("path", { class: `head ${arrow.style}`, d: `M${b.x},${b.y} L${end.x + side.x},${end.y + side.y} `
       + `L${end.x - side.x},${end.y - side.y} Z` }, layer);
     if (arrow.label) {
       const parts = document.createElement("template");
       parts.innerHTML = arrow.label;
-      const along = axis => 0.343 * a[axis] + 0.441 * c[axis] + 0.189 * d[axis] + 0.027 * end[axis]; // a third of the way
-      const text = node("text", { class: "arrow-label", x: along("x") - (around ? 26 : 0), y: along("y") - 5 }, layer);
+      const along = axis => 0.343 * p[axis] + 0.441 * c[axis] + 0.189 * d[axis] + 0.027 * q[axis]; // a third of the way
+      const shift = around ? { x: -26, y: -5 } : a.dy ? { x: 28, y: 9 } : { x: 0, y: -5 };
+      const text = node("text", { class: "arrow-label", x: along("x") + shift.x, y: along("y") + shift.y }, layer);
       for (const part of parts.content.childNodes)
         node("tspan", part.dataset ? { "data-ref": part.dataset.ref } : {}, text, part.textContent);
     }

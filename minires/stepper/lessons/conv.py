@@ -20,6 +20,7 @@ MODULES = ("minires.ops",)
 STRIDE, PADDING, KERNEL, PLACES = 2, 1, 3, 4
 PIXELS = ((4, 2), (4, 3), (5, 3))
 """Pixels of the digit that lie in one window, in two and in four."""
+TIMES = {1: "once", 2: "twice", 4: "four times"}
 FORWARD, BACKWARD = "conv2d_forward", "conv2d_backward"
 
 
@@ -53,7 +54,7 @@ def padding(story: Story, r: Record) -> Iterator[Move]:
         f"x has 8 rows and 8 columns. With a padding of {number(r, 'window.padding', 0)} `xpad` has 10 and 10, "
         f"so that a window "
         "may reach over the edge.",
-        [Panel(r, "x", "x, the digit")],
+        [Panel(r, "x", "x, the digit", read=[(0, 0, 8, 8)])],
         [Panel(r, "xpad", "xpad", write=[(1, 1, 8, 8)])],
         formula="xpad_{n,c,i+p,j+p} = x_{n,c,i,j}, 0 around it",
         arrows=[Arrow("x", "xpad")],
@@ -88,7 +89,7 @@ def columns(story: Story, r: Record) -> Iterator[Move]:
             f"A pixel in {len(copies)} {'window' if len(copies) == 1 else 'windows'}",
             f"`cols` is the matrix that the product needs, each window a column of it. Windows overlap: pixel "
             f"({i}, {j}) of "
-            f"x, {number(r, 'x', 0, 0, i, j)}, stands in it {'once' if len(copies) == 1 else f'{len(copies)} times'}. "
+            f"x, {number(r, 'x', 0, 0, i, j)}, stands in it {TIMES[len(copies)]}. "
             "Backward will have to add up what comes back to each of its copies.",
             [Panel(inside, "xpad", read=[(i + PADDING, j + PADDING, 1, 1)])],
             [Panel(r, "cols", write=[(t, k, 1, 1) for t, k in copies])],

@@ -130,8 +130,8 @@ def send(story: Story, r: Record) -> Iterator[Move]:
         )
     else:
         example = ""
-    count = "One window was" if len(cells) == 1 else f"{len(cells)} windows were"
-    text = f"{count} won by tap {number(r, 'tap')}. Their dy goes to the pixel that won, and is added: windows overlap."
+    count, their = ("One window was", "Its") if len(cells) == 1 else (f"{len(cells)} windows were", "Their")
+    text = f"{count} won by tap {number(r, 'tap')}. {their} dy is added to the pixel that won: windows overlap."
     yield story.move(
         r,
         f"Tap {number(r, 'tap')}: to its winners",

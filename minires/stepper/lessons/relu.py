@@ -10,7 +10,7 @@ from minires.ops import relu_backward, relu_forward
 from minires.stepper.recorder import Record
 from minires.stepper.story import Arrow, Move, Panel, Story, number
 
-TITLE = "relu"
+TITLE = "ReLU"
 ABOUT = "Eight numbers pass a gate. On the way back, the gates that are closed let no gradient through."
 MODULES = ("minires.ops",)
 

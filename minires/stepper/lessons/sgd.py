@@ -106,7 +106,7 @@ def momentum(story: Story, r: Record) -> Iterator[Move]:
         f"A part of the old velocity goes on, and the gradient is added: {sums}.{first}",
         [Panel(r, old, "velocity before", before=True, key="before", read=[BOTH]), Panel(r, "grad", read=[BOTH])],
         [Panel(r, "velocity", write=[BOTH])],
-        formula="v = mu·v + g",
+        formula="v = momentum·v + g",
         part=step_of(r),
         **seen_from_above(story, r),
         arrows=[Arrow("before", "velocity", style="sum"), Arrow("grad", "velocity", style="sum")],

@@ -104,7 +104,7 @@ def log_probability(story: Story, r: Record) -> Iterator[Move]:
             ],
             [Panel(r, "log_p", view="r", write=[(n, 0, 1, 1)], known=("row", n + 1))],
             formula="log p_n = z_{n,label} − max z_n − log total_n",
-            arrows=[Arrow("shifted", "log_p"), Arrow("total", "log_p")],
+            arrows=[Arrow("shifted", "log_p"), Arrow("one_hot", "log_p"), Arrow("total", "log_p")],
         )
 
 
