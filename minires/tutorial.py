@@ -50,6 +50,13 @@ class Answer:
     """One sentence on the right answer."""
 
 
+class Said(str):
+    """A sentence that was printed already: a notebook whose cell ends with it does not show it a second time."""
+
+    def _ipython_display_(self) -> None:
+        pass
+
+
 _guesses: dict[str, Value] = {}
 _tried: set[str] = set()
 
@@ -57,16 +64,18 @@ _tried: set[str] = set()
 def guess(question: str, answer: Value | None) -> None:
     """Keeps the reader's guess for `question` ("3.1"); None: no guess.
 
-    Raises TypeError for what is neither a number nor a word nor a shape.
+    A number in quotes is that number. Raises TypeError for what is neither a number nor a word nor a shape.
     """
-    if isinstance(answer, list | np.ndarray):
-        answer = tuple(np.asarray(answer).tolist())
     if answer is None:
         _guesses.pop(question, None)
         return
-    if not isinstance(answer, int | float | str | tuple | np.number):
+    if isinstance(answer, list | np.ndarray):
+        answer = tuple(answer)
+    given = answer if isinstance(answer, tuple) else (answer,)
+    if not all(isinstance(each, int | float | str | np.number) for each in given):
         raise TypeError(f"your guess is {answer!r}; expected a number, a word in quotes, or a shape such as (3, 3)")
-    _guesses[question] = answer
+    given = tuple(map(_number_or_word, given))
+    _guesses[question] = given if isinstance(answer, tuple) else given[0]
 
 
 def reveal(question: str, run: Value) -> str:
@@ -82,9 +91,9 @@ def reveal(question: str, run: Value) -> str:
     told += f", the run gave {_text(run)}" if _text(run) != _text(answer.law) else ""
     said = f"Question {question}: {told}."
     if question in _guesses:
-        said = f"Question {question}: you guessed {_text(_guesses[question])}, {told}: "
+        said = f"Question {question}: you guessed {_text(_guesses[question]) or 'nothing'}, {told}: "
         said += _verdict(_guesses[question], answer)
-    said = f"{said} {answer.why}".rstrip()
+    said = Said(f"{said} {answer.why}".rstrip())
     print(said)
     return said
 
@@ -122,7 +131,7 @@ def solution(name: str) -> None:
     elif str(name) not in _tried:
         print(f"Try exercise {name} first: write it, run the cell that judges it, then ask again.")
     else:
-        print(known[number])
+        print(re.sub(r" *# noqa.*", "", known[number]))
 
 
 def _exercises(tutorial: str) -> dict[str, str]:
@@ -173,6 +182,20 @@ class Race:
         return taken
 
 
+def as_notebook(text: str) -> Any:
+    """A tutorial in the percent format as jupytext's notebook, each question in a paragraph of its own.
+
+    Raises ImportError where jupytext is missing.
+    """
+    import jupytext
+
+    book = jupytext.reads(text, fmt="py:percent")
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"(?<=\S)[ \n](?=\*\*Predict first)", "\n\n", cell.source)
+    return book
+
+
 def folder() -> Path:
     """Where the tutorials are: beside the package, or inside it where it was installed from a wheel.
 
@@ -202,7 +225,10 @@ def _close(a: Any, b: Any, within: float) -> bool:
     """Whether two answers agree: words without regard to case, numbers and shapes within a relative error."""
     if isinstance(a, str) or isinstance(b, str):
         return str(a).strip().lower() == str(b).strip().lower()
-    a, b = np.atleast_1d(np.asarray(a, float)), np.atleast_1d(np.asarray(b, float))
+    try:
+        a, b = np.atleast_1d(np.asarray(a, float)), np.atleast_1d(np.asarray(b, float))
+    except ValueError:  # a word among the numbers
+        return False
     return a.shape == b.shape and bool(np.all(np.abs(a - b) <= within * np.abs(b) + 1e-12))
 
 
@@ -212,21 +238,39 @@ def _verdict(guessed: Value, answer: Answer) -> str:
             if _close(guessed, mistake, near):
                 return f"{_how_far(guessed, answer.law)}. {reason}"
         if _close(guessed, answer.law, NEAR):
-            return "right."
+            same = _text(guessed) == _text(answer.law) or not isinstance(guessed, int | float)
+            return "right." if same else f"close enough: {_how_far(guessed, answer.law)}."
+    if isinstance(answer.law, str) and isinstance(guessed, str) and answer.wrong:
+        words = sorted({answer.law, *map(str, answer.wrong)})
+        return f"not so; the question asks for one of {', '.join(words)}."
     return f"{_how_far(guessed, answer.law)}."
 
 
 def _how_far(guessed: Value, law: Value) -> str:
     kinds = {type(value) if isinstance(value, str | tuple) else float for value in (guessed, law)}
-    if len(kinds) > 1:
+    if len(kinds) > 1 or (kinds == {tuple} and len(guessed) != len(law)):
         return f"not so; the question asks for {_kind(law)}"
-    if kinds != {float} or 0 in (guessed, law) or (guessed < 0) != (law < 0):
+    if kinds == {tuple}:
+        hits = sum(_close(each, right, NEAR) for each, right in zip(guessed, law, strict=True))
+        if hits == len(law):
+            return "nearly"
+        return f"not so; {hits} of the {len(law)} numbers {'is' if hits == 1 else 'are'} correct" if hits else "not so"
+    if kinds != {float} or not math.isfinite(guessed) or 0 in (guessed, law):
         return "not so"
-    if not math.isfinite(guessed):
-        return "not so"
+    if (guessed < 0) != (law < 0):
+        return "not so; its sign is the other one"
+    if 0 < law < 1 < guessed and _close(guessed / 100, law, NEAR):
+        return "right in percent, but the question asks for a share, between 0 and 1"
     factor = max(abs(guessed / law), abs(law / guessed))
     size = f"{abs(guessed / law - 1):.0%}" if factor < FAR else f"a factor of {factor:.3g}"
     return f"{'too large' if abs(guessed) > abs(law) else 'too small'} by {size}"
+
+
+def _number_or_word(answer: float | str) -> float | str:
+    try:
+        return float(answer) if isinstance(answer, str) else answer
+    except ValueError:
+        return answer
 
 
 def _kind(law: Value) -> str:
@@ -272,9 +316,11 @@ def _sentence(error: Exception) -> str:
         words in said for words in ("could not be broadcast", "could not broadcast", "core dimension", "cannot reshape")
     ):
         said += ". (Print the shapes of both sides in that line: one of them is not what you think.)"
+    if "NoneType" in said:
+        said += ". (None is what a function gives that ends without a return.)"
     return said
 
 
 def _tell(name: str, word: str, sentence: str = "") -> str:
     print(f"Exercise {name}: {word}{': ' + sentence if sentence else '.'}")
-    return word
+    return Said(word)

@@ -122,7 +122,7 @@ assert report.fault == fault.name and ones.verdict == "vacuous" and random.verdi
 
 
 # %% [markdown]
-# ## Exercises (whole networks work the same way: see `gradcheck.check_model`)
+# ## Exercises
 # 1. The backward of $y = x\,\sigma(x)$, called swish, with $\sigma(x) = 1/(1 + e^{-x})$. cache is x.
 # 2. The backward of $y = x/|x|$, row by row ($|x|$: the row's length). cache is (x, the lengths as a column).
 # %%
@@ -142,4 +142,6 @@ def normalize(x):
 tutorial.exercise("1.1", lambda: gradcheck.check_op(lambda x: (x / (1 + np.exp(-x)), x), exercise_1, [x]))
 tutorial.exercise("1.2", lambda: gradcheck.check_op(normalize, exercise_2, [x]))
 # %% [markdown]
-# After a try: `tutorial.solution("1.1")`. **What to change next:** `fault`, to any other of `gradcheck.CATALOGUE`.
+# After a try: `tutorial.solution("1.1")`. **What to change next:** the function. For example $|x|$:
+# `print(gradcheck.check_op(lambda x: (np.abs(x), x), lambda dy, x: dy * np.sign(x), [x]))`, and once more with
+# `x[0, 0] = 0`. Whole networks work the same way: `help(gradcheck.check_model)`.

@@ -59,7 +59,7 @@ def forward(x, labels, w1, b1, w2, b2):
 # The same lines from the last to the first. Each product $y = x W^T$ leaves two: $dx = dy\, W$ and $dW = dy^T x$. No
 # need to remember them: only one way of multiplying the three shapes fits.
 #
-# **Predict first.** dz1 has shape (64, 32), $x$ has (64, 64). Which shape has $dW_1$?
+# **Predict first.** dz1 has shape (64, 32), $x$ has (64, 64). Which shape does $dW_1$ have?
 # %%
 tutorial.guess("2.3", None)  # a shape, as in (2, 3)
 
@@ -143,4 +143,5 @@ inputs = list(map(np.random.default_rng(3).standard_normal, ((4, 3), (5, 3), (2,
 tutorial.exercise("2.1", lambda: gradcheck.check_op(warm, exercise_1, inputs[:1]))
 tutorial.exercise("2.2", lambda: gradcheck.check_op(two, exercise_2, inputs))
 # %% [markdown]
-# After a try: `tutorial.solution("2.1")`. **What to change next:** the step 0.5, the width 32, or no ReLU at all.
+# After a try: `tutorial.solution("2.1")`. **What to change next:** the step 0.5; or leave out the ReLU, forward
+# and back. What has it learned? `plt.imshow(weights[0][0].reshape(8, 8))` shows one row of $W_1$ as an image.

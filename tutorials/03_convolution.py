@@ -40,7 +40,7 @@ y, _ = conv2d_forward(x, edge)
 assert np.allclose(y[0, 0], convolve_with_loops(x, edge, 1))
 
 # %% [markdown]
-# **Predict first.** The image is 8x8, the window 3x3. With stride 2, how many rows has the output?
+# **Predict first.** The image is 8x8, the window 3x3. With stride 2, how many rows does the output have?
 # Formula: floor((H - kh) / s) + 1. Does the last row of the image take part?
 # %%
 tutorial.guess("3.1", None)
@@ -96,12 +96,11 @@ for ax, picture, title in zip(axes[0], [x[0, 0], y[0, 0], copies, copies2], titl
         ax.text(j, i, int(count), ha="center", va="center", color=color)
 plt.show()
 
+
 # %% [markdown]
 # ## Backward by hand
 # From y = W @ cols: dW = dy @ cols.T, and dcols = W.T @ dy, which col2im sends home. The engine gets the same numbers
 # with a third of the copies (`minires/ops/conv.py` says how), and the gradient check measures both by differences.
-
-
 # %%
 def forward(x, weight):
     cols = im2col(x, weight.shape[2:])
@@ -146,4 +145,5 @@ tutorial.exercise("3.1", lambda: gradcheck.check_op(forward_with_bias, exercise_
 small = rng.standard_normal((2, 1, 8, 8))
 tutorial.exercise("3.2", lambda: gradcheck.check_op(lambda x: (im2col(x, 3), x.shape), exercise_2, [small]))
 # %% [markdown]
-# After a try: `tutorial.solution("3.1")`. **What to change next:** the window's size, or `dilation=2` in `im2col`.
+# After a try: `tutorial.solution("3.1")`. **What to change next:** the filter, and run on from there. This one finds
+# horizontal edges: `edge = edge.transpose(0, 1, 3, 2)`, and this one blurs: `edge = np.full((1, 1, 3, 3), 1 / 9)`.

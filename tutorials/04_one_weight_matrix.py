@@ -145,4 +145,5 @@ tutorial.exercise("4.1", lambda: check_initializer(exercise_1, shape, init.HeUni
 tutorial.exercise("4.2", lambda: check_initializer(exercise_2, shape, init.Orthogonal()))
 plt.show()
 # %% [markdown]
-# After a try: `tutorial.solution("4.1")`. **What to change next:** the shape, or a sampler of your own for the judge.
+# After a try: `tutorial.solution("4.1")`. **What to change next:** bring the judge a sampler of your own, for example
+# `print(check_initializer(lambda shape, rng: rng.laplace(0, 0.06, shape), shape, he))`.

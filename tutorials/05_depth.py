@@ -38,7 +38,6 @@ def rms(signal: Signal, layer: int, quantity: str = "forward") -> float:  # behi
 # ## ReLU: half of it is thrown away
 # $z$ is symmetric, so $E\,\mathrm{relu}(z)^2 = q/2$, and half of the gates let the gradient pass. A layer multiplies
 # both second moments by gain/2, exactly, at any width (He et al., arXiv:1502.01852).
-#
 # **Predict first.** With Xavier's gain of 1: by which factor is the *rms* behind layer 20 smaller than behind layer 1?
 # %%
 tutorial.guess("5.1", None)
@@ -146,4 +145,5 @@ def judge_chi() -> str:
 tutorial.exercise("5.1", judge_gain)
 tutorial.exercise("5.2", judge_chi)
 # %% [markdown]
-# After a try: `tutorial.solution("5.1")`. **What to change next:** WIDTH and DEPTH, or orthogonal weights for tanh.
+# After a try: `tutorial.solution("5.1")`. **What to change next:** the weights, or `WIDTH = 32`, and then
+# `draw_signals(signals(nn.Tanh, orthogonal=init.Orthogonal()), "tanh, orthogonal weights", ["Tanh"])`.

@@ -34,9 +34,9 @@ assert np.allclose(y, (x - x.mean()) / np.sqrt(x.var() + 1e-5))  # np.var divide
 # %% [markdown]
 # ## Backward: three paths
 # $x_i$ reaches the loss directly, through $\mu$, and through $v$. With $g_i$ the gradient that arrives at $\hat x_i$:
-# $$\frac{\partial L}{\partial x_i} = \frac{1}{\sqrt{v+\varepsilon}} \left( g_i
-# - \underbrace{\frac{1}{m} \sum_j g_j}_{\text{through } \mu}
-# - \underbrace{\hat x_i \frac{1}{m} \sum_j g_j \hat x_j}_{\text{through } v} \right)$$
+# $$\frac{\partial L}{\partial x_i} = \frac{1}{\sqrt{v+\varepsilon}} \left( g_i -
+# \underbrace{\frac{1}{m} \sum_j g_j}_{\text{through } \mu} -
+# \underbrace{\hat x_i \frac{1}{m} \sum_j g_j \hat x_j}_{\text{through } v} \right)$$
 # Geometry says the same: $y$ does not notice if all $x_i$ are shifted, nor if their deviations are stretched. A
 # gradient has no business in these two directions, and the two paths take it out of them.
 #
@@ -123,7 +123,7 @@ plt.show()
 
 
 # %% [markdown]
-# ## Exercises (on the exponential: Yang et al. 2019, arXiv:1902.08129; what shortcuts do to it: tutorial 07)
+# ## Exercises
 # 1. **LayerNorm** normalizes rows of x (N, D) instead of columns. Return its dx; cache is (xhat, inv), inv (N, 1).
 # 2. **Evaluation.** $\mu$ and $v$ are given. Return dx, dweight, dbias; use cache.xhat[:, 0], cache.weight, cache.inv.
 # %%
@@ -145,4 +145,5 @@ inputs = [rng.standard_normal((5, 3)), np.array([1.2, -0.7, 0.4]), np.array([0.1
 tutorial.exercise("6.1", lambda: gradcheck.check_op(layernorm, exercise_1, inputs[:1]))
 tutorial.exercise("6.2", lambda: gradcheck.check_op(evaluation, exercise_2, inputs))
 # %% [markdown]
-# After a try: `tutorial.solution("6.1")`. **What to change next:** `signals(1, activation=nn.Tanh)`, or batch=8.
+# After a try: `tutorial.solution("6.1")`. **What to change next:** `signals(1, activation=nn.Tanh)`, or
+# `signals(1, batch=8)`. On the exponential: Yang et al., arXiv:1902.08129; what shortcuts do to it: tutorial 07.

@@ -37,7 +37,6 @@ assert np.allclose(dbranch + dsum, expected), "what comes through the branch, an
 # The term dsum has met no weight: a part arrives unharmed.
 # ## Zero-gamma
 # BatchNorm's gain $\gamma$ at the end of each branch may start at 0 (Goyal et al. 2017): the branch puts out nothing.
-#
 # **Predict first.** How many of the branch's six arrays (two weights, two gains, two offsets) get a gradient?
 # %%
 tutorial.guess("7.1", None)
@@ -146,4 +145,5 @@ inputs = [rng.standard_normal((5, 4)), rng.standard_normal((4, 4))]
 tutorial.exercise("7.1", lambda: gradcheck.check_op(small, exercise_1, inputs))
 tutorial.exercise("7.2", lambda: gradcheck.check_op(lambda x: (shrink(x), x.shape), exercise_2, [x]))
 # %% [markdown]
-# After a try: `tutorial.solution("7.1")`. **What to change next:** `stream(32)`, with and without a shortcut.
+# After a try: `tutorial.solution("7.1")`. **What to change next:** the depth, as in `stream(32)[0]`; and without
+# shortcuts, `stream(32, None)[0]`.

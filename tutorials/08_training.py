@@ -78,7 +78,6 @@ assert history.epochs[-1]["test_accuracy"] > 0.9
 # ## Sick runs
 # **Predict first.** All weights are zero (BatchNorm's gains are one). Of the network's 23 arrays, how many get a
 # gradient that is not zero? (Follow zeros forward, then $\partial L/\partial$logits backward.)
-#
 # **Predict first.** Shuffled labels, and the same 64 images in a hundred steps: is their loss "gone" in the end, below
 # 0.1, or "stuck" near that of knowing nothing?
 # %%
@@ -146,4 +145,5 @@ inputs = [np.random.default_rng(2).standard_normal((4, 10))]
 tutorial.exercise("8.1", lambda: gradcheck.check_op(smoothed, exercise_1, inputs))
 tutorial.exercise("8.2", lambda: gradcheck.check_op(lambda w: (0.05 * np.sum(w**2), (w, 0.1)), exercise_2, inputs))
 # %% [markdown]
-# After a try: `tutorial.solution("8.1")`. **What to change next:** the rates 0.1 and 1, or `batchnorm=False` at 0.1.
+# After a try: `tutorial.solution("8.1")`. **What to change next:** the rate, or the network, as in
+# `fit(network(8, batchnorm=False), digits, epochs=2, schedule=optim.Constant(0.1)).column("test_accuracy")`.

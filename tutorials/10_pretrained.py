@@ -42,7 +42,6 @@ except (CheckpointError, DataError):
 # ## Everything but the head
 # The head (`linear`) turns features into answers; everything before it, the body, turns images into features. We take
 # over the whole body and draw the head anew.
-#
 # **Predict first.** Which percentage of the test images does it get right, on average over many heads?
 #
 # **Predict first.** Which percentage of the network's numbers is in the last of its three stages?
@@ -146,4 +145,5 @@ def judge_folding():
 tutorial.exercise("10.1", judge_names)
 tutorial.exercise("10.2", judge_folding)
 # %% [markdown]
-# After a try: `tutorial.solution("10.1")`. **What to change next:** fewer images to learn, or `frozen=False`, longer.
+# After a try: `tutorial.solution("10.1")`. **What to change next:** longer training, or fewer images, as in
+# `draw_comparison(compare_starts(weights, few, epochs=6, lr=0.05, batch_size=16), "Six epochs")`.

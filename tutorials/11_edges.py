@@ -146,4 +146,4 @@ def judge(exercise, way):
 tutorial.exercise("11.1", lambda: judge(exercise_1, lambda inside, touch, kernel: inside.mean() / kernel))
 tutorial.exercise("11.2", lambda: judge(exercise_2, lambda inside, touch, kernel: touch[0].astype(int).tolist()))
 # %% [markdown]
-# After a try: `tutorial.solution("11.1")`. **What to change next:** a 5x5 kernel with padding 2, on the same maps.
+# After a try: `tutorial.solution("11.1")`. **What to change next:** the kernel: `taps((8, 8), (5, 5), padding=2)`.

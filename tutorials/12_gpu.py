@@ -5,8 +5,8 @@
 # every function asks it: `xp = array_namespace(x)`. What is left to know is what has to be **moved**, and what makes
 # the host **wait**: a GPU works through a queue, and whoever asks for a number has to let that queue run dry
 # ([CuPy's guide](https://docs.cupy.dev/en/stable/user_guide/basic.html) calls it synchronization). No GPU here? Then
-# all of this runs on a strict **fake GPU**: it computes on the host, but refuses and counts what a GPU would refuse or
-# wait for. Three times: **predict first**, put your guess where None stands, and run on. Takes about 2 s.
+# all runs on a **fake GPU**, which computes on the host, but refuses and counts what a GPU would refuse or wait for.
+# Three times: **predict first**, put your guess where None stands, and run on. Takes about 2 s.
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +23,6 @@ except RuntimeError as reason:
     device = fake_gpu.device
     print(f"running on the fake GPU, since there is no GPU: {reason}")
 x, labels = load_digits().x_train[:64], load_digits().y_train[:64]
-
 # %% [markdown]
 # ## What moves
 # The parameters, the images, the labels. Random numbers are always drawn on the host and then moved, so a seed gives
@@ -72,10 +71,10 @@ except TypeError as refusal:
 tutorial.reveal("12.2", answer)
 # %% [markdown]
 # ## What waits
-# `float(loss)`, `if loss < best`, `print(loss)`, `loss.item()`: each asks for a number that is yet to be computed. The
-# fake GPU counts them; what a wait costs on a real GPU, `python -m minires bench --device cuda` will tell you.
-# **Predict first.** In 20 steps, how often does a loop wait that looks at nothing; at the loss in every 10th step; at
-# the loss in every step; at the norm of every gradient (of 23 parameter arrays) in every step?
+# `float(loss)`, `if loss < best`, `print(loss)`, `loss.item()`: each asks for a number that is yet to be computed, and
+# the fake GPU counts them. (What it costs: `python -m minires bench --device cuda`.) **Predict first.** In 20 steps,
+# how often does a loop wait that looks at nothing; at the loss in every 10th step; at the loss in every step; at the
+# norm of every gradient (of 23 parameter arrays) in every step?
 
 
 # %%
@@ -146,4 +145,5 @@ def judge_2(add):
 tutorial.exercise("12.1", lambda: judge_1(exercise_1))
 tutorial.exercise("12.2", lambda: judge_2(exercise_2))
 # %% [markdown]
-# After a try: `tutorial.solution("12.1")`. **What to change next:** `if loss > 2:` in a loop, or `print(loss)`.
+# After a try: `tutorial.solution("12.1")`. **What to change next:** what is done with the loss, as in
+# `train(lambda i, loss, model: print(loss), fake_gpu.device)`.

@@ -54,7 +54,7 @@ race.enter("1 memory order", lambda: channels_last(x), bet=None)
 # %% [markdown]
 # ## Steps 2 and 3: im2col with one product, and row columns
 # im2col (Chellapilla, Puri, Simard 2006): all patches in one matrix, one product, no loop of Python. **Predict first:**
-# x has 4.2 megabytes ($10^6$ bytes); how many has that matrix? Row columns: copy only the 3 *horizontal* neighbors, in
+# x takes 4.2 megabytes ($10^6$ bytes); and that matrix? Row columns: copy only the 3 *horizontal* neighbors, in
 # all 18 padded rows. The kernel's row $a$ then meets rows $a$ to $a + 15$, a slice. **Predict first:** megabytes?
 # %%
 tutorial.guess("13.2", None)
@@ -146,4 +146,4 @@ tutorial.exercise(
 )
 tutorial.exercise("13.2", lambda: check_op(lambda w: (pieces(s, w, 4), windows(s, 3, 2)), exercise_2, [v]))
 # %% [markdown]
-# After a try: `tutorial.solution("13.1")`. **What to change next:** `size` in pieces, N = 8, or H, C = 32, 16.
+# After a try: `tutorial.solution("13.1")`. **What to change next:** `race.enter("32", lambda: pieces(x, w, 32))`.

@@ -60,7 +60,6 @@ assert all(np.allclose(found, whole, rtol=0, atol=1e-12) for found in sums)  # o
 # ## What BatchNorm breaks
 # That took one thing for granted: an image's loss depends on no other image. BatchNorm subtracts the batch's mean and
 # divides by its standard deviation. Which batch's? A rank that asks nobody takes those of its share.
-#
 # **Predict first.** Rank 0 has the values 0 and 2, rank 1 has 10 and 12; each finds a variance of 1. And all four?
 # **Predict first.** All values on rank 0 are 0, all on rank 1 are 1. With the statistics of the whole batch, BatchNorm
 # makes -1 and +1 of them. What does rank 1 make of its ones if it asks nobody?
@@ -96,7 +95,6 @@ for name, found, mark, color in (("alone", alone, "s", COLORS[1]), ("together", 
 axes[0, 0].legend(frameon=False)
 caption(axes[0, 0], x="parameter, from the first layer to the last", y="difference / largest gradient")
 plt.show()
-
 # %% [markdown]
 # ## The same with processes
 # A group of MPI's ranks has the same `sum`: `mpiexec -n 4 python -m minires train --parallel mpi` trains with it, on
@@ -104,7 +102,8 @@ plt.show()
 # %%
 program = """import numpy, minires.parallel
 with minires.parallel.MPIGroup() as group:
-    print("rank", group.rank, "of", group.size, "has the sum", group.sum(numpy.arange(16)[group.share(16), None]))"""
+    total = group.sum(numpy.arange(16)[group.share(16), None])
+    print(f"rank {group.rank} of {group.size} has the sum {total}\\n", end="")"""
 mpiexec = shutil.which("mpiexec") if find_spec("mpi4py") else None
 ranks = [mpiexec, "-n", "2", sys.executable, "-c", program]
 print(subprocess.run(ranks, capture_output=True, text=True).stdout if mpiexec else 'no MPI: pip install -e ".[mpi]"')
@@ -146,4 +145,5 @@ dxs, total = [dx[share] for share in shares], [vectors.sum(axis=0)] * 4
 tutorial.exercise("14.1", lambda: what_is_wrong(on_ranks(lambda group: back(group, exercise_1)), dxs))
 tutorial.exercise("14.2", lambda: what_is_wrong(on_ranks(lambda group: ring(group, exercise_2), 4), total))
 # %% [markdown]
-# After a try: `tutorial.solution("14.1")`. **What to change next:** shares of 1 and 15, or three of them.
+# After a try: `tutorial.solution("14.1")`. **What to change next:** three ranks, and every third image to each:
+# `sum(on_ranks(lambda group: gradient(copy.deepcopy(normed), slice(group.rank, N, 3), N), 3)) - whole`.

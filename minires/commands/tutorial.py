@@ -118,13 +118,16 @@ def notebook(text: str, install: str | None = None) -> str:
 
     Raises CommandError where jupytext is missing.
     """
+    from minires.tutorial import as_notebook
+
     try:
         import jupytext
+
+        book = as_notebook(text)
     except ImportError:
         raise CommandError(
             'notebooks need jupytext: pip install jupytext, or -e ".[notebooks]" in minires\' folder'
         ) from None
-    book = jupytext.reads(text, fmt="py:percent")
     first = NO_INSTALL if install is None else INSTALL.replace("WHAT", install)
     cell = jupytext.reads("# %%\n" + NO_INSTALL, fmt="py:percent").cells[0]
     cell.source = first

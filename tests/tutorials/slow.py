@@ -9,7 +9,7 @@ import pytest
 
 from tests.tutorials.running import SLOW, TUTORIALS, number_of, run_headless
 from tests.tutorials.test_broken_engine import BREAKS, check_broken_op
-from tests.tutorials.test_exercises import WRONG, check_solved, check_wrong
+from tests.tutorials.test_exercises import WRONG, check_solved, check_what_to_change_next, check_wrong
 
 MINUTES = 6
 slow_exercises = [name for name in WRONG if number_of(name) in SLOW]
@@ -34,6 +34,11 @@ def test_solved(name, capsys):
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name in slow_exercises for case in range(3)])
 def test_done_wrong(name, case, capsys):
     check_wrong(name, case, capsys)
+
+
+@pytest.mark.parametrize("number", sorted(SLOW))
+def test_what_to_change_next_runs(number, capsys):
+    check_what_to_change_next(number)
 
 
 @pytest.mark.parametrize("fault", [fault for fault, (number, *_) in BREAKS.items() if number in SLOW])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import re
 
 import pytest
 
@@ -281,6 +282,25 @@ def test_solved(name, capsys):
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name in QUICK for case in range(3)])
 def test_done_wrong(name, case, capsys):
     check_wrong(name, case, capsys)
+
+
+def suggestions(number: str) -> list[str]:
+    """The code that a tutorial's last words propose to run next."""
+    words = FILES[number].read_text(encoding="utf-8").rpartition("**What to change next:**")[2]
+    spans = re.findall(r"`([^`]+)`", words.replace("\n# ", " "))
+    return [span for span in spans if "(" in span or " = " in span]
+
+
+def check_what_to_change_next(number: str) -> None:
+    names = dict(executed(number))
+    assert suggestions(number), "the last words propose no code"
+    for code in suggestions(number):
+        exec(compile(code, f"{number}: {code}", "exec"), names)
+
+
+@pytest.mark.parametrize("number", sorted({number_of(name) for name in QUICK}))
+def test_what_to_change_next_runs(number, capsys):
+    check_what_to_change_next(number)
 
 
 @pytest.mark.parametrize("number", sorted({number_of(name) for name in WRONG}))

@@ -17,11 +17,13 @@ ANSWERS = {
     "99.4": Answer("kink"),
     "99.5": Answer(0),
     "99.6": Answer(15, wrong={16: "They share a corner."}),
+    "99.7": Answer("kink", wrong={"pass": "The slope differs."}),
+    "99.8": Answer(0.8),
 }
 
 # %% exercise 1
 def exercise_1(x):
-    return 2 * x
+    return 2 * x  # noqa: F821
 # %% exercise 2
 def exercise_2(x):
     return x
@@ -48,16 +50,25 @@ def place(tmp_path, monkeypatch):
         ("99.1", 12, 9, "too large by 33%. Count"),
         ("99.1", 90, 9, "too large by a factor of 10. Count"),
         ("99.1", 0, 9, "you guessed 0, the law says 9: not so."),
-        ("99.1", -9, 9, "not so."),
+        ("99.1", -9, 9, "not so; its sign is the other one."),
         ("99.1", "nine", 9, "not so; the question asks for a number."),
-        ("99.2", 97, 103.0, "the law says 100, the run gave 103: right."),
+        ("99.1", "9", 9, "you guessed 9, the law says 9: right."),
+        ("99.1", -8, 9, "not so; its sign is the other one. Count"),
+        ("99.2", 97, 103.0, "the law says 100, the run gave 103: close enough: too small by 3%."),
+        ("99.2", 100.2, 103.0, "you guessed 100, the law says 100, the run gave 103: right."),
         ("99.2", float("nan"), 103.0, "not so"),
         ("99.3", (3, 3), (3, 3), "right."),
         ("99.3", [4, 4], (3, 3), "you guessed (4, 4), the law says (3, 3): not so. At 6 it would stick out."),
         ("99.3", 3, (3, 3), "not so; the question asks for 2 numbers in brackets."),
-        ("99.3", (3, 3, 3), (3, 3), "not so."),
+        ("99.3", (3, 3, 3), (3, 3), "not so; the question asks for 2 numbers in brackets."),
+        ("99.3", (3, 5), (3, 3), "not so; 1 of the 2 numbers is correct."),
+        ("99.3", ("3", "x"), (3, 3), "not so"),
         ("99.4", "Kink ", "kink", "right."),
         ("99.4", "pass", "kink", "not so."),
+        ("99.7", "banana", "kink", "not so; the question asks for one of kink, pass."),
+        ("99.7", "", "kink", "you guessed nothing, the law says kink: not so"),
+        ("99.7", "pass", "kink", "not so. The slope differs."),
+        ("99.8", 80, 0.8, "right in percent, but the question asks for a share, between 0 and 1."),
         ("99.4", 1, "kink", "not so; the question asks for a word in quotes."),
         ("99.5", 0, 0.0, "right."),
         ("99.5", 1, 0.0, "not so."),
@@ -79,8 +90,14 @@ def test_a_guess_can_be_taken_back_and_must_be_an_answer():
     tutorial.guess("99.1", 8)
     tutorial.guess("99.1", None)
     assert "you guessed" not in tutorial.reveal("99.1", 9)
-    with pytest.raises(TypeError, match="expected a number, a word in quotes, or a shape"):
-        tutorial.guess("99.1", {8})
+    for nonsense in ({8}, 1j, ((1, 2), 3), [[1, 2], [3, 4]], len):
+        with pytest.raises(TypeError, match="expected a number, a word in quotes, or a shape"):
+            tutorial.guess("99.1", nonsense)
+
+
+def test_a_notebook_shows_once_what_was_printed():
+    assert tutorial.reveal("99.1", 9)._ipython_display_() is None
+    assert tutorial.exercise("99.1", lambda: True)._ipython_display_() is None
 
 
 def test_the_solution_comes_after_a_try(capsys):

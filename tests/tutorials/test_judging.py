@@ -52,6 +52,7 @@ def test_an_exception_names_the_line_of_the_reader(capsys):
         (lambda: "the bias is missing.", "wrong: the bias is missing."),
         (lambda: np.zeros(3) + np.zeros(4), "Print the shapes"),
         (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda: None - 1.0, "None is what a function gives that ends without a return"),
         (lambda: check_initializer(init.HeNormal().sample, (64, 32), init.HeNormal()), "right."),
         (lambda: check_initializer(lambda s, r: r.normal(size=s), (64, 32), init.HeNormal()), "wrong: fan ignored"),
         (lambda: check_initializer(lambda s, r: r.normal(size=3), (64, 32), init.HeNormal()), "the sampler gave (3,)"),

@@ -5,6 +5,8 @@ const site = new URL("../../static/", import.meta.url);
 const element = (tag, attributes, text = "") => Object.assign(document.createElement(tag), attributes, { textContent: text });
 
 if ("serviceWorker" in navigator) navigator.serviceWorker.register(new URL("../service-worker.js", site)).catch(() => {});
+for (const pre of document.querySelectorAll(".cell_output pre")) // what is no table may break its lines
+  if (!/[│┃|]|\S {2,}\S/.test(pre.textContent)) pre.classList.add("prose");
 if (cells.length) offer();
 
 function offer() {

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
 
+def formula(node: nodes.math | nodes.math_block, **how: bool) -> str:
+    """The formula as MathML. docutils sets the index of an accented letter below the letter; beside it, it is read."""
+    text = re.sub(r"(\\(?:hat|bar|tilde|dot|vec)) ?(\{\w+\}|\w)_", r"\1{\2}{}_", node.astext())
+    return tex2mathml(text, **how)
+
+
 def inline(self: HTML5Translator, node: nodes.math) -> None:
-    self.body.append(tex2mathml(node.astext()))
+    self.body.append(formula(node))
     raise nodes.SkipNode
 
 
 def block(self: HTML5Translator, node: nodes.math_block) -> None:
-    self.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    self.body.append(f'<div class="math">{formula(node, as_block=True)}</div>')
     raise nodes.SkipNode
 
 

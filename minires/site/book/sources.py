@@ -10,6 +10,7 @@ from pathlib import Path
 
 from minires.site.book.docstrings import markdown
 from minires.site.book.reference import PACKAGES, reference
+from minires.tutorial import as_notebook
 
 DERIVATIONS = {
     "ops/linear": "linear",
@@ -76,10 +77,12 @@ def _contents(caption: str, pages: list[str]) -> str:
 
 
 def _tutorial(out: Path, path: Path) -> None:
-    """A tutorial as a notebook that says which kernel runs it and what colors its code."""
+    """A tutorial as a notebook that says its number, which kernel runs it and what colors its code."""
     import jupytext
 
-    notebook = jupytext.read(path)
+    notebook = as_notebook(path.read_text(encoding="utf-8"))
+    title = notebook.cells[0]
+    title.source = title.source.replace("# ", f"# {path.stem[:2]} ", 1)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     jupytext.write(notebook, out / f"{path.stem}.ipynb")
