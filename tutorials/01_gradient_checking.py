@@ -48,10 +48,10 @@ tutorial.guess("1.2", None)
 tutorial.reveal("1.2", error := abs(complex_step(np.exp, 1e-30) - 1))
 assert error <= 2.3e-16 and forward_difference(np.exp, 1e-30) == 0  # 1 + 1e-30 is 1: the difference sees nothing
 
-fig, axes = new_figure(1, 2, size=(12, 4.5), title="The error of a difference is a V; the complex step has no floor")
+fig, axes = new_figure(1, 2, size=(12, 4.5), title="The error of a difference is a V; the complex step's only falls")
 for ax, dtype in zip(axes[0], ("float64", "float32"), strict=True):
     draw_steps(ax, step_curve(dtype))  # the star is computed, not fitted
-axes[0, 0].legend(frameon=False, loc="upper center")
+axes[0, 0].legend(frameon=False, loc="lower right")
 plt.show()
 
 # %% [markdown]

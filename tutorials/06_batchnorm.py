@@ -39,7 +39,6 @@ assert np.allclose(y, (x - x.mean()) / np.sqrt(x.var() + 1e-5))  # np.var divide
 # \underbrace{\hat x_i \frac{1}{m} \sum_j g_j \hat x_j}_{\text{through } v} \right)$$
 # Geometry says the same: $y$ does not notice if all $x_i$ are shifted, nor if their deviations are stretched. A
 # gradient has no business in these two directions, and the two paths take it out of them.
-#
 # **Predict first.** $m = 8$, and the $g_i$ are random, of variance 1. So the sum of their squares is 8 on average. What
 # is the sum of squares of the bracket, on average?
 # %%
@@ -118,6 +117,7 @@ caption(axes[0, 0], "without BatchNorm the scale decides", x="layer", y="rms of 
 axes[0, 1].semilogy(layers, backward, "o", color="black", markersize=4, label="run, with BatchNorm")
 axes[0, 1].semilogy(layers, backward[-1] * (np.pi / (np.pi - 1)) ** ((20 - layers) / 2), color=COLORS[0], label="law")
 caption(axes[0, 1], "with BatchNorm the gradient grows on its way down", x="layer", y="rms of the gradient")
+axes[0, 0].set(ylim=(1e-11, 1e16), xticks=range(0, 21, 5)), axes[0, 1].set(xticks=range(0, 21, 5))
 axes[0, 0].legend(frameon=False), axes[0, 1].legend(frameon=False)
 plt.show()
 

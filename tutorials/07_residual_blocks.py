@@ -109,7 +109,7 @@ blocks = (8, 16, 32)
 growth = {kind: [g[0] / g[-1] for g in (stream(n, kind)[1] for n in blocks)] for kind in ("A", None)}
 assert growth["A"][2] < 7 * growth["A"][1] and growth[None][2] > growth[None][1] ** 1.5  # a power; an exponential
 
-fig, axes = new_figure(1, 2, size=(11, 4), title="The stream walks; shortcuts make a power of an exponential")
+fig, axes = new_figure(1, 2, size=(11, 4), title="The stream walks, and its gradient grows as a power of the depth")
 axes[0, 0].plot(range(9), square, "o-", color=COLORS[0], label="mean square")
 axes[0, 0].plot(range(9), variance, "s--", color=COLORS[1], label="variance over images")
 axes[0, 1].loglog(blocks, growth["A"], "o-", color=COLORS[0], label="with shortcuts (v1)")
@@ -117,7 +117,7 @@ axes[0, 1].loglog(blocks, growth[None], "s--", color=COLORS[1], label="the same 
 axes[0, 1].set_xticks(blocks, blocks)
 axes[0, 1].minorticks_off()
 axes[0, 0].legend(frameon=False), axes[0, 1].legend(frameon=False)
-caption(axes[0, 0], "behind each block of v1", x="block (0: stem)", y="of the stream")
+caption(axes[0, 0], "behind each block of v1", x="block (0: stem)", y="mean square, variance")
 caption(axes[0, 1], "squared gradient: first block over last", x="number of blocks", y="growth on the way down")
 plt.show()
 

@@ -112,13 +112,13 @@ assert np.mean(healthy[-10:]) < 1 and 2.3 < np.mean(slow[-10:]) < np.mean(slow[:
 assert np.max(np.abs(np.subtract(zeros, np.log(10)))) < 0.05 and abs(np.mean(noise[-10:]) - np.log(10)) < 0.2
 
 title = "A sick run is known by its curve (gray: a healthy one; dotted: log(10))"
-fig, axes = new_figure(1, 5, size=(15, 3.4), title=title, sharey=True)
-for ax, (name, curve) in zip(axes[0], curves.items(), strict=True):
+fig, axes = new_figure(2, 3, size=(11, 6.4), title=title, sharey=True)
+for ax, (name, curve) in zip(axes.flat, curves.items(), strict=False):
     ax.plot(range(1, 47), healthy, color="#BBBBBB", linewidth=4)
     ax.plot(range(1, len(curve) + 1), np.minimum(curve, 6), "k.-", markersize=4)
     ax.axhline(np.log(10), color="black", linestyle=":")
     caption(ax, name, x="step")
-axes[0, 0].set_ylabel("loss of the batch (nats)")
+axes[1, 0].set_ylabel("loss of the batch (nats)"), axes[1, 2].set_axis_off()
 plt.show()
 
 

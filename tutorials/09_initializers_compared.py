@@ -14,7 +14,7 @@ import numpy as np
 
 from minires import init, tutorial
 from minires.comparison import NETWORKS, Case, build, halves, measure, run_case
-from minires.plot.style import COLORS, caption, new_figure
+from minires.plot.style import COLORS, caption, new_figure, plain_log
 from minires.theory import learning_rates, outlook, predict, tangent_kernel
 from minires.theory.forecast import forecast
 
@@ -65,7 +65,7 @@ for ax, depth in zip(axes[0], (20, 56), strict=True):
         ax.semilogy(range(1, len(seen) + 1), np.array(seen) / seen[-1], style, color=color, label=f"{name} + BatchNorm")
         assert name == "plain" or seen[0] < 30 * seen[-1]
     caption(ax, f"{depth} layers", x="layer", y="rms of the gradient (last ReLU: 1)")
-    ax.legend(frameon=False)
+    ax.legend(frameon=False), ax.set_xticks(range(0, depth, depth // 4)), plain_log(ax)
 plt.show()
 
 # %% [markdown]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,7 +15,7 @@ from minires.train import History
 
 def draw_history(history: History, name: str) -> Figure:
     """One run: every looked-at loss and the epochs' means on the left, accuracy on the right (`name` says whose)."""
-    fig, axes = new_figure(1, 2, size=(11, 4.2), title=name)
+    fig, axes = _two_panels(name)
     loss, accuracy = axes[0]
     per_epoch = history.epochs[0]["step"] if history.epochs else 1
     at = [row["step"] / per_epoch for row in history.steps]
@@ -33,7 +34,7 @@ def draw_history(history: History, name: str) -> Figure:
 
 def draw_comparison(runs: Mapping[str, History], title: str) -> Figure:
     """Several runs, by name: test loss on the left, test accuracy on the right, over the epochs."""
-    fig, axes = new_figure(1, 2, size=(11, 4.2), title=title)
+    fig, axes = _two_panels(title)
     loss, accuracy = axes[0]
     epochs = max((history.column("epoch") for history in runs.values()), key=len, default=[])
     loss.set_yscale("log")
@@ -43,6 +44,13 @@ def draw_comparison(runs: Mapping[str, History], title: str) -> Figure:
     caption(loss, "loss on the test images", x="epoch", y="cross-entropy (nats)")
     caption(accuracy, "accuracy on the test images", x="epoch", y="accuracy (%)")
     return fig
+
+
+def _two_panels(title: str) -> tuple[Figure, np.ndarray]:
+    """Side by side, with room between them for the names at the ends of the curves."""
+    fig, axes = new_figure(1, 2, size=(11, 4.2), title=title)
+    fig.get_layout_engine().set(wspace=0.06)
+    return fig, axes
 
 
 def _curves(ax: Axes, x: Sequence[float], curves: Mapping[str, Sequence[float]]) -> None:

@@ -90,9 +90,7 @@ def _strong(ax: Axes, plan: Plan, works: list[Work]) -> None:
     ticks = [n for n in RANKS if rounds(n) % 2 == 0]
     ax.set_yticks(ticks, [f"{n:,}" for n in ticks])
     ax.legend(frameon=False, fontsize=9)
-    caption(
-        ax, f"strong: {STRONG:,} images shared by all; depth hardly matters", x="ranks", y="times as fast as one rank"
-    )
+    caption(ax, f"strong: {STRONG:,} images shared by all", x="ranks", y="times as fast as one rank")
 
 
 def _weak(ax: Axes, plan: Plan, works: list[Work]) -> None:
@@ -109,15 +107,10 @@ def _parts(ax: Axes, plan: Plan) -> None:
     lower = [0.0] * len(RANKS)
     for part, (color, hatch) in PARTS.items():
         upper = [low + 100 * getattr(each, part) / each.seconds for low, each in zip(lower, steps, strict=True)]
-        ax.fill_between(RANKS, lower, upper, facecolor=color, hatch=hatch, edgecolor=INK, linewidth=0.4)
-        at = max(range(len(RANKS)), key=lambda i, low=lower, high=upper: high[i] - low[i])
-        if upper[at] - lower[at] > 5:
-            middle = (lower[at] + upper[at]) / 2
-            place = {"ha": "right" if at > len(RANKS) / 2 else "left", "va": "center", "color": INK}
-            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
-            shift = (-6 if at > len(RANKS) / 2 else 6, 0)
-            ax.annotate(NAMES[part], (RANKS[at], middle), shift, textcoords="offset points", bbox=box, **place)
+        look = {"facecolor": color, "hatch": hatch, "edgecolor": INK, "linewidth": 0.4}
+        ax.fill_between(RANKS, lower, upper, label=NAMES[part], **look)
         lower = upper
     ax.set_ylim(0, 100)
+    ax.legend(loc="lower left", fontsize=9, framealpha=0.9, reverse=True)
     _ranks_axis(ax)
-    caption(ax, f"what a step of {plan.work.name} consists of, strong", x="ranks", y="share of the step (%)")
+    caption(ax, f"strong: a step of {plan.work.name}", x="ranks", y="share of the step (%)")

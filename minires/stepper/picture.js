@@ -197,8 +197,11 @@ function drawArrows(step, layout, layer) {
     if (arrow.label) {
       const parts = document.createElement("template");
       parts.innerHTML = arrow.label;
-      const along = axis => 0.343 * p[axis] + 0.441 * c[axis] + 0.189 * d[axis] + 0.027 * q[axis]; // a third of the way
-      const shift = around ? { x: -26, y: -5 } : a.dy ? { x: 28, y: 9 } : { x: 0, y: -5 };
+      const level = !around && !a.dy && Math.abs(p.y - q.y) < 10; // in its middle; else a third of the way, beside it
+      const weights = level ? [0.125, 0.375, 0.375, 0.125] : [0.343, 0.441, 0.189, 0.027];
+      const along = axis => [p, c, d, q].reduce((sum, point, i) => sum + weights[i] * point[axis], 0);
+      const beside = level ? { x: 0, y: -5 } : { x: 30, y: p.y < q.y ? -6 : 16 };
+      const shift = around ? { x: -26, y: -5 } : a.dy ? { x: 28, y: 9 } : beside;
       const text = node("text", { class: "arrow-label", x: along("x") + shift.x, y: along("y") + shift.y }, layer);
       for (const part of parts.content.childNodes)
         node("tspan", part.dataset ? { "data-ref": part.dataset.ref } : {}, text, part.textContent);
