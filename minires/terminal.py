@@ -114,15 +114,18 @@ def is_live(screen: Console) -> bool:
     return screen.is_terminal and not screen.is_dumb_terminal
 
 
-def live_display(*columns: ProgressColumn) -> Progress:
-    """rich's live line on stderr, gone when the work is done; nothing where it could not be overwritten.
+def live_display(*columns: ProgressColumn, screen: Console | None = None) -> Progress:
+    """rich's live line on `screen` (stderr), gone when the work is done; nothing where it could not be overwritten.
 
     A thread redraws a live line: a file, a pipe and a browser have no use for the line, and may not have the thread.
     """
+    from rich.console import Console
     from rich.progress import Progress
 
-    screen = console(stderr=True)
-    return Progress(*columns, console=screen, transient=True, disable=not is_live(screen))
+    screen = screen or console(stderr=True)
+    if is_live(screen):
+        return Progress(*columns, console=screen, transient=True)
+    return Progress(*columns, console=Console(quiet=True), disable=True)  # rich 13.0 ends even this with an empty line
 
 
 def fitted(table: Table, width: int, essentials: Collection[str] = ()) -> Table:

@@ -3,7 +3,7 @@
 import os
 import threading
 
-import numpy as np  # noqa: F401 - whose BLAS it is
+import numpy as np
 import pytest
 
 from minires.threads import blas_at_one_thread, num_threads
@@ -32,6 +32,13 @@ def blas_threads():
         for library in threadpool_info()
         if library["user_api"] == "blas" and "numpy" in library["filepath"]
     ]
+
+
+def test_the_blas_of_numpys_wheels_is_one_that_threadpoolctl_knows():
+    """Versions before 3.5 do not: with them, no limit on its threads held, and nothing said so."""
+    if np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"] != "scipy-openblas":
+        pytest.skip("NumPy has another BLAS here")
+    assert blas_threads()
 
 
 def test_blas_has_its_threads_back_once_the_last_one_is_out():

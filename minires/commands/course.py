@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minires.commands import CommandError, console, whole_number
+from minires.commands import CommandError, console, live_display, whole_number
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -198,8 +198,7 @@ def _grade(args: argparse.Namespace) -> int:
 
 
 def _grade_class(args: argparse.Namespace, executor: Executor | None) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     from minires.course.classroom import find, grade_class
     from minires.course.pages import points
@@ -212,7 +211,7 @@ def _grade_class(args: argparse.Namespace, executor: Executor | None) -> int:
     found = find(args.submission)
     out = args.out or Path("grades")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with live_display(*columns) as bar:
         task = bar.add_task(a.name, total=len(found))
         reports = grade_class(
             a,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from minires.commands import CommandError, console, fitted, is_live
+from minires.commands import CommandError, console, fitted, live_display
 
 HELP = "download MNIST, Fashion-MNIST or CIFAR, with checksums; without a name: say what is there"
 
@@ -45,7 +45,7 @@ def _list(data_dir: Path | None) -> int:
 
 
 def _download(args: argparse.Namespace) -> int:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from minires.data.download import SOURCES, download
 
@@ -53,8 +53,7 @@ def _download(args: argparse.Namespace) -> int:
     if args.url:
         source = source._replace(url=args.url.rstrip("/") + "/")
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    screen = console(stderr=True)
-    with Progress(*columns, console=screen, transient=True, disable=not is_live(screen)) as progress:
+    with live_display(*columns) as progress:
         folder = download(args.name, args.data_dir, source, _Bar(progress))
     print(f"{args.name} is in {folder}")
     return 0

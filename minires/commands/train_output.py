@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minires.commands import console, fitted, is_live
+from minires.commands import console, fitted, is_live, live_display
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -85,11 +85,9 @@ class Display:
     """The live line of a run; where no line can be overwritten, a plain line an epoch instead."""
 
     def __init__(self, settings: Settings) -> None:
-        from rich.progress import Progress as Bar
-
         self.console = console()
         self.live = is_live(self.console)
-        self.bar = Bar(*_columns(self.console.width), console=self.console, transient=True, disable=not self.live)
+        self.bar = live_display(*_columns(self.console.width), screen=self.console)
         start = {"epoch": 1, "epochs": settings.epochs, "loss": 0.0, "accuracy": 0.0, "speed": 0.0, "left": "?"}
         self.task = self.bar.add_task("", total=None, test="", **start)
 

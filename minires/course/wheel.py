@@ -11,7 +11,7 @@ from pathlib import Path
 
 import minires
 
-REQUIREMENTS = ("numpy>=2.0", "matplotlib>=3.9", "rich>=13", "threadpoolctl>=3.2")
+REQUIREMENTS = ("numpy>=2.0", "matplotlib>=3.9", "rich>=13", "threadpoolctl>=3.5")
 """As in pyproject.toml; a test holds the two together."""
 
 LEFT_OUT = {"__pycache__"}
