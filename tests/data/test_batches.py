@@ -104,18 +104,19 @@ def test_hold_out_is_stratified():
 
 
 def test_preparing_a_batch_costs_under_3_percent_of_a_step():
+    """In this thread's processor time, the best of a few: others may use the machine meanwhile."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((512, 3, 32, 32)).astype(np.float32), np.zeros(512, int)
-    prepare = list(batches(x, y, 128, seed=0))  # warm
-    start = time.perf_counter()
-    prepare = list(batches(x, y, 128, seed=0, augmentation=Augmentation(pad=4, flip=True)))
-    preparing = (time.perf_counter() - start) / len(prepare)
+    preparing, steps = [], []
+    for _ in range(4):
+        start = time.thread_time()
+        prepared = list(batches(x, y, 128, seed=0, augmentation=Augmentation(pad=4, flip=True)))
+        preparing.append((time.thread_time() - start) / len(prepared))
     model, loss = nn.resnet20(), nn.SoftmaxCrossEntropy()
-    images, labels = prepare[0]
-    steps = []
+    images, labels = prepared[0]
     for _ in range(2):
-        start = time.perf_counter()
+        start = time.thread_time()
         loss.forward(model.forward(images), labels)
         model.backward(loss.backward())
-        steps.append(time.perf_counter() - start)
-    assert preparing < 0.03 * min(steps)
+        steps.append(time.thread_time() - start)
+    assert min(preparing) < 0.03 * min(steps)

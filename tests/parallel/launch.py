@@ -13,6 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+SOON = 30
+"""Seconds within which a job ends that does not hang. Alone on the machine it takes two or three."""
+
+
 def mpiexec():
     """The mpiexec of this environment, or the first on the path; None where there is none."""
     return shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")

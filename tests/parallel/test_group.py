@@ -12,7 +12,7 @@ from minires.parallel import MPIGroup
 from minires.parallel.group import PendingSum
 
 from .group_programs import rows_of
-from .launch import needs_mpi, run
+from .launch import SOON, needs_mpi, run
 
 PROGRAMS = "tests.parallel.group_programs"
 
@@ -41,27 +41,27 @@ def test_every_rank_has_the_same_sums_and_what_rank_0_sent(size, tmp_path):
 @needs_mpi
 def test_a_rank_that_fails_says_why_and_ends_the_others():
     code, output, seconds = run(3, PROGRAMS, "stop", ".")
-    assert code != 0 and seconds < 10
+    assert code != 0 and seconds < SOON
     assert "rank 1 of 3: Traceback" in output and "ValueError: the disk of this machine is full" in output
 
 
 @needs_mpi
 def test_what_all_ranks_find_wrong_is_said_once():
     code, output, seconds = run(2, PROGRAMS, "all_stop", ".")
-    assert code != 0 and seconds < 10
+    assert code != 0 and seconds < SOON
     assert output.count("ValueError: no such data set") == 1 and "rank 0 of 2" in output, output
 
 
 @needs_mpi
 def test_a_rank_that_is_killed_ends_the_others():
     code, output, seconds = run(3, PROGRAMS, "killed", ".")
-    assert code != 0 and seconds < 10
+    assert code != 0 and seconds < SOON
     assert "KILLED" in output.upper(), output
 
 
 @needs_mpi
 def test_a_waiting_rank_leaves_the_core_to_others():
-    """Half a second of waiting takes less than a tenth of it."""
+    """Of two seconds of waiting (less where rank 0 itself came late) less than a tenth is work."""
     code, output, _ = run(2, PROGRAMS, "late", ".")
     wall, cpu = map(float, output.split())
     assert code == 0 and wall > 0.4 and cpu < wall / 10
