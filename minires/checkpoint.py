@@ -5,12 +5,11 @@ is held against the file's own size before memory is taken; checksums are compar
 `CheckpointError` that names the file and the reason.
 
 A .npz archive is a zip file with one .npy member an array. Its members are stored uncompressed, each with a CRC-32.
-safetensors has no checksum of its own, so minires puts one into the metadata of the files it writes.
+safetensors stands in `safetensors_files`, PyTorch's format in `pytorch_files`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -34,9 +33,9 @@ KINDS = "biufc"
 """The kinds of dtype a file may hold: booleans, integers, floating-point and complex numbers."""
 
 MOST_MEMBERS = 10_000
-MOST_HEADER = {".npy": 1000, ".safetensors": 1 << 20}
+MOST_HEADER = 1000
 MOST_INFLATION = 3
-"""Arrays in a file; bytes of a header (one array's, a whole file's); an archive's contents relative to its size."""
+"""Arrays in a file; bytes of an array's header; an archive's contents relative to its size."""
 
 CHUNK = 1 << 16
 
@@ -67,7 +66,9 @@ def read(path: str | os.PathLike[str]) -> tuple[Weights, dict[str, Any]]:
         if start[:4] == b"PK\x03\x04":
             return _read_npz(path)
         if start[8:] == b"{":  # eight bytes of length, which may be any, then JSON
-            return _read_safetensors(path)
+            from .safetensors_files import read_safetensors
+
+            return read_safetensors(path)
         _refuse_others(path, start)
 
 
@@ -86,7 +87,9 @@ def write_weights(
             raise TypeError(f"state: {name} has dtype {array.dtype}; expected numbers")
     _check_metadata(metadata)
     if path.suffix == ".safetensors":
-        content = _safetensors_bytes(arrays, metadata or {})
+        from .safetensors_files import safetensors_bytes
+
+        content = safetensors_bytes(arrays, metadata or {})
         atomic_write(path, lambda file: file.write(content))
     elif path.suffix == ".npz":
         if metadata:
@@ -199,10 +202,10 @@ def _read_npz(path: Path) -> tuple[Weights, dict[str, Any]]:
         check_archive(path, archive)
         arrays = {member.filename.removesuffix(".npy"): _read_member(archive, member) for member in members}
     stored = arrays.pop(METADATA, None)
-    return arrays, {} if stored is None else _parse_metadata(stored.tobytes())
+    return arrays, {} if stored is None else parse_metadata(stored.tobytes())
 
 
-def _parse_metadata(text: str | bytes) -> dict[str, Any]:
+def parse_metadata(text: str | bytes) -> dict[str, Any]:
     metadata = json.loads(text)
     if not isinstance(metadata, dict):
         raise ValueError("its metadata is no JSON object")
@@ -267,7 +270,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarra
         if version not in ((1, 0), (2, 0)):
             raise CheckpointError(f"{archive.filename}: {member.filename} has .npy version {version}")
         read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-        shape, fortran_order, dtype = read_header(file, max_header_size=MOST_HEADER[".npy"])
+        shape, fortran_order, dtype = read_header(file, max_header_size=MOST_HEADER)
         _check_array(f"{archive.filename}: {member.filename}", shape, dtype, member.file_size - file.tell())
         array = np.empty(math.prod(shape), dtype)
         target, at = memoryview(array.view(np.uint8)), 0
@@ -287,67 +290,6 @@ def _check_array(where: str, shape: tuple[int, ...], dtype: np.dtype, available:
         raise CheckpointError(f"{where} has shape {shape}")
     if math.prod(shape) * dtype.itemsize != available:
         raise CheckpointError(f"{where} has shape {shape} of {dtype}, which does not fit its {available} bytes")
-
-
-# safetensors
-
-OWN = "minires"
-"""The key of minires' part of a safetensors file's metadata: JSON, {"sha256": ..., "metadata": JSON in turn}."""
-
-
-def _checksum(arrays: Mapping[str, np.ndarray], metadata: str) -> str:
-    """SHA-256 over metadata, names, dtypes, shapes and values, in the order of the names."""
-    digest = hashlib.sha256(metadata.encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"\n{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(np.asarray(array, order="C").data)
-    return digest.hexdigest()
-
-
-def _safetensors_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:
-    text = json.dumps(metadata)
-    own = json.dumps({"sha256": _checksum(arrays, text), "metadata": text})
-    return _safetensors().numpy.save(dict(arrays), {OWN: own})
-
-
-def _read_safetensors(path: Path) -> tuple[Weights, dict[str, Any]]:
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(MOST_HEADER[".safetensors"], path.stat().st_size - 8):
-            raise CheckpointError(f"{path}: not a safetensors file, or damaged: it claims a header of {length} bytes")
-        header = file.read(length)
-    with _safetensors().safe_open(path, framework="np") as file:  # which refuses whatever is wrong with the header
-        metadata, entries = file.metadata() or {}, json.loads(header)
-        arrays = {name: _read_tensor(path, file, name, entries[name], 8 + length) for name in sorted(file.keys())}
-    if OWN not in metadata:
-        return arrays, {}
-    own = _parse_metadata(metadata[OWN])
-    if own["sha256"] != _checksum(arrays, own["metadata"]):
-        raise CheckpointError(f"{path}: damaged: its content does not have the checksum written into it")
-    return arrays, _parse_metadata(own["metadata"])
-
-
-def _read_tensor(path: Path, file: Any, name: str, entry: Mapping[str, Any], start: int) -> np.ndarray:
-    """One array; bfloat16, for which NumPy has no dtype, as the float32 numbers of which it is the upper half."""
-    if entry["dtype"] != "BF16":
-        try:
-            return file.get_tensor(name)
-        except (TypeError, AttributeError, ValueError, _safetensors().SafetensorError):
-            raise CheckpointError(f"{path}: {name} has dtype {entry['dtype']}, which NumPy does not know") from None
-    first, end = entry["data_offsets"]
-    halves = np.fromfile(path, "<u2", (end - first) // 2, offset=start + first)
-    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise CheckpointError(
-            'files of safetensors need the package of that name: pip install "minires[pretrained]"'
-        ) from None
-    return safetensors
 
 
 # Checkpoints of a run

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minires import checkpoint, cli, init, nn
+from minires import checkpoint, cli, init, nn, safetensors_files
 from minires.checkpoint import CheckpointError, read, read_weights, write_weights
 from minires.pytorch_files import is_pytorch, read_pytorch
 from minires.recipes import model_for
@@ -85,7 +85,7 @@ def test_every_length_of_a_safetensors_header(tmp_path):
     """Its length is the first byte: 0x80, as pickles start, and 0x50 are among them."""
     path = tmp_path / "w.safetensors"
     for length in range(1, 300):
-        path.write_bytes(checkpoint._safetensors_bytes({"a" * length: np.ones(3)}, {}))
+        path.write_bytes(safetensors_files.safetensors_bytes({"a" * length: np.ones(3)}, {}))
         assert read_weights(path).keys() == {"a" * length} and not is_pytorch(path)
 
 
@@ -135,7 +135,7 @@ def test_damaged_files_load_the_right_values_or_are_refused(tmp_path):
 def test_without_the_checksum_a_turned_bit_would_go_unseen(tmp_path, monkeypatch):
     """The check above can fail."""
     content, weights = originals(tmp_path)[".safetensors"]
-    monkeypatch.setattr(checkpoint, "OWN", "another key")
+    monkeypatch.setattr(safetensors_files, "OWN", "another key")
     damaged = bytearray(content)
     damaged[-1000] ^= 16
     with pytest.raises(AssertionError, match="loaded other values"):
