@@ -18,7 +18,10 @@ import numpy as np
 from .cifar import MEAN, STD
 from .split import DataError, Split, held_out, hold_out, normalize
 
-ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".tga")
+SELDOM_READ = (".jp2", ".avif", ".heic", ".heif", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef")
+"""Pictures too, which not every Pillow reads, or none: they are named, not passed over."""
+
 SIDE, LARGEST = 32, 64
 TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
 EVERY = 5
@@ -56,6 +59,8 @@ def load_images(folder: Path, count: int | None = None) -> Split:
     names = classes_in(folder)
     if len(names) < 2:
         raise DataError(f"{folder}: expected one folder a class with pictures in it, at least two; found {names}")
+    for part in (folder,) if train is None else (train, test or train):
+        _check_nothing_is_left_out(part, names)
     training = _pictures(train or folder, names)
     if test is None or count is not None:
         x, y = _read(training, _size_and_mode(training))
@@ -79,14 +84,28 @@ def _parts(folder: Path) -> tuple[Path | None, Path | None]:
 
 
 def _classes(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    inside = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return sorted(path.name for path in inside if any(map(_is_picture, path.iterdir())))
+    return sorted(path.name for path in _folders(folder) if any(map(_is_picture, path.iterdir())))
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, without those that systems put there."""
+    inside = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in inside if path.is_dir() and not path.name.startswith((".", "__"))]
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
+    """By its name: what cannot be read, a link to nowhere among it, is said when it is opened."""
+    return path.suffix.lower() in ENDINGS + SELDOM_READ and not path.name.startswith(".") and not path.is_dir()
+
+
+def _check_nothing_is_left_out(folder: Path, names: list[str]) -> None:
+    """Refuse a class without pictures, and pictures in a folder within that of a class."""
+    for path in _folders(folder):
+        if path.name not in names and not any(path.iterdir()):
+            raise DataError(f"{path}: an empty folder; expected pictures of a class in it, or no such folder")
+    for path in (inner for name in names for inner in _folders(folder / name)):
+        if any(map(_is_picture, path.iterdir())):
+            raise DataError(f"{path}: pictures in a folder of their own; expected those of a class in {path.parent}")
 
 
 def _pictures(folder: Path, names: list[str]) -> list[Picture]:

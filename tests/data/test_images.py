@@ -1,5 +1,7 @@
 """A folder of pictures, one folder a class."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -93,3 +95,44 @@ def test_a_class_that_only_the_tests_have_is_named(tmp_path):
         draw(tmp_path / part / label / "1.png")
     with pytest.raises(DataError, match=r"test: has the class dogs; expected those of .*train: cat, dog"):
         load_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("cat/phone.heic", r"phone\.heic: no picture that can be read"),
+        ("cat/2025/1.png", r"2025: pictures in a folder of their own; expected those of a class in .*cat"),
+        ("bird/", r"bird: an empty folder; expected pictures of a class"),
+    ],
+)
+def test_pictures_that_would_be_left_out_are_named(photos, name, says):
+    path = photos / name
+    path.parent.mkdir(exist_ok=True)
+    if name.endswith("/"):
+        path.mkdir()
+    elif name.endswith(".heic"):
+        path.write_bytes(b"\0\0\0\x18ftypheic")
+    else:
+        draw(path)
+    with pytest.raises(DataError, match=says):
+        load_images(photos)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets few users make links")
+def test_a_link_to_a_picture_that_is_gone_is_named(photos):
+    (photos / "cat" / "99.png").symlink_to("moved.png")
+    with pytest.raises(DataError, match=r"99\.png: no picture that can be read"):
+        load_images(photos)
+
+
+def test_what_systems_leave_in_folders_is_no_picture(photos):
+    for name in ("__MACOSX/cat/._1.png", ".ipynb_checkpoints/1.png", "cat/.DS_Store", "cat/Thumbs.db", "labels/1.txt"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(b"\0")
+    assert [len(part) for part in load_images(photos)] == [16, 16, 4, 4] and count_classes(photos) == 2
+
+
+def test_the_other_endings_of_jpegs_are_known(photos):
+    for i, ending in enumerate(("jfif", "jpe", "JPG")):
+        Image.new("RGB", (10, 8)).save(photos / "cat" / f"more{i}.{ending}", "jpeg")
+    assert sum(len(part) for part in load_images(photos)[1::2]) == 23
