@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import shlex
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -162,7 +163,7 @@ def _refuse_others(path: Path, start: bytes) -> NoReturn:
     if start[:1] == b"\x80" or path.suffix.lower() in (".pth", ".pt", ".th", ".ckpt"):
         raise CheckpointError(
             f"{path}: neither .npz nor .safetensors; a file of PyTorch's is converted once by "
-            f"`python -m minires convert {path}`"
+            f"`python -m minires convert {shlex.quote(str(path))}`"
         )
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path}: not a safetensors file, or damaged: no header after its first 8 bytes")
@@ -215,7 +216,8 @@ def parse_metadata(text: str | bytes) -> dict[str, Any]:
 def _check_names(path: Path, names: list[str]) -> None:
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
         raise CheckpointError(
-            f"{path}: a file of PyTorch's, which is converted once by `python -m minires convert {path}`"
+            f"{path}: a file of PyTorch's, which is converted once by "
+            f"`python -m minires convert {shlex.quote(str(path))}`"
         )
     if len(set(names)) != len(names) or not all(name.endswith(".npy") for name in names):
         raise CheckpointError(f"{path}: expected .npy members, each once; found {sorted(names)[:5]}")

@@ -27,7 +27,7 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshaped: list[str] = field(default_factory=list)
-    """Sentences: name, the shape found, the shape expected."""
+    """Sentences: name, the shape found, the shape expected; or the dtype, where that is none of weights."""
 
     @property
     def ok(self) -> bool:
@@ -46,8 +46,8 @@ class LoadReport:
 def from_pretrained(model: Any, state_dict: Mapping[str, np.ndarray], strict: bool = True) -> LoadReport:
     """Loads `state_dict` into the model and reports what matched, what was missing and what was left over.
 
-    strict: anything missing, unexpected or of another shape raises ValueError (with the report as its text) and the
-    model is left as it was. Otherwise what fits is loaded: to transfer all but the head, say.
+    strict: anything missing, unexpected, or of another shape or kind raises ValueError (with the report as its text)
+    and the model is left as it was. Otherwise what fits is loaded: to transfer all but the head, say.
     """
     own = check_model(model).state_dict()
     given: dict[str, tuple[str, np.ndarray]] = {}
@@ -57,6 +57,9 @@ def from_pretrained(model: Any, state_dict: Mapping[str, np.ndarray], strict: bo
         if not name.endswith("num_batches_tracked"):
             given[translate(name)] = name, array
     missing, unexpected, misshaped = match_state(own, {name: array for name, (_, array) in given.items()})
+    for name in own:
+        if name in given and (dtype := given[name][1].dtype).kind not in ("f", own[name].dtype.kind):
+            misshaped.append(f"{name} has dtype {dtype}; expected floating-point numbers")
     wrong = {sentence.partition(" ")[0] for sentence in misshaped}
     matched = [name for name in own if name in given and name not in wrong]
     report = LoadReport(matched, missing, [given[name][0] for name in unexpected], misshaped)

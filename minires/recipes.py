@@ -145,8 +145,11 @@ def _what_is_missing(weights: Mapping[str, Any]) -> str:
         prefix, found, _ = name.rpartition("conv1.weight")
         if found and prefix and not re.search(r"layer\d+\.\d+\.$", prefix):
             return f"every name seems to have {prefix!r} in front, as {name} has; expected conv1.weight: take it off"
-    found = ", ".join(names[:5])
-    return f"no conv1.weight and linear.weight (or fc.weight) in them, as a ResNet has; there are {found}, ..."
+    known = {translate(name) for name in names}
+    needed = {"conv1.weight": "conv1.weight", "linear.weight": "linear.weight (or fc.weight)"}
+    missing = " and ".join(words for name, words in needed.items() if name not in known)
+    more = ", ..." if len(names) > 5 else ""
+    return f"no {missing} in them, as a ResNet has; there are {', '.join(names[:5])}{more}"
 
 
 def _blocks_in(shapes: Mapping[str, tuple[int, ...]], width: int) -> tuple[int, ...]:

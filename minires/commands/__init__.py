@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -166,7 +167,8 @@ def read_weights(path: Path) -> tuple[Weights, dict[str, Any]]:
     if not pytorch_files.is_pytorch(path):
         return checkpoint.read(path)
     found = pytorch_files.read_pytorch(path)
-    print(f"{path}: read by PyTorch; `python -m minires convert {path}` writes a file that needs none", file=sys.stderr)
+    command = f"python -m minires convert {shlex.quote(str(path))}"
+    print(f"{path}: read by PyTorch; `{command}` writes a file that needs none", file=sys.stderr)
     if found.left_out:
         print(f"{path}: holds besides, not used: {some(found.left_out)}", file=sys.stderr)
     return found.weights, {}

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +118,15 @@ def test_other_files_are_named_whatever_they_are_called(tmp_path, content, says,
     assert not is_pytorch(path)
     with pytest.raises(CheckpointError, match=says):
         read_weights(path)
+
+
+def test_the_command_that_is_advised_can_be_pasted(tmp_path):
+    path = tmp_path / "best of (all) models.pth"
+    path.write_bytes(b"\x80\x02}q\x00.")
+    with pytest.raises(CheckpointError) as refusal:
+        read_weights(path)
+    advised = re.search("`(.*)`", str(refusal.value))[1]
+    assert shlex.split(advised) == ["python", "-m", "minires", "convert", str(path)]
 
 
 @pytest.mark.parametrize("what", hostile())

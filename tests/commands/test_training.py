@@ -218,6 +218,14 @@ def test_evaluate_refuses_with_a_sentence(here, capsys, arguments, says):
     assert says in refused(capsys, "evaluate", *arguments)
 
 
+@pytest.mark.parametrize("dtype", ["complex64", "int64", "bool"])
+def test_weights_that_are_no_floating_point_numbers_get_a_sentence(here, capsys, dtype):
+    state = nn.resnet(8, width=4, in_channels=1).state_dict()
+    checkpoint.write_weights("w.npz", {name: array.astype(dtype) for name, array in state.items()})
+    for command in (["evaluate", "--data", "digits"], ["train", *SMALL]):
+        assert f"has dtype {dtype}" in refused(capsys, *command, "--weights", "w.npz")
+
+
 def test_convert_does_not_overwrite_unasked(here, capsys):
     checkpoint.write_weights("w.npz", nn.resnet(8, width=4).state_dict())
     (here / "w.safetensors").write_text("mine")
