@@ -137,18 +137,18 @@ def fitted(table: Table, width: int, essentials: Collection[str] = ()) -> Table:
 
     if width < NARROW and essentials:
         table.columns = [column for column in table.columns if str(column.header) in essentials]
-    if _natural_width(table) > width:
+    if natural_width(table) > width:
         table.box, table.padding, table.pad_edge, table.show_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False, False
-        if _natural_width(table) > width:
+        if natural_width(table) > width:
             table.padding = 0  # one space between columns, not two
         for column in table.columns:
             column.no_wrap, column.overflow, column.min_width = False, "fold", None
-        table.columns[0].no_wrap = _natural_width(table.columns[0]) < width / 3  # a name in one piece is easier to find
+        table.columns[0].no_wrap = natural_width(table.columns[0]) < width / 3  # a name in one piece is easier to find
     return table
 
 
-def _natural_width(part: Table | Column) -> int:
-    """Of a table, or of a column's cells alone."""
+def natural_width(part: Table | Column) -> int:
+    """The columns of a screen that a table takes when nothing is folded; or a column's cells alone."""
     from rich.console import Console, Group
     from rich.table import Table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from minires.nn import ResNet
-    from minires.theory import TangentKernel
+    from minires.theory import SignalReport, TangentKernel
     from minires.theory.compare import ComparisonReport
 
 HELP = "foretell a network's signal, layer by layer, without running it"
@@ -182,7 +183,8 @@ def _run(args: argparse.Namespace) -> int:
             screen.print(fitted(table, screen.width, ESSENTIALS))
         screen.print(summary.LEGEND, style="dim", highlight=False)
     else:
-        screen.print(summary.table(predictions, reports))
+        for table in block_tables(predictions, reports, screen.width):
+            screen.print(table)
         if any(not row.forward.grade for report in predictions.values() for row in summary.blocks(report)):
             screen.print("?: no grade, the law may be off by a factor of 3. --layers says why.", style="dim")
     if args.plot:
@@ -208,6 +210,23 @@ def training(kernel: TangentKernel | None, args: argparse.Namespace) -> str:
     if args.lr is None:
         return said
     return f"{said}; {args.lr:g}: {outlook(kernel, args.lr, args.lr * mean_steps).word}"
+
+
+def block_tables(
+    predictions: dict[str, SignalReport], reports: dict[str, ComparisonReport], width: int
+) -> Iterator[Table]:
+    """The signal block by block; where the screen has no room for all initializers, in several tables."""
+    from minires.terminal import natural_width
+    from minires.theory import summary
+
+    names = list(predictions)
+    while names:
+        for count in range(len(names), 0, -1):
+            table = summary.table({name: predictions[name] for name in names[:count]}, reports)
+            if natural_width(table) <= width:
+                break
+        yield fitted(table, width)
+        names = names[count:]
 
 
 ESSENTIALS = ("layer", "forward E y²", "gradient E dy²", "E dy²", "E dW²", "verdict")

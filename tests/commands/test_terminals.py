@@ -78,6 +78,17 @@ def test_predict_fits_and_names_its_columns(columns, measure):
 
 
 @pytest.mark.parametrize("columns", [60, 80])
+def test_predict_has_room_for_every_initializer(columns):
+    """Four of them do not stand side by side there: they come in several tables, each whole."""
+    names = ("he_normal", "xavier_uniform", "zero", "orthogonal")
+    text = on_terminal("predict", "--model", "resnet8", "--input", "1x8x8", "--init", *names, columns=columns)
+    assert max(map(len, text.splitlines())) <= columns and "…" not in text
+    tables = text.partition("rms of the signal")[2]
+    assert all(name in tables for name in names) and tables.count("gradient ") >= 4
+    assert tables.count("layer3.0") == tables.count("rms of the signal") + 1 >= 2
+
+
+@pytest.mark.parametrize("columns", [60, 80])
 def test_help_fits(columns):
     text = on_terminal("--help", columns=columns)
     assert max(map(len, text.splitlines())) <= columns and "convert" in text
