@@ -67,7 +67,9 @@ def _run(argv: list[str]) -> int:
         return command.run(args)
     except CommandError as error:
         return _fail(name, str(error), 2)
-    except (OSError, MemoryError) as error:
+    except OSError as error:
+        return _fail(name, f"{error.filename}: {error.strerror}" if error.filename is not None else str(error), 1)
+    except MemoryError as error:
         return _fail(name, str(error) or "out of memory", 1)
     except KeyboardInterrupt:
         return _fail(name, "stopped", 130)

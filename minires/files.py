@@ -41,9 +41,9 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
                 os.unlink(name)
             raise
     except OSError as error:  # its text is to name the file that was asked for, not the temporary one, or none at all
-        if error.errno is not None:
-            error.filename, error.filename2 = os.fspath(target), None
-        raise
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(target)) from None
     _sync_folder(target.parent)
 
 

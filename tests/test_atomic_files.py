@@ -25,7 +25,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         file.write(b"new, but")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match=re.escape(f"No space left on device: '{path}'")):
+    with pytest.raises(OSError, match=re.escape(f"No space left on device: '{path}'") + "$"):
         atomic_write(path, fail)
     with pytest.raises(OSError, match=re.escape(f"'{tmp_path / 'nowhere' / 'f'}'")):
         atomic_write_text(tmp_path / "nowhere" / "f", "")

@@ -77,6 +77,7 @@ def test_no_word_at_all_prints_the_help(capsys):
     [
         (CommandError("depth is 7"), 2, "minires info: depth is 7\n"),
         (OSError(28, "No space left on device"), 1, "minires info: [Errno 28] No space left on device\n"),
+        (OSError(30, "Read-only file system", "ro/x.png"), 1, "minires info: ro/x.png: Read-only file system\n"),
         (KeyboardInterrupt(), 130, "minires info: stopped\n"),
     ],
 )
