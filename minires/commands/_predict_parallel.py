@@ -27,10 +27,10 @@ def run(args: argparse.Namespace, model: ResNet) -> int:
         tell(args, model, _compute(args), given, "given" if args.network else ASSUMED)
         return 0
     from minires.parallel import MPIGroup
-    from minires.parallel.network import measure_network, meet_asleep
+    from minires.parallel.network import measure_network, measure_sums, meet_asleep, with_sums
 
     with MPIGroup() as group:
-        fit, found = measure_network(group.comm), None
+        fit, sums, found = measure_network(group.comm), measure_sums(group), None
         if group.rank == 0:
             try:
                 found = _compute(args)
@@ -40,8 +40,9 @@ def run(args: argparse.Namespace, model: ResNet) -> int:
     if isinstance(found, Exception):
         raise found
     if fit is not None:
-        given = (Network(*args.network), "given") if args.network else (fit.network, f"a ping-pong, {fit.where}")
-        tell(args, model, found, *given)
+        measured = with_sums(fit.network, sums, group.size)
+        source = f"a ping-pong, {fit.where}, and sums over {group.size}"
+        tell(args, model, found, *((Network(*args.network), "given") if args.network else (measured, source)))
     return 0
 
 
@@ -59,8 +60,12 @@ def tell(args: argparse.Namespace, model: ResNet, found: Source, network: Networ
     if ranks < args.parallel:
         screen.print(f"A batch of {args.batch:,} has work for {args.batch:,} ranks.", highlight=False)
     fixed, per_image = (1000 * seconds for seconds in found.compute)
-    screen.print(f"Compute: {fixed:.3g} ms a step and {per_image:.3g} ms an image ({found.told}).", highlight=False)
-    screen.print(f"Network: --network {network.alpha:.3g},{network.beta:.3g} ({source}).", highlight=False)
+    screen.print(
+        f"Compute: {fixed:.3g} ms a step and {per_image:.3g} ms an image ({found.told}), where a rank has its cores "
+        "and their memory to itself.",
+        highlight=False,
+    )
+    screen.print(f"Network: --network {network} ({source}).", highlight=False)
     if args.plot:
         from minires.plot.scaling import draw_scaling
         from minires.plot.style import save

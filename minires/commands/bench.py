@@ -195,7 +195,7 @@ def _epoch(args: argparse.Namespace, threads: int) -> int:
 def _network(args: argparse.Namespace) -> int:
     from minires.bench import report
     from minires.parallel import MPIGroup
-    from minires.parallel.network import measure_network, measure_sums
+    from minires.parallel.network import measure_network, measure_sums, with_sums
 
     try:
         group = MPIGroup()
@@ -208,13 +208,14 @@ def _network(args: argparse.Namespace) -> int:
         sums = measure_sums(group)
     if fit is None:
         return 0
-    alpha, beta = fit.network
+    alpha, beta, overhead, gamma = network = with_sums(fit.network, sums, group.size)
     size, error = fit.worst
     notes = [
         f"alpha = {1e6 * alpha:.3g} µs a message, beta = {1e9 * beta:.3g} ns a byte ({1e-9 / max(beta, 1e-15):.3g} "
         f"GB/s), {fit.where}; fitted with equal "
         f"weight to every relative error; the worst: {error:+.0%} at {size:,} bytes.",
-        f"python -m minires predict --parallel 64 --network {alpha:.3g},{beta:.3g}",
+        f"Beside its messages a sum takes {1e6 * overhead:.3g} µs and {1e9 * gamma:.3g} ns a byte.",
+        f"python -m minires predict --parallel 64 --network {network}",
         f"{report.machine()}; {group.size} ranks; {report.today()}.",
     ]
     if group.ranks_here > report.cores():

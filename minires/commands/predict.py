@@ -93,9 +93,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network",
         type=network,
-        metavar="A,B",
-        help="with --parallel: seconds of a message and of each of its bytes, as `mpiexec -n 2 python -m minires bench "
-        "--network` measures them (default: under mpiexec measured at the start, else 25e-6,8e-10, 10 Gbit/s Ethernet)",
+        metavar="A,B[,O,G]",
+        help="with --parallel: seconds of a message and of each of its bytes; of a sum beside its messages and of "
+        "adding a byte. `mpiexec -n 2 python -m minires bench --network` measures them (default: under mpiexec "
+        "measured at the start, else 25e-6,8e-10, 10 Gbit/s Ethernet)",
     )
     parser.add_argument(
         "--batch", type=whole_number(1), default=128, metavar="N", help="with --parallel: images in a batch (128)"
@@ -111,13 +112,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_argument(parser)
 
 
-def network(text: str) -> tuple[float, float]:
-    """An argparse type: "2e-6,1e-10" -> (2e-6, 1e-10), seconds and seconds a byte."""
+def network(text: str) -> tuple[float, ...]:
+    """An argparse type: "2e-6,1e-10" -> (2e-6, 1e-10), seconds and seconds a byte; two more of a sum may follow."""
     parts = text.split(",")
-    if len(parts) != 2:
+    if len(parts) not in (2, 4):
         raise argparse.ArgumentTypeError(f"{text!r}; expected seconds of a message and of a byte, as in 2e-6,1e-10")
-    alpha, beta = map(positive_number, parts)
-    return alpha, beta
+    return (*map(positive_number, parts[:2]), *(0.0 if part == "0" else positive_number(part) for part in parts[2:]))
 
 
 def compute(text: str) -> float | Path:

@@ -10,19 +10,23 @@
 
     ring      The vector is cut into P parts. In P - 1 rounds each rank sends one part to its neighbor and adds the one
               that it receives; then every rank holds one part of the sum, and P - 1 rounds more carry the parts round.
-                  2 (P - 1) (alpha + beta n / P)
+                  2 (P - 1) (alpha + beta n / P) + (P - 1)/P gamma n
     tree      In round k each rank swaps its whole vector with the rank whose number differs in bit k, and adds.
-                  log2(P) (alpha + beta n)
+                  log2(P) (alpha + beta n + gamma n)
     halving   As the tree, but half of the vector in the first round, a quarter in the second, ... until each rank
               holds the sum of one part; then the rounds in reverse put the parts together.
-                  2 log2(P) alpha + 2 (P - 1)/P beta n
+                  2 log2(P) alpha + 2 (P - 1)/P beta n + (P - 1)/P gamma n
+
+gamma: seconds of adding and copying a byte. And a sum takes time beside its messages and additions, however short it
+is: Python and MPI have to be called, and where ranks share a core each waits for its turn. That is `overhead`, once a
+sum. Both are small between machines (0 unless given); among ranks of one machine they are most of a sum. So they are
+measured with the ranks that are to be foretold: `network.py` times sums over all of them.
 
 No algorithm sends fewer than 2 (P - 1)/P n bytes from the busiest rank (Patarasuk & Yuan 2009, who show that the ring
 attains it and never has two messages on one link). The tree has the fewest rounds and wins for short vectors; halving
 is Rabenseifner's. Tree and halving want P = 2^k: of other numbers the ranks in excess hand their vector to another rank
 first and get the sum back at the end, 2 (alpha + beta n) more (Thakur, Rabenseifner & Gropp 2005, sections 4.4 and
-4.5). An MPI library takes the quickest, and so does `all_reduce`. The additions are left out: between machines they are
-quicker than the line, but among ranks of one machine a long sum takes twice as long as foretold.
+4.5). An MPI library takes the quickest, and so does `all_reduce`.
 
 **A step** of c(m) = fixed + m per_image seconds of compute for the m = ceil(B / P) images of the largest share:
 
@@ -64,10 +68,17 @@ SUM_BYTES = 8
 
 
 class Network(NamedTuple):
-    """alpha: seconds of a message of no bytes. beta: seconds of each byte."""
+    """alpha: seconds of a message of no bytes. beta: seconds of each byte. overhead: seconds of a sum beside its
+    messages. gamma: seconds of adding a byte to another."""
 
     alpha: float
     beta: float
+    overhead: float = 0.0
+    gamma: float = 0.0
+
+    def __str__(self) -> str:
+        """As `predict --network` takes it."""
+        return ",".join(f"{value:.3g}" for value in (self if self.overhead or self.gamma else self[:2]))
 
     def message(self, size: float) -> float:
         """Seconds of a message of `size` bytes."""
@@ -76,19 +87,20 @@ class Network(NamedTuple):
 
 def ring(ranks: int, size: float, network: Network) -> float:
     """Seconds of a sum of `size` bytes over the ranks, each talking to its neighbors alone."""
-    return 2 * (ranks - 1) * network.message(size / ranks)
+    return 2 * (ranks - 1) * network.message(size / ranks) + (ranks - 1) / ranks * size * network.gamma
 
 
 def tree(ranks: int, size: float, network: Network) -> float:
     """Seconds of a sum by recursive doubling: whole vectors, log2(ranks) rounds."""
-    return (rounds(ranks) + excess_rounds(ranks)) * network.message(size)
+    added = size * network.gamma
+    return rounds(ranks) * (network.message(size) + added) + _excess(ranks, size, network)
 
 
 def halving(ranks: int, size: float, network: Network) -> float:
     """Seconds of a sum by recursive halving, then doubling (Rabenseifner)."""
     k = rounds(ranks)
-    moved = 2 * (1 - 2.0**-k) * size
-    return 2 * k * network.alpha + moved * network.beta + excess_rounds(ranks) * network.message(size)
+    added = (1 - 2.0**-k) * size
+    return 2 * k * network.alpha + added * (2 * network.beta + network.gamma) + _excess(ranks, size, network)
 
 
 def rounds(ranks: int) -> int:
@@ -96,17 +108,18 @@ def rounds(ranks: int) -> int:
     return ranks.bit_length() - 1
 
 
-def excess_rounds(ranks: int) -> int:
-    """2 where some ranks are in excess of a power of two, else 0."""
-    return 2 if ranks & (ranks - 1) else 0
+def _excess(ranks: int, size: float, network: Network) -> float:
+    """Ranks in excess of a power of two, if any: their vector goes to others, is added, and the sum comes back."""
+    return 2 * network.message(size) + size * network.gamma if ranks & (ranks - 1) else 0.0
 
 
 ALGORITHMS = {"tree": tree, "halving": halving, "ring": ring}
 
 
 def all_reduce(ranks: int, size: float, network: Network) -> tuple[float, str]:
-    """(seconds, name) of the quickest algorithm for a sum of `size` bytes."""
-    return min((seconds(ranks, size, network), name) for name, seconds in ALGORITHMS.items())
+    """(seconds, name) of the quickest algorithm for a sum of `size` bytes, with the overhead of a sum."""
+    quickest, name = min((seconds(ranks, size, network), name) for name, seconds in ALGORITHMS.items())
+    return quickest + (network.overhead if ranks > 1 else 0.0), name
 
 
 class Compute(NamedTuple):

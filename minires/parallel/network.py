@@ -1,9 +1,14 @@
-"""alpha and beta of the line between two ranks, by ping-pong: `mpiexec -n 2 python -m minires bench --network`.
+"""The four numbers of a network, measured: `mpiexec -n 2 python -m minires bench --network`.
+
+alpha and beta, of the line between two ranks, by ping-pong.
 
 Rank 0 sends n bytes, the other rank sends them back; half of that time is a message. The median over many turns is
 t(n), and alpha + beta n is fitted to it for sizes from nothing to 4 MB, each relative error counting the same. Real
 lines are not quite straight: MPI copies short messages at once and asks before it sends long ones (eager and
 rendezvous), so the fit is off by a third somewhere between. `Fit.worst` says by how much.
+
+overhead and gamma, from sums over all ranks: what they take beyond their messages, as `cost.py` counts these. Ranks
+that share cores get in each other's way, so start as many on each machine as are to be foretold.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from minires.parallel.cost import Network
+from minires.parallel.cost import Network, all_reduce
 from minires.parallel.group import MPIGroup
 
 SIZES = (0, 8, 64, 512, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304)
@@ -108,9 +113,20 @@ def measure_sums(group: MPIGroup, sizes: Sequence[int] = SUM_SIZES) -> dict[int,
 
 def fit(seconds: dict[int, float]) -> Network:
     """alpha and beta that make the sum of squares of (alpha + beta n) / t(n) - 1 least; neither is negative."""
-    sizes, taken = np.array([*seconds], float), np.array([*seconds.values()])
-    columns = np.stack([1 / taken, sizes / taken], axis=1)
+    return Network(*_line([*seconds], [*seconds.values()], [*seconds.values()]))
+
+
+def with_sums(network: Network, sums: dict[int, float], ranks: int) -> Network:
+    """The network with overhead and gamma besides: those that foretell sums of so many bytes over the ranks best."""
+    beyond = [taken - all_reduce(ranks, size, network)[0] for size, taken in sums.items()]
+    added = [(ranks - 1) / ranks * size for size in sums]
+    return Network(network.alpha, network.beta, *_line(added, beyond, [*sums.values()]))
+
+
+def _line(x: Sequence[float], y: Sequence[float], unit: Sequence[float]) -> tuple[float, float]:
+    """a and b that make the sum of squares of (a + b x - y) / unit least, none of them negative."""
+    x, y, unit = (np.array(values, float) for values in (x, y, unit))
+    columns = np.stack([1 / unit, x / unit], axis=1)
     scale = columns.max(axis=0)
-    found = np.linalg.lstsq(columns / scale, np.ones(len(taken)), rcond=None)[0] / scale
-    alpha, beta = (max(0.0, float(value)) for value in found)
-    return Network(alpha, beta)
+    a, b = np.linalg.lstsq(columns / scale, y / unit, rcond=None)[0] / scale
+    return max(0.0, float(a)), max(0.0, float(b))

@@ -100,6 +100,7 @@ def all_reduce_on(sim: Simulator, rank: int, ranks: int, size: float, tag: Any) 
     """What one rank does in a sum of `size` bytes: see `cost.py`."""
     if ranks == 1:
         return
+    yield sim.network.overhead
     name = all_reduce(ranks, size, sim.network)[1]
     if name == "ring":
         yield from _swap_all(sim, rank, _ring(rank, ranks, size), tag)
@@ -109,36 +110,39 @@ def all_reduce_on(sim: Simulator, rank: int, ranks: int, size: float, tag: Any) 
     partner = rank + 2**k if rank < excess else rank - 2**k if rank >= 2**k else None
     if partner is not None:  # one of the two sends its vector, the other one goes on for both
         yield _one_way(sim, max(rank, partner), min(rank, partner), (tag, "in"), size, rank)
+        yield size * sim.network.gamma if rank < partner else 0.0
     if rank < 2**k:
         yield from _swap_all(sim, rank, _tree(rank, k, size) if name == "tree" else _halving(rank, k, size), tag)
     if partner is not None:
         yield _one_way(sim, min(rank, partner), max(rank, partner), (tag, "out"), size, rank)
 
 
-Swap = tuple[int, int, float]
-"""To whom, from whom, and how many bytes."""
+Swap = tuple[int, int, float, bool]
+"""To whom, from whom, how many bytes, and whether those that come are added."""
 
 
 def _ring(rank: int, ranks: int, size: float) -> Iterator[Swap]:
-    for _ in range(2 * (ranks - 1)):
-        yield (rank + 1) % ranks, (rank - 1) % ranks, size / ranks
+    for number in range(2 * (ranks - 1)):
+        yield (rank + 1) % ranks, (rank - 1) % ranks, size / ranks, number < ranks - 1
 
 
 def _tree(rank: int, k: int, size: float) -> Iterator[Swap]:
     for bit in range(k):
-        yield rank ^ 2**bit, rank ^ 2**bit, size
+        yield rank ^ 2**bit, rank ^ 2**bit, size, True
 
 
 def _halving(rank: int, k: int, size: float) -> Iterator[Swap]:
-    for bit in (*range(k), *reversed(range(k))):
-        yield rank ^ 2**bit, rank ^ 2**bit, size / 2 ** (bit + 1)
+    for number, bit in enumerate((*range(k), *reversed(range(k)))):
+        yield rank ^ 2**bit, rank ^ 2**bit, size / 2 ** (bit + 1), number < k
 
 
 def _swap_all(sim: Simulator, rank: int, swaps: Iterator[Swap], tag: Any) -> Process:
-    """Sends and receives, round by round."""
-    for number, (target, source, size) in enumerate(swaps):
+    """Sends, receives and adds, round by round."""
+    for number, (target, source, size, adds) in enumerate(swaps):
         yield sim.send(rank, target, (tag, number), size)
         yield sim.mail(source, rank, (tag, number))
+        if adds:
+            yield size * sim.network.gamma
 
 
 def _one_way(sim: Simulator, source: int, target: int, tag: Any, size: float, rank: int) -> Mail:

@@ -41,7 +41,7 @@ def draw_scaling(plan: Plan) -> Figure:
 
 def _headline(plan: Plan) -> str:
     """Where communication takes over, in this plan's numbers."""
-    alpha, beta = plan.network
+    alpha, beta, *_ = plan.network
     line = f"({1e6 * alpha:.3g} µs a message, {1e-9 / beta:.3g} GB/s)"
     found = takes_over(plan.work, plan.compute, STRONG, plan.network, MOST)
     if found is None:

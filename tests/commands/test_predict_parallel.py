@@ -58,6 +58,16 @@ def test_what_it_says(capsys):
     assert "BatchNorm's" not in run(capsys, "--parallel", "2", "--no-batchnorm", *GIVEN)[1]
 
 
+def test_what_sums_take_beside_their_messages_counts(capsys):
+    """38 sums of BatchNorm on two ranks, 10 and then 1,010 us each: 0.4 ms more, 38.4 ms."""
+    said = [
+        run(capsys, "--parallel", "2", "--compute", "2.5", "--network", f"1e-5,1e-12{more}")[1]
+        for more in ("", ",1e-3,0")
+    ]
+    assert [re.search(r"38 sums, (\S+) ms", " ".join(each.split()))[1] for each in said] == ["0.380", "38.4"]
+    assert "--network 1e-05,1e-12 (given)" in said[0] and "--network 1e-05,1e-12,0.001,0 (given)" in said[1]
+
+
 def test_measured_and_assumed_where_nothing_is_given(capsys, monkeypatch):
     monkeypatch.setenv("MINIRES_NUM_THREADS", "1")
     code, out, _ = run(capsys, "--parallel", "2", "--model", "resnet8", "--batch", "16")
@@ -80,6 +90,7 @@ def test_the_picture(capsys, tmp_path):
     [
         (("--parallel", "0"), "at least 1 and at most 1024"),
         (("--parallel", "2", "--network", "1e-6"), "as in 2e-6,1e-10"),
+        (("--parallel", "2", "--network", "1e-6,1e-9,1e-5"), "as in 2e-6,1e-10"),
         (("--parallel", "2", "--network", "1e-6,-1"), "above 0"),
         (("--parallel", "2", "--network", "a,b"), "'a' is not a number"),
         (("--parallel", "2", "--compute", "nothing.json"), "neither a number of ms nor a file"),

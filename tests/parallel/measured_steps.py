@@ -5,7 +5,8 @@
     mpiexec -n 4 python -m tests.parallel.measured_steps --asleep   ranks that sleep in place of computing
 
 The model is given what one rank tells alone and what a ping-pong tells; no number of it is fitted to a step of several
-ranks. alpha and beta: between the first and the last rank, before anything else. Compute: fixed + images * per_image
+ranks. alpha and beta: between the first and the last rank, before anything else; then overhead and gamma, by sums over
+all ranks with nothing to do between them. Compute: fixed + images * per_image
 through steps of 16 and of 64 images, which every rank takes at the same time and without a word to the others, since
 the cores of a machine share its memory. Then the ranks train together, on 128 images.
 
@@ -33,7 +34,7 @@ from minires.bench.compute import line
 from minires.machine import keep_freed_memory
 from minires.parallel import DataParallel, MPIGroup
 from minires.parallel.cost import Compute, Network, Work, step, work_of
-from minires.parallel.network import measure_network
+from minires.parallel.network import measure_network, measure_sums, with_sums
 from minires.parallel.simulation import simulate
 
 BATCH, STEPS = 128, 15
@@ -47,10 +48,12 @@ def main() -> None:
     keep_freed_memory()
     with MPIGroup() as group, threadpool_limits(1):
         fit = measure_network(group.comm) if group.size > 1 else None
-        network: Network = group.comm.bcast(fit.network if fit else Network(0.0, 0.0))
+        sums = measure_sums(group)
+        network: Network = group.comm.bcast(with_sums(fit.network, sums, group.size) if fit else Network(0.0, 0.0))
         work = work_of(nn.resnet20(), name="resnet20")
         if group.rank == 0 and fit:
-            print(f"{group.size} ranks: alpha {1e6 * network.alpha:.2f} us, beta {1e9 * network.beta:.3f} ns a byte")
+            alpha, beta, overhead, gamma = (f"{1e6 * value:.3g}" for value in network)
+            print(f"{group.size} ranks, us: alpha {alpha}, beta {beta} a byte; of sums {overhead} and {gamma} a byte")
         lines = of_sleep(group, work, network) if asleep else of_training(group, work, network)
         if group.rank == 0:
             print("\n".join(lines), flush=True)

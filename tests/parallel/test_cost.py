@@ -43,6 +43,31 @@ def test_sums_by_hand(algorithm, ranks, size, seconds):
     assert algorithm(ranks, size, LINE) == pytest.approx(seconds, rel=1e-12)
 
 
+ADDS = Network(alpha=1.0, beta=0.01, overhead=5.0, gamma=0.02)
+"""400 bytes are added in 8 s, and every sum takes 5 s besides."""
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "ranks", "size", "seconds"),
+    [
+        (ring, 4, 400, 12 + 3 * 2),  # three of the six rounds add 100 bytes
+        (tree, 4, 400, 10 + 2 * 8),
+        (tree, 6, 400, 20 + 3 * 8),  # those in excess bring theirs first
+        (halving, 4, 400, 10 + 4 + 2),  # 200 and 100 bytes are added on the way in
+        (halving, 5, 400, 20 + 4 + 2 + 8),
+    ],
+)
+def test_additions_by_hand(algorithm, ranks, size, seconds):
+    assert algorithm(ranks, size, ADDS) == pytest.approx(seconds, rel=1e-12)
+
+
+def test_a_sum_has_its_overhead_once_and_one_rank_has_none():
+    assert all_reduce(4, 400, ADDS) == (pytest.approx(halving(4, 400, ADDS) + 5), "halving")
+    assert all_reduce(1, 400, ADDS)[0] == 0
+    found = step(SMALL, Compute(0.0, 3.0), 8, 2, Network(0.0, 0.0, overhead=5.0))
+    assert (found.norms, found.gradients) == (pytest.approx(2 * 5), pytest.approx(5))  # two sums of BatchNorm, a bucket
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
 def test_one_rank_has_nothing_to_say(algorithm):
     assert algorithm(1, 1e9, LINE) == 0

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from minires import cli
-from minires.parallel.cost import Network
-from minires.parallel.network import SIZES, Fit, fit
+from minires.parallel.cost import Network, all_reduce
+from minires.parallel.network import SIZES, SUM_SIZES, Fit, fit, with_sums
 from tests.parallel.launch import needs_mpi, run
 
 
@@ -35,6 +35,16 @@ def test_noise_moves_the_fit_by_as_much():
     found = [fit({s: line.message(s) * rng.uniform(0.8, 1.2) for s in SIZES}) for _ in range(20)]
     assert np.mean([each.alpha for each in found]) == pytest.approx(line.alpha, rel=5 * 0.2 / np.sqrt(20))
     assert np.mean([each.beta for each in found]) == pytest.approx(line.beta, rel=5 * 0.2 / np.sqrt(20))
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 6])
+def test_what_sums_take_beside_their_messages_is_found(ranks):
+    """Overhead exactly; gamma, too, but for the trees of short sums, which add a few bytes more."""
+    line = Network(2e-6, 1e-10, overhead=3e-5, gamma=4e-10)
+    found = with_sums(Network(*line[:2]), {s: all_reduce(ranks, s, line)[0] for s in SUM_SIZES}, ranks)
+    assert found == pytest.approx(line, rel=0.05)
+    quick = {size: 0.5 * all_reduce(ranks, size, line)[0] for size in SUM_SIZES}
+    assert with_sums(line, quick, ranks)[2:] == (0, 0), "neither is negative"
 
 
 def test_the_worst_size_is_named():
@@ -76,9 +86,10 @@ def test_the_program_that_measures_steps_runs():
 def test_two_ranks_play_and_what_they_found_is_taken_by_predict():
     code, printed, _ = run(2, "minires", "bench", "--network")
     assert code == 0, printed
-    option = re.search(r"predict --parallel 64 (--network (\S+),(\S+))", printed)
-    assert 1e-8 < float(option[2]) < 0.1 and 1e-12 < float(option[3]) < 1e-6
+    alpha, beta, *of_sums = re.search(r"predict --parallel 64 --network (\S+)", printed)[1].split(",")
+    assert 1e-8 < float(alpha) < 0.1 and 1e-12 < float(beta) < 1e-6 and len(of_sums) == 2
     assert printed.count("alpha =") == 1, "rank 0 alone prints"
     assert "A sum over 2 ranks" in printed and "4,194,304" in printed
     code, printed, _ = run(2, "minires", "predict", "--parallel", 2, "--compute", 1)
-    assert code == 0 and printed.count("a ping-pong, between two ranks on") == 1
+    said = " ".join(printed.split())
+    assert code == 0 and said.count("a ping-pong, between two ranks on") == 1 and "and sums over 2)" in said

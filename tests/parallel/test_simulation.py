@@ -12,6 +12,7 @@ from minires.parallel.cost import ALGORITHMS, Compute, LayerWork, Network, Work,
 from minires.parallel.simulation import Simulator, all_reduce_on, simulate
 
 LINES = {"latency": Network(1e-3, 1e-12), "bandwidth": Network(1e-9, 1e-6), "both": Network(2e-5, 1e-9)}
+LINES["adding"] = Network(2e-5, 1e-9, overhead=3e-5, gamma=2e-9)
 
 
 @pytest.mark.parametrize("line", LINES)
