@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,10 +38,16 @@ import numpy as np
 '''
 
 
+NAMES = {"Array": "np.ndarray", "Pair": "int | tuple[int, int]", "Shape": "tuple[int, ...]"}
+"""What a student needs to know of the names in the engine's signatures."""
+
+
 def stub_text(a: Assignment) -> str:
     """The file that students fill in."""
-    parts = [f"# {part.points} points\n{cutting.stub(part.cut, part.name, part.hint)}" for part in a.parts]
-    return "\n\n".join([_head(a), *parts])
+    cut = [(part.points, cutting.stub(part.cut, part.name, part.hint)) for part in a.parts]
+    parts = [f"# {points} {'point' if points == 1 else 'points'}\n{text}" for points, text in cut]
+    named = [f"{name} = {means}\n" for name, means in NAMES.items() if re.search(rf"\b{name}\b", "".join(parts))]
+    return "\n\n".join(["\n".join([_head(a), "".join(named)]) if named else _head(a), *parts])
 
 
 def _head(a: Assignment) -> str:
@@ -120,15 +127,19 @@ def _asked(part: Part) -> str:
 
 PUBLIC_TESTS = '''"""The public checks of "{title}". Run them with: python -m pytest -q"""
 
+import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import {name} as yours
-
 HERE = Path(__file__).parent
+SPEC = importlib.util.spec_from_file_location("{name}", HERE / "{name}.py")  # a folder may have the same name
+yours = sys.modules["{name}"] = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(yours)
+
 ARRAYS = np.load(HERE / "test_{name}.npz")
 CASES = json.loads(str(ARRAYS["cases"]))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from minires.course import drivers
+from minires.gradcheck.process import printable
 from minires.gradcheck.runner import Limits, Seeded, Stopped, Student
 
 PATIENCE = 3
@@ -61,6 +62,11 @@ class WatchedCaller:
             raise
         finally:
             self.student.limits = before
+
+    def line(self, number: int | None) -> str:
+        """This line of the file as it was handed in, whatever its process says; empty where there is none."""
+        lines = self.student.file.read_text(encoding="utf-8", errors="replace").splitlines()
+        return printable(lines[number - 1].strip()) if number and 0 < number <= len(lines) else ""
 
     @staticmethod
     def _asked(function: str, arguments: tuple[object, ...]) -> str:

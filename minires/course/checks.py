@@ -8,14 +8,14 @@ numbers: of an example there is only the name of the case.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
 
-from minires.backend import Array
 from minires.course.declaration import Caller, Check, Outcome
 from minires.course.diagnosis import GradientWords, diagnose_backward, diagnose_forward
-from minires.course.differences import TOLERANCE, compare_results, described, difference
+from minires.course.differences import TOLERANCE, Difference, compare_results, difference, returned
 from minires.gradcheck import CATALOGUE
 from minires.gradcheck.configurations import draw
 from minires.gradcheck.definitions import DEFINITIONS, run_backward, run_forward
@@ -71,27 +71,28 @@ class OpCheck:
     def run(self, caller: Caller, seed: int) -> Outcome:
         case = self.draw(seed)
         given = tuple(a.copy() for a in case.inputs)
-        result = caller.call(self.functions[0], *given, keep=True, **case.options)
+        settings = deepcopy(case.options)  # labels, say: what a submission makes of them is not what the reference gets
+        result = caller.call(self.functions[0], *given, keep=True, **settings)
         y, cache = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
         if self.direction == "forward":
-            return self._judge_forward(caller, case, given, result, y)
+            before = [*case.inputs, *case.options.values()]
+            return self._judge_forward(caller, case, changed([*given, *settings.values()], before), result, y)
         return self._judge_backward(caller, case, cache)
 
     def _judge_forward(
-        self, caller: Caller, case: StandardCase, given: tuple[Array, ...], result: object, y: object
+        self, caller: Caller, case: StandardCase, changes_inputs: bool, result: object, y: object
     ) -> Outcome:
-        if any(a.tobytes() != b.tobytes() for a, b in zip(given, case.inputs, strict=True)):
+        if changes_inputs:
             said = f"{self.functions[0]} changes its inputs in place; others may still need them. Make a new array"
             return Outcome(0.0, (_verdict(self.functions[0]), said, said), fault=f"{self.op}:input-in-place")
         if not isinstance(result, tuple) or len(result) != 2:
-            said = f"{self.functions[0]} returns {described(result)}; expected (y, cache)"
-            return Outcome(0.0, (said, said, said))
+            return judged(self.title, returned(self.functions[0], result, "(y, cache)"), self.hidden)
         right, _ = run_forward(self.op, case.inputs, case.options)
         found = difference("y", y, right)
         if found is None:
             return Outcome(1.0)
         if self.shift and np.all(np.isfinite(right)) and not _finite(y):
-            return self._overflow(found[0])
+            return self._overflow(found.unseen if self.hidden else found.said)
         words = diagnose_forward(self.op, caller, self.functions[0], case, self.hidden)
         return _wrong(self, found, words)
 
@@ -111,15 +112,14 @@ class OpCheck:
         yours = list(result) if isinstance(result, tuple | list) else [result]
         names = [f"d{name}" for name in DEFINITIONS[self.op].inputs]
         if len(yours) < len(right):
-            said = f"{self.functions[1]} returns {described(result)}; expected {', '.join(names[: len(right)])}"
-            return Outcome(0.0, (said, said, said))
+            return judged(self.title, returned(self.functions[1], result, ", ".join(names[: len(right)])), self.hidden)
         found = [difference(n, mine, r) for n, mine, r in zip(names, yours, right, strict=False)]
         wrong = [f for f in found if f is not None]
         if not wrong:
             return Outcome(1.0)
         words = diagnose_backward(self.op, caller, self.functions, case, self.hidden)
-        told = "; ".join(said for said, _ in wrong)
-        outcome = _wrong(self, (told, wrong[0][1]), words)
+        told, unseen = ("; ".join(texts) for texts in zip(*((f.said, f.unseen) for f in wrong), strict=True))
+        outcome = _wrong(self, Difference(told, wrong[0].example, unseen), words)
         outcome.fraction = 1 - len(wrong) / len(right)
         return outcome
 
@@ -148,7 +148,8 @@ class GradientCheck:
         words = diagnose_backward(self.op, caller, self.functions, self._case())
         if words.verdict != "fail":
             return Outcome(1.0)
-        return _wrong(self, (words.where or f"{self.functions[1]} does not pass the gradient check", ""), words)
+        said = f"{self.functions[1]} does not pass the gradient check"
+        return _wrong(self, Difference(words.where or said, "", said), words)
 
     def _case(self) -> StandardCase:
         if self.op not in STANDARD:
@@ -158,16 +159,16 @@ class GradientCheck:
         return next((c for c in cases if c.name == self.case), cases[0])
 
 
-def _wrong(check: OpCheck | GradientCheck, found: tuple[str, str], words: GradientWords) -> Outcome:
+def _wrong(check: OpCheck | GradientCheck, found: Difference, words: GradientWords) -> Outcome:
     """Zero points, and the words for each level. Of a hidden check only the catalogue's text is told, no numbers."""
-    said, example = found
+    said, example, unseen = found
     where = words.hint or said
     if check.hidden:
         fault = CATALOGUE.get(words.fault or "")
-        named = fault.sentence if fault else said
+        named = fault.sentence if fault else unseen
         return Outcome(
             0.0,
-            (_verdict(check.title), f"{said}. {fault.hint if fault else ''}".strip(), named),
+            (_verdict(check.title), f"{unseen}. {fault.hint if fault else ''}".strip(), named),
             "",
             words.fault,
             words.alike,
@@ -279,17 +280,25 @@ class CallCheck:
 
     def run(self, caller: Caller, seed: int) -> Outcome:
         arguments, options = self.arguments(np.random.default_rng(seed if self.hidden else PUBLIC_SEED))
-        given = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
-        yours = caller.call(self.function, *given, **options)
+        given, settings = deepcopy(list(arguments)), deepcopy(options)
+        yours = caller.call(self.function, *given, **settings)
         right = self.reference(*arguments, **options)
-        for a, b in zip(given, arguments, strict=True):
-            if isinstance(a, np.ndarray) and a.tobytes() != b.tobytes():
-                said = f"{self.function} changes its inputs in place; make a new array"
-                return Outcome(0.0, (_verdict(self.title), said, said))
+        if changed([*given, *settings.values()], [*arguments, *options.values()]):
+            said = f"{self.function} changes its inputs in place; make a new array"
+            return Outcome(0.0, (_verdict(self.title), said, said))
         found = compare_results(yours, right, self.function, self.tolerance)
         return judged(self.title, found, self.hidden) or Outcome(1.0)
 
 
-def judged(title: str, found: tuple[str, str] | None, hidden: bool) -> Outcome | None:
-    """What `compare_results` found, as an outcome; the example only if it may be shown."""
-    return None if found is None else Outcome(0.0, (_verdict(title), found[0], found[0]), "" if hidden else found[1])
+def changed(given: Sequence[object], before: Sequence[object]) -> bool:
+    """Whether any array is no longer what it was."""
+    both = zip(given, before, strict=True)
+    return any(a.tobytes() != b.tobytes() for a, b in both if isinstance(a, np.ndarray))
+
+
+def judged(title: str, found: Difference | None, hidden: bool) -> Outcome | None:
+    """What `compare_results` found, as an outcome; of a hidden check without what a submission may have written."""
+    if found is None:
+        return None
+    said = found.unseen if hidden else found.said
+    return Outcome(0.0, (_verdict(title), said, said), "" if hidden else found.example)

@@ -149,7 +149,7 @@ def _assignment_key(a: Assignment) -> str:
 
 
 def _content_key(a: Assignment, path: Path) -> str:
-    read = submissions.read(path, a.name, tuple(a.needs))
+    read = submissions.read(path, a)
     told = json.dumps([sorted(read.texts.items()), read.problem])
     return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
@@ -187,7 +187,7 @@ def _plain(text: str) -> str:
 def _copies(a: Assignment, found: dict[str, Path]) -> list[tuple[float, str, str]]:
     prints = {ENGINE: fingerprint(solution_text(a))}
     for id, path in found.items():
-        text = submissions.read(path, a.name).texts.get(a.name)
+        text = submissions.read(path, a).texts.get(a.name)
         if text:
             prints[id] = fingerprint(text)
     return near_copies(prints)

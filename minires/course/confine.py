@@ -1,6 +1,6 @@
 """Starts a command as another user, with fewer rights. Runs as root, needs the standard library only.
 
-    python -I confine.py '{"uid": 65534, "write": ["/tmp/x"], "read": ["/usr", ...], "landlock": true}' command ...
+    python -I confine.py '{"uid": 65534, "write": ["/tmp/x"], "read": ["/usr", ...], "landlock": true, ...}' command ...
 
 In order: a user of its own, no new privileges, no file beside those named (Landlock), no network, no tracing of other
 processes (seccomp), then the command. Each step that the kernel does not have is left out; `isolation.py` asks which
@@ -33,8 +33,9 @@ def landlock_version() -> int:
     return max(LIBC.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1), 0)
 
 
-def landlock(read: list[str], write: list[str]) -> bool:
-    """From now on only `read` can be read and `write` written; False where the kernel cannot."""
+def landlock(read: list[str], write: list[str], listed: list[str]) -> bool:
+    """From now on only `read` can be read, `write` written and, beside these, `listed` listed; False where the kernel
+    cannot."""
     version = landlock_version()
     if not version:
         return False
@@ -44,6 +45,7 @@ def landlock(read: list[str], write: list[str]) -> bool:
     if ruleset < 0:
         return False
     allowed = [(path, EXECUTE | READ_FILE | READ_DIR) for path in read] + [(path, rights) for path in write]
+    allowed += [(path, READ_DIR) for path in listed]
     for path, access in allowed:
         try:
             handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -143,7 +145,7 @@ def main() -> None:
     os.umask(0o077)
     if LIBC.prctl(38, 1, 0, 0, 0):
         raise OSError("no_new_privs cannot be set")
-    if plan.get("landlock") and not landlock(plan["read"], plan["write"]):
+    if plan.get("landlock") and not landlock(plan["read"], plan["write"], plan["list"]):
         raise OSError("Landlock cannot be used")
     if plan.get("seccomp") and not seccomp():
         raise OSError("seccomp cannot be used")

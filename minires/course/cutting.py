@@ -80,7 +80,7 @@ def find(tree: ast.Module, path: str) -> ast.FunctionDef | None:
 
 def stub(source: Source, name: str, hint: str = "") -> str:
     """The function under the student's name with an error for a body, as text."""
-    head = _head(source, name)
+    head = _head(source, name).replace("object | list[object]", "object").replace("Pair | Window", "Pair")
     told = [f"    # Hint: {line}" if i == 0 else f"    # {line}" for i, line in enumerate(textwrap.wrap(hint, 100))]
     return "\n".join([head, *told, f'    raise NotImplementedError("{name}: yours to write")', ""])
 
@@ -220,12 +220,14 @@ def _decorators(node: ast.stmt) -> list[int]:
 
 # --- the package that the student's process sees -------------------------------------------------------------------
 
-HIDDEN_ROOMS = ("fast", "bench", "gradcheck", "course", "site", "stepper", "commands", "theory", "parallel")
-"""Rooms of minires that hold other versions of the ops, or what a check is made of."""
+ROOMS = ("__init__", "backend", "checks", "checkpoint", "data", "files", "init", "nn", "ops", "optim", "pretrained")
+ROOMS += ("printing", "threads", "train")
+"""What training a network needs. The other rooms of minires hold other versions of the ops, solutions of exercises, or
+what a check is made of."""
 
 
 def stripped_package(folder: Path, sources: Iterable[Source]) -> None:
-    """Writes minires into `folder` without the hidden rooms, the functions `sources` blanked."""
+    """Writes minires into `folder`, the `ROOMS` alone, the functions `sources` blanked."""
     import minires
 
     home = Path(minires.__file__).parent
@@ -235,8 +237,8 @@ def stripped_package(folder: Path, sources: Iterable[Source]) -> None:
             asked.setdefault(Path(inspect.getfile(source.loaded)).relative_to(home), []).append(source.path)
     for path in sorted(home.rglob("*")):
         inside = path.relative_to(home)
-        hidden = inside.parts[0] in HIDDEN_ROOMS or "__pycache__" in inside.parts or path.is_dir()
-        if hidden or path.suffix not in (".py", ".gz", ".npz", ".typed", ".csv"):
+        hidden = inside.parts[0].removesuffix(".py") not in ROOMS or "__pycache__" in inside.parts
+        if hidden or path.is_dir() or path.suffix not in (".py", ".gz", ".npz", ".typed", ".csv"):
             continue
         target = folder / "minires" / inside
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ hundreds of outputs. They come from the reference; the student's forward only ru
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from minires.backend import Array
 from minires.course.declaration import Caller
 from minires.gradcheck import GradReport, check_op
 from minires.gradcheck.definitions import run_backward, run_forward
+from minires.gradcheck.runner import Stopped
 from minires.gradcheck.standard_cases import StandardCase
 
 NEAR = 0.05
@@ -43,11 +45,11 @@ def diagnose_backward(
         y, _ = run_forward(op, inputs, case.options)
         if _is_step(inputs, case.inputs):
             return y, None
-        result = caller.call(functions[0], *inputs, keep=True, **case.options)
+        result = caller.call(functions[0], *inputs, keep=True, **deepcopy(case.options))
         return y, result[1] if isinstance(result, tuple) and len(result) == 2 else None
 
     def backward(dy: Array, cache: object) -> object:
-        return caller.call(functions[1], dy, cache)
+        return _called(caller, functions[1], dy, cache)
 
     forward(*(a.copy() for a in case.inputs))  # what it raises is no fault of the backward's
     return _once(caller, functions[1], hidden, lambda: _words(forward, backward, op, case))
@@ -57,7 +59,7 @@ def diagnose_forward(op: str, caller: Caller, name: str, case: StandardCase, hid
     """The report on forward alone: its output, and the reference's gradients."""
 
     def forward(*inputs: Array) -> tuple[Array, object]:
-        result = caller.call(name, *inputs, keep=True, **case.options)
+        result = caller.call(name, *inputs, keep=True, **deepcopy(case.options))
         y = result[0] if isinstance(result, tuple) else result
         return y, run_forward(op, inputs, case.options)[1]
 
@@ -90,10 +92,21 @@ def _is_step(inputs: tuple[Array, ...], first: tuple[Array, ...]) -> bool:
     return moved < NEAR * size
 
 
+def _called(caller: Caller, function: str, *arguments: object) -> object:
+    try:
+        return caller.call(function, *arguments)
+    except Stopped as error:
+        raise _Ended(str(error)) from None
+
+
+class _Ended(BaseException):
+    """A call that was stopped, on its way past the gradient check, which has nothing to add."""
+
+
 def _words(forward: object, backward: object, op: str, case: StandardCase) -> GradientWords:
     try:
         report = check_op(forward, backward, case.inputs, like=op, options=case.options, max_entries=250)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, _Ended) as error:
         return GradientWords("fail", str(error), "", str(error), None)
     return words_of(report)
 

@@ -6,6 +6,7 @@ and compares them. Each check is asked on its own; what crashes or hangs loses i
 
 from __future__ import annotations
 
+import builtins
 import os
 import shutil
 import tempfile
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 from minires.course import drivers, isolation, submissions
 from minires.course.callers import LocalCaller, Missing, WatchedCaller
@@ -129,7 +132,7 @@ def grade(
     if not path.exists() and not path.is_symlink():
         raise FileNotFoundError(f"there is no submission {path}")
     chosen = isolation.choose(rung, trust)
-    submission = submissions.read(path, assignment.name, tuple(assignment.needs))
+    submission = submissions.read(path, assignment)
     begun = time.perf_counter()
     report = _graded(assignment, submission, id or submission.id, level, chosen, slot, memory_mb)
     report.seconds = round(time.perf_counter() - begun, 2)
@@ -263,11 +266,11 @@ def run_check(check: Check, caller: Caller, seed: int) -> Outcome:
     except Missing as error:
         return _lost(str(error))
     except Stopped as error:
-        return _lost(str(error))
+        return _lost(error.reason if check.hidden else str(error))
     except CallError as error:
         if type(error).__name__ == "NotImplementedError":
             return _lost("not written yet")
-        return _lost(_without_numbers(error) if check.hidden else _named(error))
+        return _lost(_unseen(error, caller) if check.hidden else _named(error))
     except NotImplementedError:
         return _lost("not written yet")
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, MemoryError, RuntimeError) as error:
@@ -286,10 +289,11 @@ def _named(error: Exception) -> str:
     return str(error) if isinstance(error, Stopped) else f"{type(error).__name__}: {error}"
 
 
-def _without_numbers(error: CallError) -> str:
-    """An exception on hidden inputs: its kind and line, not its text, which may quote them."""
-    where = f" in line {error.line}: {error.source}" if error.line else ""
-    return f"{type(error).__name__}{where}"
+def _unseen(error: CallError, caller: WatchedCaller) -> str:
+    """An exception on hidden inputs: its kind and line. Its text, or a name of its own, may quote them."""
+    kind, line = type(error).__name__, caller.line(error.line)
+    where = f" in line {error.line}: {line}" if line else ""
+    return f"{kind if hasattr(builtins, kind) or hasattr(np.exceptions, kind) else 'an exception'}{where}"
 
 
 def failed_part(part: Part, reason: str) -> PartReport:

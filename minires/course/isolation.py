@@ -17,13 +17,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+import minires
 from minires.course import confine
 
 RUNGS = ("bubblewrap", "user", "none")
@@ -43,6 +44,9 @@ SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc/ld.so.cache", "/etc/
 CPU_LISTS = ("/sys/devices/system/cpu", "/proc/cpuinfo", "/proc/meminfo", "/proc/self")
 SCRATCH = 64 << 20
 """Bytes that a submission may write in all (bubblewrap)."""
+
+DEEP = 6
+"""Levels of folders in which minires is looked for: /opt/conda/envs/NAME/lib/python3.12/site-packages has that many."""
 
 STAGE = "/course"
 """Where bubblewrap shows the staged files."""
@@ -80,12 +84,14 @@ class Bubblewrap:
         spaces = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
         if not root:
             spaces += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
-        shown = ["--proc", "/proc", "--dev", "/dev", "--size", str(SCRATCH), "--tmpfs", "/tmp"]
+        shown = ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--size", str(SCRATCH), "--tmpfs", "/tmp"]
         for path in SYSTEM:
             shown += _shown(path)
         for path in _interpreter():
             shown += [*_parents(path), "--ro-bind", path, path]
-        shown += ["--ro-bind", str(self.stage), STAGE, "--chdir", "/tmp"]
+        for path in engines():
+            shown += ["--tmpfs", path] if os.path.isdir(path) else ["--ro-bind", "/dev/null", path]
+        shown += ["--ro-bind", str(self.stage), STAGE, "--remount-ro", "/", "--chdir", "/tmp"]
         rights = ["--cap-drop", "ALL"]
         rights += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else []
         plan = {"uid": uid_of(self.slot) if root else None, "seccomp": confine.has_seccomp()}
@@ -112,11 +118,14 @@ class OtherUser:
     name = "user"
 
     def wrap(self, command: list[str]) -> list[str]:
-        read = [p for p in (*SYSTEM, *_interpreter(), *CPU_LISTS, "/dev/urandom", str(self.stage)) if Path(p).exists()]
+        shown = [p for p in (*SYSTEM, *_interpreter(), *CPU_LISTS, "/dev/urandom") if Path(p).exists()]
         locked = confine.landlock_version() > 0
+        hidden = {os.path.realpath(path) for path in engines()}
+        read, listed = _around(shown, hidden)
         plan = {
             "uid": uid_of(self.slot),
-            "read": read,
+            "read": [*read, str(self.stage)],
+            "list": listed,
             "write": ["/dev/null"],
             "landlock": locked,
             "seccomp": confine.has_seccomp(),
@@ -233,6 +242,42 @@ def _interpreter() -> tuple[str, ...]:
         if not inside and folder != "/":
             kept.append(folder)
     return tuple(kept)
+
+
+@cache
+def engines() -> tuple[str, ...]:
+    """Where minires itself lies in what a submission can read: whoever finds it there has the solution."""
+    found = {str(Path(minires.__file__).resolve().parent)}
+    for top in {os.path.realpath(path) for path in (*_interpreter(), *SYSTEM)}:
+        for place, folders, files in os.walk(top):
+            found |= {f"{place}/{name}" for name in folders if name == "minires"}
+            found |= {f"{place}/{name}" for name in files if name.startswith("minires-")}  # a wheel, an archive
+            if place.count("/") - top.count("/") >= DEEP:
+                folders.clear()
+    tops = tuple(f"{os.path.realpath(path)}/" for path in (*_interpreter(), *SYSTEM))
+    return tuple(sorted(path for path in found if path.startswith(tops)))
+
+
+def _around(paths: Iterable[str], hidden: set[str]) -> tuple[list[str], list[str]]:
+    """(what may be read with all below it, folders that may only be listed), so that nothing of `hidden` is read."""
+    read: list[str] = []
+    listed: list[str] = []
+    for path in paths:
+        real = os.path.realpath(path)
+        if real in hidden:
+            continue
+        if not any(other.startswith(f"{real}/") for other in hidden):
+            read.append(path)
+        elif real == os.path.abspath(path):  # a link to a folder gives no rights that the folder has not
+            listed.append(path)
+            inside = _around([entry.path for entry in os.scandir(path)], hidden)
+            read += inside[0]
+            listed += inside[1]
+        else:
+            inside = _around([real], hidden)
+            read += inside[0]
+            listed += inside[1]
+    return read, listed
 
 
 def _shown(path: str) -> list[str]:

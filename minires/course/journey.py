@@ -122,7 +122,7 @@ def milestones(
     """The milestones of the files in `folder`. A part that is missing there is the engine's own."""
     chosen = isolation.choose(rung, trust)
     a = load("digits")
-    submission = read(folder, a.name, tuple(a.needs))
+    submission = read(folder, a)
     if submission.problem:
         raise ValueError(submission.problem)
     with running(a, submission, chosen, total_seconds=1800.0, call_seconds=900.0) as student:

@@ -52,7 +52,7 @@ def student_page(report: SubmissionReport) -> str:
     if report.problem:
         body.append(f'<p class="say">{escape(report.problem)}</p>')
     body += [f'<p class="quiet">Note: {escape(note)}</p>' for note in report.notes]
-    body += [_part(part) for part in report.parts]
+    body += [_part(part) for part in report.parts if not report.problem]  # which is why every check is lost
     body.append(f'<p class="quiet">{escape(report.id)}; run {RUNGS.get(report.rung, report.rung)}.</p>')
     return page(report.title, body)
 

@@ -9,15 +9,22 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import stat
+import symtable
+import textwrap
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from minires.course.declaration import Assignment, load
 from minires.gradcheck.process import printable
 
 LARGEST = 2 << 20
 """Bytes of one file; a longer one is not read."""
+
+LONGEST = 1 << 18
+"""Characters of code that the grader itself takes apart: its syntax tree takes hundreds of times as many bytes."""
 
 MOST_FILES = 2000
 """Files of a folder or zip that are looked at."""
@@ -40,24 +47,16 @@ class Submission:
     """Why there is nothing to grade."""
 
 
-def read(path: Path, assignment: str, earlier: tuple[str, ...] = ()) -> Submission:
+def read(path: Path, a: Assignment) -> Submission:
     """The submission at `path`: never raises for what a student may hand in; `problem` says what is wrong."""
     found = Submission(printable(path.stem if path.is_file() else path.name), path)
     try:
         files = _files(path)
-        found.texts[assignment] = _text(files, assignment, found.notes)
-        for name in earlier:
-            if any(PurePosixPath(f).stem == name for f in files):
-                found.texts[name] = _text(files, name, found.notes)
-    except (
-        Unreadable,
-        OSError,
-        zipfile.BadZipFile,
-        RecursionError,
-        ValueError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:
+        found.texts[a.name] = _text(files, a, found.notes)
+        for earlier in map(load, a.needs):
+            if any(PurePosixPath(f).stem == earlier.name for f in files):
+                found.texts[earlier.name] = _text(files, earlier, found.notes)
+    except (Unreadable, OSError, zipfile.BadZipFile, RecursionError, ValueError, RuntimeError) as error:
         found.problem = printable(str(error) or type(error).__name__)
     found.notes = [printable(note) for note in found.notes]
     return found
@@ -122,8 +121,9 @@ def _zip(path: Path) -> Files:
     return found
 
 
-def _text(files: Files, name: str, notes: list[str]) -> str:
+def _text(files: Files, a: Assignment, notes: list[str]) -> str:
     """The source for one assignment: NAME.py, else NAME.ipynb, else the only file there is."""
+    name = a.name
     chosen = next((n for n in (f"{name}.py", f"{name}.ipynb") if n in files), None)
     if chosen is None:
         others = [n for n in files if not n.startswith("test_")]
@@ -136,7 +136,8 @@ def _text(files: Files, name: str, notes: list[str]) -> str:
     if isinstance(content, str):
         raise Unreadable(content)
     text = _decoded(content, chosen)
-    return _notebook(text, chosen, notes) if chosen.endswith(".ipynb") else text
+    asked = {part.name for part in a.parts}
+    return _notebook(text, chosen, asked, notes) if chosen.endswith(".ipynb") else text
 
 
 def _decoded(content: bytes, name: str) -> str:
@@ -153,32 +154,84 @@ def _decoded(content: bytes, name: str) -> str:
     raise Unreadable(problem)
 
 
-def _notebook(text: str, name: str, notes: list[str]) -> str:
+def _notebook(text: str, name: str, asked: set[str], notes: list[str]) -> str:
     """What the code cells of a notebook define. Cells that do not parse are left out, and named.
 
     Of a function that several cells define, the last one that is more than a stub counts: a copied stub undoes nothing.
+    Of assignments, those that make a function that is asked for, or what a function needs: the others are trials, which
+    may take long, or fail here.
     """
     try:
         cells = json.loads(text)["cells"]
         sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError):
         raise Unreadable(f"{name} is no notebook that could be read (its JSON is damaged)") from None
-    kept: list[tuple[ast.stmt, str]] = []
+    found: list[ast.stmt] = []
     for number, source in enumerate(sources, 1):
-        cell = "\n".join("pass" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
         try:
-            kept += [(node, ast.unparse(node)) for node in ast.parse(cell).body if isinstance(node, DEFINITIONS)]
+            found += _statements(source)
         except (SyntaxError, ValueError) as error:
             notes.append(f"code cell {number} of {name} was left out: {error}")
-    written = {node.name for node, _ in kept if isinstance(node, ast.FunctionDef) and not _is_stub(node)}
-    chosen = [
-        s for node, s in kept if not (isinstance(node, ast.FunctionDef) and _is_stub(node) and node.name in written)
-    ]
-    return "\n\n".join(chosen) + "\n"
+        except (RecursionError, MemoryError):  # what Python's parser says to a thousand brackets
+            notes.append(f"code cell {number} of {name} was left out: its expressions are nested too deep")
+    written = {n.name for n in found if isinstance(n, ast.FunctionDef) and not _is_stub(n)}
+    kept = [n for n in found if not (isinstance(n, ast.FunctionDef) and n.name in written and _is_stub(n))]
+    needed = _needed(kept, asked)
+    chosen = [n for n in kept if not isinstance(n, ASSIGNMENTS) or n in needed]
+    return "\n\n".join([_guarded(n) for n in sorted(chosen, key=lambda n: not _is_future(n))]) + "\n"
 
 
-DEFINITIONS = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
+def _statements(source: str) -> list[ast.stmt]:
+    """The imports, definitions and assignments of a cell. Where it is no Python, Jupyter's own lines count as none."""
+    if len(source) > LONGEST:
+        raise ValueError(f"it has more than {LONGEST:,} characters")
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        tree = ast.parse(re.sub(r"(?m)^(\s*)[%!?].*$", r"\1pass", source))
+    for node in tree.body:
+        ast.unparse(node)  # what is nested too deep shows here
+    return [node for node in tree.body if isinstance(node, IMPORTS | DEFINITIONS | ASSIGNMENTS)]
+
+
+IMPORTS, DEFINITIONS = ast.Import | ast.ImportFrom, ast.FunctionDef | ast.ClassDef
+ASSIGNMENTS = ast.Assign | ast.AnnAssign
 """Statements of a notebook that are kept; calls, plots and experiments are not run."""
+
+
+def _needed(nodes: list[ast.stmt], asked: set[str]) -> set[ast.stmt]:
+    """The assignments to names that are asked for, that functions and classes use, or other such assignments."""
+    used = set(asked)
+    for node in nodes:
+        if isinstance(node, DEFINITIONS):
+            used |= _globals_of(symtable.symtable(ast.unparse(node), "", "exec"))
+    needed, before = set[ast.stmt](), -1
+    while len(needed) > before:
+        before = len(needed)
+        for node in nodes:
+            names = {n.id: type(n.ctx) for n in ast.walk(node) if isinstance(n, ast.Name)}
+            if isinstance(node, ASSIGNMENTS) and any(name in used for name, ctx in names.items() if ctx is ast.Store):
+                needed.add(node)
+                used |= {*names}
+    return needed
+
+
+def _globals_of(table: symtable.SymbolTable) -> set[str]:
+    own = {s.get_name() for s in table.get_symbols() if table.get_type() == "module" or s.is_global()}
+    return own.union(*map(_globals_of, table.get_children()))
+
+
+def _guarded(node: ast.stmt) -> str:
+    """As text; an import or an assignment that fails here shall not take the functions with it."""
+    text = ast.unparse(node)
+    if isinstance(node, DEFINITIONS) or _is_future(node):
+        return text
+    return f"try:\n{textwrap.indent(text, '    ')}\nexcept Exception as error:\n    print(repr(error))"
+
+
+def _is_future(node: ast.stmt) -> bool:
+    """Whether it is `from __future__ import ...`, which has to come first."""
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 def _is_stub(node: ast.FunctionDef) -> bool:

@@ -47,7 +47,11 @@ class CallError(Exception):
 
 
 class Stopped(Exception):
-    """The process is gone: its time was up, or it ended by itself."""
+    """The process is gone: its time was up, or it ended by itself. detail: what it may have written itself."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason} ({detail[:200]})" if detail else reason)
+        self.reason = reason
 
 
 class Opaque(NamedTuple):
@@ -135,7 +139,7 @@ class Student:
             return _result(process, reply, received, arrays, kept)
         except (ProtocolError, KeyError, AttributeError) as error:
             self.close()
-            raise Stopped(f"{function} spoiled the channel its results travel through ({error})"[:300]) from None
+            raise Stopped(f"{function} spoiled the channel its results travel through", str(error)) from None
 
     def pair(self, forward: str, backward: str, *settings: object, **options: object) -> tuple[Callable, Callable]:
         """(forward, backward) for `check_op`; settings and options are handed to forward behind its arrays."""
@@ -213,7 +217,7 @@ class Student:
             raise Stopped(ended) from None
         except ProtocolError as error:
             self.close()
-            raise Stopped(f"the process sent something that is no result ({error})"[:300]) from None
+            raise Stopped("the process sent something that is no result", str(error)) from None
         finally:
             self._spent += time.perf_counter() - begun
 

@@ -37,6 +37,9 @@ import numpy as np
 HEADER_LIMIT = 1 << 20
 """A header is never longer, in bytes."""
 
+OPEN_FILES = 256
+"""How many files, pipes and sockets may be open: each takes memory of the system that no other limit counts."""
+
 DEPTH = 16
 """How deep tuples, lists and dicts may be nested."""
 
@@ -155,6 +158,7 @@ def main() -> None:
     """Answers until the other side hangs up. Student code prints to standard error and reads nothing."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    sys.stdout.reconfigure(line_buffering=True)  # or what is printed is lost when the process is ended
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     setup, _ = read_message(requests, 1 << 30)
@@ -185,6 +189,9 @@ def _set_limits(setup: dict) -> None:
         if setup.get(name):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (setup[name], setup[name]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if most == resource.RLIM_INFINITY else min(most, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Loaded:

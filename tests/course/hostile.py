@@ -89,6 +89,38 @@ IN_A_CALL = {
     "a generator": "yield x",
     "nested without end": "y = []\n    for _ in range(10**5): y = [y]\n    return y, 0",
     "a dict of everything": "return {i: x for i in range(10**5)}, 0",
+    "recursion without a limit": "import sys\n    sys.setrecursionlimit(10**9); return linear_forward(x, weight, bias)",
+    "stops itself": "import os, signal\n    os.kill(os.getpid(), signal.SIGSTOP)",
+    "an alarm for later": "import signal\n    signal.setitimer(signal.ITIMER_REAL, 0.2); return x, 0",
+    "will not exit": "import atexit, sys\n    atexit.register(lambda: [0 for _ in iter(int, 1)]); sys.exit(0)",
+    "a thread that must be waited for": "import threading, time\n    threading.Thread(target=time.sleep, args=(999,)).start(); return x, 0",
+    "traces every line": "import sys\n    sys.settrace(lambda *a: [0 for _ in iter(int, 1)]); return linear_backward(x, 0), 0",
+    "pipes without end": "import os\n    a = [os.pipe() for _ in range(10**6)]",
+    "pairs of sockets, filled": "import socket\n    a = []\n    while True:\n        one, two = socket.socketpair()\n"
+    "        one.setblocking(False); a += [one, two]; one.send(b'x' * 10**7)",
+    "watches every file": "import ctypes, os\n    c = ctypes.CDLL(None); fd = c.inotify_init()\n    while True:\n"
+    "        for place, _, _ in os.walk('/'): c.inotify_add_watch(fd, place.encode(), 0xfff)",
+    "shared memory": "import os\n    for i in range(10**4):\n        with open(f'/dev/shm/{i}', 'wb') as f: f.write(b'x' * 10**7)",
+    "memory that nobody counts": "import mmap\n    a = [mmap.mmap(-1, 10**8) for _ in range(10**4)]",
+    "a header without end": "import io\n    np.lib.format.write_array = lambda f, a, **k: f.write(b'\\x93NUMPY\\x01\\x00\\xff\\xff' + b'(' * 70000)\n    return x, 0",
+    "a shape of terabytes": "import struct\n    def forged(f, a, **k):\n        h = b\"{'descr': '<f8', 'fortran_order': False, 'shape': (999999, 999999, 9)}\"\n"
+    "        f.write(b'\\x93NUMPY\\x01\\x00' + struct.pack('<H', len(h)) + h)\n    np.lib.format.write_array = forged\n    return x, 0",
+    "objects in the header": "import struct\n    def forged(f, a, **k):\n        h = b\"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\"\n"
+    "        f.write(b'\\x93NUMPY\\x01\\x00' + struct.pack('<H', len(h)) + h + b'x' * 8)\n    np.lib.format.write_array = forged\n    return x, 0",
+    "records": "return np.zeros((len(x), len(weight)), [('a', float), ('b', object)]), 0",
+    "a view of the inputs": "return np.lib.stride_tricks.as_strided(x, (len(x), len(weight)), (0, 0)), 0",
+    "a view of what is not there": "return np.lib.stride_tricks.as_strided(x, (10**4, 10**3), (10**6, 8)), 0",
+    "a shape that changes": "import threading\n    y = np.zeros((len(x), len(weight)))\n    def spin():\n        while True: y.resize((len(weight), len(x)), refcheck=False); y.resize((7,), refcheck=False)\n"
+    "    threading.Thread(target=spin, daemon=True).start()\n    return y, 0",
+    "lies about its shape": "class L(np.ndarray): shape = property(lambda s: (10**9,)); size = 3; dtype = float\n    return np.zeros(3).view(L), 0",
+    "empties all that is alive": "import gc\n    for o in gc.get_objects():\n        if type(o) in (dict, list): o.clear()",
+    "empties its callers": "import sys\n    f = sys._getframe(1)\n    while f:\n        for v in f.f_locals.values(): v.clear() if type(v) in (dict, list) else 0\n        f = f.f_back\n    return x, 0",
+    "patched builtins": "import builtins\n    builtins.isinstance = builtins.len = lambda *a: 1\n    return x, 0",
+    "signals to everybody by number": "import os\n    for p in range(2, 2**16):\n        if p != os.getpid():\n            try: os.kill(p, 9)\n            except OSError: pass\n    return x, 0",
+    "writes into what is open": "import glob\n    for f in glob.glob('/proc/[0-9]*/fd/*') + glob.glob('/proc/[0-9]*/mem'):\n"
+    "        try: open(f, 'wb').write(b'x' * 1000)\n        except (OSError, ValueError): pass\n    return x, 0",
+    "leaves all the processes that it may have": "import os, time\n    for _ in range(9):\n        try: child = os.fork()\n        except OSError: break\n"
+    "        if child == 0: os.setsid(); time.sleep(300)\n    while True: pass",
 }
 
 AT_IMPORT = {

@@ -143,6 +143,16 @@ def test_the_students_folder_runs_under_plain_pytest(tmp_path):
             assert "dbias is wrong in 3 of 3 entries" in done.stdout
 
 
+def test_the_students_file_is_found_below_a_folder_of_its_name(tmp_path):
+    """As in minires' own checkout, whose pytest takes a folder `linear_softmax` for a package of that name."""
+    build(LINEAR, tmp_path / "linear_softmax")
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--import-mode=importlib"\n')
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    for place in (tmp_path / "linear_softmax" / "student", tmp_path):
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+        assert "NotImplementedError" in done.stdout and "AttributeError" not in done.stdout, done.stdout
+
+
 def test_a_class(tmp_path):
     folder = tmp_path / "class"
     _file(folder, GOOD, "ada.py")

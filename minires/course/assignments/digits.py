@@ -3,7 +3,7 @@
 import numpy as np
 
 from minires.course import drivers
-from minires.course.checks import HandCheck
+from minires.course.checks import HandCheck, judged
 from minires.course.declaration import ORDER, Assignment, Caller, Mistake, Outcome, Part
 from minires.course.differences import compare_results
 
@@ -27,9 +27,7 @@ def _step(title: str, hidden: bool) -> HandCheck:
         yours = caller.call("driver:one_step", {}, "train_step", state, images, labels)
         right = drivers.one_step({}, {}, "train_step", state, images, labels)
         found = compare_results(yours, right, "after two steps,", 1e-6)
-        return (
-            None if found is None else Outcome(0.0, (f"wrong: {title}", found[0], found[0]), "" if hidden else found[1])
-        )
+        return judged(title, found, hidden)
 
     return HandCheck(title, judge, hidden)
 

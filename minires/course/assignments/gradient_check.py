@@ -3,7 +3,7 @@
 import numpy as np
 
 from minires.course import drivers
-from minires.course.checks import CallCheck, HandCheck
+from minires.course.checks import CallCheck, HandCheck, judged
 from minires.course.declaration import Assignment, Caller, Mistake, Outcome, Part
 from minires.course.differences import difference
 from minires.gradcheck import numerical
@@ -52,8 +52,10 @@ def _on_polynomial(title: str, function: str, degree: int, h: float, hidden: boo
         found = difference(f"{function}(f, h)", yours, np.asarray(right), 1e-6)
         if found is None:
             return None
-        named = f"{found[0]}. {_named(function, yours, coefficients, h)}".rstrip(". ")
-        return Outcome(0.0, (f"wrong: {title}", found[0], named), "" if hidden else found[1])
+        outcome = judged(title, found, hidden)
+        verdict, said, _ = outcome.told
+        outcome.told = verdict, said, f"{said}. {_named(function, yours, coefficients, h)}".rstrip(". ")
+        return outcome
 
     return HandCheck(title, judge, hidden)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minires.course import drivers
-from minires.course.checks import HandCheck, backward_checks, forward_checks
+from minires.course.checks import HandCheck, backward_checks, forward_checks, judged
 from minires.course.declaration import Assignment, Caller, Mistake, Outcome, Part
 from minires.course.differences import compare_results
 
@@ -32,9 +32,7 @@ def _block(title: str, channels: tuple[int, int, int], backward: bool, hidden: b
             return "the block does not run"
         kept = {k: v for k, v in right.items() if (k != "y") == backward}
         found = compare_results({k: yours.get(k) for k in kept}, kept, "the block's", 1e-8)
-        return (
-            None if found is None else Outcome(0.0, (f"wrong: {title}", found[0], found[0]), "" if hidden else found[1])
-        )
+        return judged(title, found, hidden)
 
     return HandCheck(title, judge, hidden)
 

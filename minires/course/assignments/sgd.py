@@ -3,7 +3,7 @@
 import numpy as np
 
 from minires.course import drivers
-from minires.course.checks import HandCheck
+from minires.course.checks import HandCheck, judged
 from minires.course.declaration import Assignment, Caller, Mistake, Outcome, Part
 from minires.course.differences import compare_results
 
@@ -19,9 +19,7 @@ def _steps(title: str, hidden: bool, steps: int = 3, **settings: object) -> Hand
         yours = caller.call("driver:optimizer_steps", PARTS, values, gradients, given)
         right = drivers.optimizer_steps({}, PARTS, values, gradients, given)
         found = compare_results(yours, right, "the parameters", 1e-9)
-        return (
-            None if found is None else Outcome(0.0, (f"wrong: {title}", found[0], found[0]), "" if hidden else found[1])
-        )
+        return judged(title, found, hidden)
 
     return HandCheck(title, judge, hidden)
 
