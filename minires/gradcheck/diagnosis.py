@@ -117,9 +117,8 @@ def _by_hypotheses(case: Case) -> Finding:
         sentences.append(f"{told_names} {'is that' if len(of_op) == 1 else 'are those'} of {case.like} already")
     of_one = {i: _gradient_sentence(case, i) for i, failing in enumerate(case.failing) if failing and i not in of_op}
     complete = all(explained for _, explained in of_one.values())
-    if not complete and not case.y_failing:
-        sentences += _by_products(case, of_one)
-    sentences += together({f"d{case.names[i]}": of_one[i] for i in of_one})
+    of_products = _by_products(case, of_one) if not complete and not case.y_failing else {}
+    sentences += together(of_products | {f"d{case.names[i]}": of_one[i] for i in of_one})
     rules = [
         RULES[name] for name in case.broken if name in _EXPLAINED_BY_GRADIENT and _tells_more(name, case, complete)
     ]
@@ -130,25 +129,26 @@ def _by_hypotheses(case: Case) -> Finding:
     return Finding(sentence, complete=complete)
 
 
-def _by_products(case: Case, of_one: dict[int, tuple[str, bool]]) -> list[str]:
+def _by_products(case: Case, of_one: dict[int, tuple[str, bool]]) -> dict[str, tuple[str, bool]]:
     """What is wrong in a product of two inputs, or between it and y; what this explains is taken out of `of_one`."""
     right = [_expected_or_none(case, i) for i in range(len(case.names))]
     others = dict(zip(case.names, case.inputs, strict=True)) | {"y": case.y}
-    sentences = []
-    for product in products.find(case.inputs, case.names, right):
-        found = products.examine(product, case.gradients, case.failing, case.names, others)
-        if found is None or not all(i in of_one and not of_one[i][1] for i in found.about):
-            continue
-        sentence = found.sentence
-        if found.gradient is not None:
-            sentence = hypotheses.explain(found.gradient)
-            if sentence is None and len(found.about) > 1:
-                sentence = hypotheses.located(found.gradient)
-        if sentence is not None:
-            sentences.append(sentence)
-            for i in found.about:
-                del of_one[i]
-    return sentences
+    told = {}
+    for added in products.find(case.inputs, case.names, right):
+        for number, product in enumerate(added):
+            found = products.examine(added, number, case.gradients, right, case.failing, case.names, others)
+            if found is None or not all(i in of_one and not of_one[i][1] for i in found.about):
+                continue
+            sentence, explained = found.sentence, True
+            if found.gradient is not None:
+                sentence = hypotheses.explain(found.gradient)
+                if sentence is None and len(found.about) > 1:
+                    sentence, explained = hypotheses.located(found.gradient), False
+            if sentence is not None:
+                told[product.words] = sentence, explained
+                for i in found.about:
+                    del of_one[i]
+    return told
 
 
 def _tells_more(rule: str, case: Case, complete: bool) -> bool:
@@ -301,6 +301,9 @@ def sizes(case: Case) -> dict[str, float]:
     for name, value in case.options.items():
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             sizes[f"{name} ({value:.4g})"] = value
+    for name, array in zip(case.names, case.inputs, strict=True):
+        if array.size == 1 and np.abs(array.item()) not in (0, 1):
+            sizes[f"{name} ({array.item():.4g})"] = abs(array.item())
     if "kernel_size" in case.options:
         sizes["the window's area"] = float(np.prod(np.broadcast_to(case.options["kernel_size"], 2)))
     if "p" in case.options:

@@ -19,7 +19,7 @@ def explain(case: Case, right: Array, sizes: dict[str, float]) -> str:
         for hypothesis in (_other_statistics, _without_bias):
             if (sentence := hypothesis(case, right)) is not None:
                 return sentence
-    return hypotheses.explain(comparison) or hypotheses.facts(comparison)
+    return hypotheses.explain(comparison) or hypotheses.located(comparison)
 
 
 def _of_bias(case: Case, y: Array) -> Array | None:

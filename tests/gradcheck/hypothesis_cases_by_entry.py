@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.gradcheck.hypothesis_cases import IMAGE, RNG, SQUARE, X, asked, compare, of_one, softmax, softmax_backward
+from tests.gradcheck.hypothesis_cases import (
+    IMAGE,
+    RNG,
+    SQUARE,
+    X,
+    add_up,
+    asked,
+    compare,
+    of_one,
+    softmax,
+    softmax_backward,
+)
 
 LONG = RNG.standard_normal((4, 5))
 LARGE = np.abs(IMAGE) > 1
@@ -37,6 +48,7 @@ def recurrent_backward(dy, x, handed_on=1.0):
     return dx
 
 
+PROBABILITIES, HOT = softmax(LONG), np.eye(5)[[0, 3, 1, 4]]
 MIX = np.array([[0.3, 1.1, -0.4, 0.2], [0.9, -0.2, 0.5, -1.3], [0.1, 0.7, 0.4, -0.6], [-0.8, 0.2, 1.2, 0.5]])
 TARGET = np.linspace(-1, 1, 16).reshape(4, 4) ** 3
 
@@ -51,7 +63,7 @@ CASES = {
     "not_clipped": [(compare(IMAGE, np.clip(IMAGE, -0.7, 0.7)), "should not go beyond -0.7 .. 0.7")],
     "power": [(compare(2 * IMAGE**2), "goes like the square of what it should be (2 times it)")],
     "times_function": [
-        (compare(IMAGE * X * (1 - X), x=X), "is the right one times x (1 - x): that is multiplied in"),
+        (compare(IMAGE * X * (1 - X), x=X), "is the right one times x (1 - x): a factor too many"),
         (compare(IMAGE / np.exp(X), x=X), "is the right one divided by exp(x): a factor exp(x) is missing"),
     ],
     "target_off": [(compare(LONG + SMOOTHED, LONG), "the target that is subtracted")],
@@ -90,6 +102,23 @@ CASES = {
                 lambda dy, x: dy @ MIX.T,
             ),
             "right once dy is multiplied by 1 - y^2",
+        )
+    ],
+    "softmax_loss": [
+        (compare(PROBABILITIES / 4, (PROBABILITIES - HOT) / 4), "holds p alone: the 1 at the label is not subtracted"),
+        (compare(PROBABILITIES**2 - HOT, PROBABILITIES - HOT), "the square of p"),
+    ],
+    "counts_off": [
+        (compare(LONG[0] + np.array([2, 0, 1, 1, 0]) / 4, LONG[0]), "0.25 times a whole number in each entry (2, 0, 1")
+    ],
+    "right_for_first_step": [
+        (
+            of_one(
+                add_up,
+                lambda dy, x: np.cumsum(dy[:, ::-1], axis=1)[:, ::-1],
+                lambda dy, x: np.concatenate([dy[:, :1], 2 * dy[:, 1:]], axis=1),
+            ),
+            "right as long as only feature 0 of dy is not zero",
         )
     ],
     "does_not_change": [

@@ -22,7 +22,7 @@ NET = ((5, 4), (4, 6), (6,), (6, 4), (4,))
     gate_forgotten=r"dW2 and db2 are right, dx, dW1 and db1 are wrong",
     gate_of_gradient=r"sign of a gradient switches something",
     hidden_before_relu=r"^dW2 is wrong everywhere",
-    label_not_taken_off=r"db2 is wrong",
+    label_not_taken_off=r"error of db2 is 0.2 times a whole number",
     mean_forgotten=r"^dx, dW1, db1, dW2 and db2 are each 5 times what they should be",
     bias1_of_outputs=r"^db1 is wrong everywhere",
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minires.gradcheck import GradReport, check_layer, check_op, wrap
-from tests.gradcheck import student_elementwise, student_images  # noqa: F401  (they register their functions)
+from tests.gradcheck import student_elementwise, student_images, student_networks  # noqa: F401  (they register their functions)
 from tests.gradcheck.student_compositions import LAYER_FAULTS, Gate
 from tests.gradcheck.student_ops import STUDENTS, Student
 

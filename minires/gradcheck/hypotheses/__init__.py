@@ -29,7 +29,7 @@ from minires.gradcheck.hypotheses.contributions import (
     sum_of_another,
     wrong_sum,
 )
-from minires.gradcheck.hypotheses.coupling import coupled, misplaced, sign_between
+from minires.gradcheck.hypotheses.coupling import coupled, misplaced, right_for_first_step, sign_between
 from minires.gradcheck.hypotheses.dependence import does_not_change
 from minires.gradcheck.hypotheses.elementwise import affine_in_x, clipped, derivative, known_derivative
 from minires.gradcheck.hypotheses.entry_by_entry import (
@@ -41,9 +41,9 @@ from minires.gradcheck.hypotheses.entry_by_entry import (
     times_function,
 )
 from minires.gradcheck.hypotheses.factors import constant_factor, factor_along_axis
-from minires.gradcheck.hypotheses.labels import one_in_each_row, target_off
+from minires.gradcheck.hypotheses.labels import counts_off, one_in_each_row, softmax_loss, target_off
 from minires.gradcheck.hypotheses.other_inputs import other_input
-from minires.gradcheck.hypotheses.parts import facts, mask_missing, part_right, place, zero_block
+from minires.gradcheck.hypotheses.parts import facts, mask_missing, place, wrong_part, zero_block
 from minires.gradcheck.hypotheses.rearranged import flipped, rewritten, shifted, swapped, transposed
 from minires.gradcheck.hypotheses.shapes import (
     all_zero,
@@ -80,6 +80,7 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     swapped,
     shifted,
     rewritten,
+    softmax_loss,
     inverted_mask,
     known_derivative,
     zero_block,
@@ -104,6 +105,8 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     misplaced,
     other_direction,
     map_transposed,
+    later_steps,
+    right_for_first_step,
     does_not_change,
     sign_between,
     multiple_along,
@@ -113,12 +116,12 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     affine_in_x,
     one_in_each_row,
     target_off,
+    counts_off,
     clipped,
     not_clipped,
     power,
     missing_constant,
     missing_xhat,
-    later_steps,
 )
 """In the order in which they are tried: the strictest first."""
 
@@ -134,5 +137,10 @@ def explain(c: Comparison) -> str | None:
 
 
 def located(c: Comparison) -> str:
-    """Where an error lies that no hypothesis explains."""
-    return part_right(c) or facts(c)
+    """Where an error lies that no hypothesis explains as a whole: what is right, and what is wrong with the rest."""
+    if (found := wrong_part(c)) is None:
+        return facts(c)
+    right, wrong, part = found
+    if (sentence := explain(part)) is not None:
+        return f"{sentence}; {c.name} is right for {right}"
+    return f"{c.name} is right for {right}, wrong for {wrong}: only part of it is treated right"

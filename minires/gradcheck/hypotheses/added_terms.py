@@ -13,7 +13,7 @@ def multiple_of_itself(c: Comparison) -> str | None:
     """error = factor * the tensor: the gradient of a penalty (weight decay), added or forgotten."""
     if c.x is None or c.x.shape != c.expected.shape or c.x.size < 3 or not c.is_far or np.ptp(c.x) == 0:
         return None
-    error, name = c.yours - c.expected, c.name.removeprefix("d")
+    error, name = c.yours - c.expected, c.own
     for words, term, penalty in ((name, c.x, f"{name}^2"), (f"sign({name})", np.sign(c.x), f"|{name}|")):
         factor, _ = fitted_factor(error, np.where(c.known, term, np.nan), c.bound)
         if factor is None or not c.near(c.expected + factor * term) or abs(factor) * np.max(np.abs(term)) < 1e-12:
@@ -41,7 +41,7 @@ def scaled_with_penalty(c: Comparison) -> str | None:
     )
     if told <= 1e-4 * size or not c.near(a * c.expected + b * c.x):
         return None
-    name = c.name.removeprefix("d")
+    name = c.own
     return (
         f"{c.name} is {a:.6g} times what it should be plus {b:.6g} times {name} itself: the part that comes from the "
         f"data and that of a penalty on {name} (weight decay) have different factors"
@@ -52,7 +52,7 @@ def multiple_along(c: Comparison) -> str | None:
     """The error is a multiple of the tensor, or of another input or y, with a factor of its own for each row."""
     if c.yours.ndim < 2 or not c.is_far or not np.all(c.known) or (c.evidence is not None and is_normalized(c)):
         return None
-    error, name = c.yours - c.expected, c.name.removeprefix("d")
+    error, name = c.yours - c.expected, c.own
     arrays = {name: c.x} if c.x is not None else {}
     arrays |= {n: a for n, a in c.partners.items() if not n.startswith("d")}
     if c.evidence is not None:
@@ -95,7 +95,7 @@ def made_of_itself(c: Comparison) -> str | None:
     """The tensor itself, times one number for each index of an axis: it is used where another array belongs."""
     if c.x is None or c.x.shape != c.yours.shape or c.x.ndim < 2 or not c.is_far or not np.all(c.x):
         return None
-    name = c.name.removeprefix("d")
+    name = c.own
     with np.errstate(all="ignore"):
         quotient = c.yours / c.x
     for axis in range(c.x.ndim):

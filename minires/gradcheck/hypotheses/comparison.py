@@ -46,10 +46,17 @@ class Comparison:
     """Other gradients that fail as well."""
     rerun: Callable[[tuple[Array, ...]], tuple[Array | None, ...]] | None = None
     """What backward returns at other inputs, with the same dy."""
+    x_name: str = ""
+    """Of the input, where it is not the gradient's name without its d."""
 
     @property
     def known(self) -> Array:
         return np.isfinite(self.expected)
+
+    @property
+    def own(self) -> str:
+        """The name of the input that this is the gradient of."""
+        return self.x_name or self.name.removeprefix("d")
 
     @property
     def axis_names(self) -> tuple[str, ...]:

@@ -131,7 +131,7 @@ def map_transposed(c: Comparison) -> str | None:
     jacobian = c.evidence.numeric(c.index)
     if jacobian is None or not c.near((jacobian @ c.evidence.dy.ravel()).reshape(c.yours.shape)):
         return None
-    name = c.name.removeprefix("d")
+    name = c.own
     return (
         f"{c.name} multiplies dy by the same matrix that forward multiplies {name} by: it has to be the transposed one"
     )
@@ -151,7 +151,7 @@ def later_steps(c: Comparison) -> str | None:
             continue
         share = np.moveaxis(wrong, axis, 0).reshape(count, -1).mean(axis=1)
         for end, rest, words in ((-1, slice(None, -1), ("last", "later")), (0, slice(1, None), ("first", "earlier"))):
-            if share[end] or np.any(share[rest] < 0.5) or not _passes_on(jacobian, dy.shape, wrong.shape, axis, end):
+            if share[end] or np.any(share[rest] < 0.5) or not passes_on(jacobian, dy.shape, wrong.shape, axis, end):
                 continue
             return (
                 f"{c.name} is right for the {words[0]} {c.axis_names[axis]} and wrong for all others: what they get "
@@ -160,7 +160,7 @@ def later_steps(c: Comparison) -> str | None:
     return None
 
 
-def _passes_on(jacobian: Array, y_shape: tuple[int, ...], shape: tuple[int, ...], axis: int, end: int) -> bool:
+def passes_on(jacobian: Array, y_shape: tuple[int, ...], shape: tuple[int, ...], axis: int, end: int) -> bool:
     """Whether entries reach outputs with a higher index along the axis (for end = -1) or a lower one, and no others."""
     out, into = (np.indices(s).reshape(len(s), -1)[axis] for s in (y_shape, shape))
     present = np.abs(jacobian) > TINY * np.max(np.abs(jacobian))

@@ -1,4 +1,4 @@
-"""Which output sends its gradient where: the Jacobian of forward beside the one that backward claims."""
+"""Which output sends its gradient where: the Jacobian of forward beside the one that backward has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from minires.backend import Array
 from minires.gradcheck.hypotheses.comparison import Comparison, listed, plural, position
-from minires.gradcheck.hypotheses.contributions import TINY
+from minires.gradcheck.hypotheses.contributions import TINY, passes_on
 
 
 def misplaced(c: Comparison) -> str | None:
@@ -91,6 +91,29 @@ def _spread(matrix: Array, y_shape: tuple[int, ...], shape: tuple[int, ...], not
     present = np.abs(matrix) > nothing
     shared = [a for a in range(min(len(shape), len(y_shape))) if shape[a] == y_shape[a]]
     return tuple(a for a in shared if np.any(present & (out[a][:, None] != into[a][None, :])))
+
+
+def right_for_first_step(c: Comparison) -> str | None:
+    """Right while dy is 0 beyond its first index along an axis (a time), and wrong once later ones count."""
+    pair = _both(c)
+    if pair is None or c.evidence.dy.ndim < 2:
+        return None
+    right, theirs, nothing = pair
+    shape = c.evidence.dy.shape
+    off = (np.max(np.abs(right - theirs), axis=1) > 1e3 * nothing).reshape(shape)
+    for axis, noun in enumerate(c.nouns(shape)):
+        count = shape[axis]
+        share = np.moveaxis(off, axis, 0).reshape(count, -1).mean(axis=1)
+        if count < 3 or share[0] or np.any(share[1:] < 0.5):
+            continue
+        same_axis = c.yours.ndim == len(shape) and c.yours.shape[axis] == count
+        if same_axis and not passes_on(right, shape, c.yours.shape, axis, -1):
+            continue
+        return (
+            f"{c.name} is right as long as only {noun} 0 of dy is not zero: what the later ones add to it (directly, "
+            "or handed back from step to step) is wrong or missing. Is it overwritten (= where += is needed)?"
+        )
+    return None
 
 
 def sign_between(c: Comparison) -> str | None:

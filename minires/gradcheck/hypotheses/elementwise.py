@@ -163,7 +163,7 @@ def affine_in_x(c: Comparison) -> str | None:
     (p, q), *_ = np.linalg.lstsq(np.c_[c.x.ravel(), np.ones(c.x.size)], c.expected.ravel(), rcond=None)
     if np.max(np.abs(p * c.x + q - c.expected)) <= 1e-6 * np.max(np.abs(c.expected)):
         return None
-    name = c.name.removeprefix("d")
+    name = c.own
     return (
         f"{c.name} is {a:.4g} {name} {b:+.4g} in every entry, so each entry's own target (or whatever it is compared "
         "with) no longer counts: is (N, 1) minus (N,) broadcast to (N, N), and every target summed?"

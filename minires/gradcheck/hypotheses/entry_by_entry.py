@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, fitted_factor
+from minires.gradcheck.hypotheses.comparison import NEAR, Comparison, fitted_factor
 from minires.gradcheck.hypotheses.parts import by_sign, place
 
 POWERS = {2.0: "the square of", 3.0: "the cube of", 0.5: "the root of", -1.0: "one over"}
@@ -65,7 +65,7 @@ def _which(c: Comparison, wrong: Array) -> str:
 
 def spread_too_far(c: Comparison) -> str | None:
     """Given to entries that do not move y as well, and a factor off where it belongs: shared out among all."""
-    if not c.is_far or not np.all(c.known):
+    if not c.is_far or not np.all(c.known) or c.name == "y":
         return None
     nothing = c.known & (np.abs(c.expected) <= np.max(c.bound))
     stray = nothing & (np.abs(c.yours) > np.max(c.bound))
@@ -126,18 +126,24 @@ def times_function(c: Comparison) -> str | None:
             continue
         for words, values in _functions(name, array):
             with np.errstate(all="ignore"):
-                multiplied, divided = c.expected * values, c.expected / values
+                multiplied, undone = c.expected * values, c.yours * values
             if c.near(multiplied):
-                return f"{c.name} is the right one times {words}: that is multiplied in where it does not belong"
-            if c.near(divided):
+                return f"{c.name} is the right one times {words}: a factor too many, or a division by it is missing"
+            if _equal(undone, c.expected, c) and np.sum(np.abs(undone) > 1e-3 * np.max(np.abs(undone))) > 2:
                 return f"{c.name} is the right one divided by {words}: a factor {words} is missing"
     return None
+
+
+def _equal(found: Array, right: Array, c: Comparison) -> bool:
+    """Whether yours, times something, is the right gradient."""
+    slack = 4 * float(np.max(c.bound, initial=0.0)) + NEAR * float(np.max(np.abs(right)))
+    return bool(np.all(np.isfinite(found)) and np.max(np.abs(found - right)) <= slack)
 
 
 def _beside(c: Comparison) -> Iterator[tuple[str, Array]]:
     """Arrays of the gradient's shape: its own input, the other inputs, y."""
     if c.x is not None and c.x.shape == c.yours.shape:
-        yield c.name.removeprefix("d"), c.x
+        yield c.own, c.x
     for name, array in c.partners.items():
         if not name.startswith("d") and array.shape == c.yours.shape:
             yield name, array

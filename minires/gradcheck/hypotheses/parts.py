@@ -27,16 +27,32 @@ def mask_missing(c: Comparison) -> str | None:
     )
 
 
-def part_right(c: Comparison) -> str | None:
-    """Right for some indices along an axis, and wrong for all others."""
-    if c.yours.ndim < 2:
+def wrong_part(c: Comparison) -> tuple[str, str, Comparison] | None:
+    """Where a gradient is right for some indices along an axis and wrong for all others: which, and the wrong ones."""
+    if c.yours.ndim < 2 or c.yours.shape != c.expected.shape:
         return None
     for axis, noun in enumerate(c.axis_names):
         wrong = np.moveaxis(c.wrong(), axis, 0).reshape(c.yours.shape[axis], -1)
         good, bad = np.flatnonzero(~wrong.any(axis=1)), np.flatnonzero(wrong.mean(axis=1) > 0.5)
-        if len(good) and len(bad) and len(good) + len(bad) == len(wrong):
-            right, off = counted(noun, good), counted(noun, bad)
-            return f"{c.name} is right for {right}, wrong for {off}: only part of it is treated right"
+        if not len(good) or not len(bad) or len(good) + len(bad) < len(wrong):
+            continue
+        off = counted(noun, bad)
+
+        def taken(array: Array, axis: int = axis, bad: Array = bad) -> Array:
+            return np.take(array, bad, axis=axis)
+
+        partners = {n: taken(a) for n, a in c.partners.items() if a.shape == c.yours.shape}
+        if c.x is not None and c.x.shape == c.yours.shape and len(good) == len(bad):
+            partners[f"{c.own} at {counted(noun, good)}"] = np.take(c.x, good, axis=axis)
+        part = Comparison(
+            f"{c.name} ({off})",
+            *map(taken, (c.yours, c.expected, np.broadcast_to(c.bound, c.yours.shape))),
+            x=taken(c.x) if c.x is not None and c.x.shape == c.yours.shape else None,
+            x_name=c.own,
+            axes=c.axis_names,
+            partners=partners,
+        )
+        return counted(noun, good), off, part
     return None
 
 
@@ -46,7 +62,8 @@ def facts(c: Comparison) -> str:
     error = np.where(wrong, np.abs(c.yours - np.where(c.known, c.expected, 0)), 0)
     worst = int(np.argmax(error))
     yours, right = c.yours.flat[worst], c.expected.flat[worst]
-    entry = f"{c.name}{position(worst, c.yours.shape)}"
+    name = c.name.partition(" (")[0]
+    entry = f"{name}{' at ' if ' ' in name else ''}{position(worst, c.yours.shape)}"
     told = [f"{c.name} is wrong {place(c)}: {entry} is {yours:.4g} and should be {right:.4g}"]
     pairs = wrong & (np.abs(np.where(c.known, c.expected, 0)) > np.max(c.bound))
     if pairs.sum() > 1:
@@ -93,7 +110,7 @@ def place(c: Comparison) -> str:
 
 def by_sign(c: Comparison, wrong: Array) -> str | None:
     """Whether the wrong entries are those where an array of their shape is negative, or positive."""
-    arrays = {c.name.removeprefix("d"): c.x} if c.x is not None else {}
+    arrays = {c.own: c.x} if c.x is not None else {}
     arrays |= {name: a for name, a in c.partners.items() if not name.startswith("d")}
     for name, a in arrays.items():
         if a.shape != wrong.shape or not wrong.any():

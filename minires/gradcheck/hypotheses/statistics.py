@@ -13,22 +13,25 @@ EPS = (0.0, 1e-5, 1e-3, 1e-6, 1e-7, 1e-8, 1e-12)
 
 
 def statistic(c: Comparison) -> str | None:
-    """yours = expected * s, s a standard deviation, variance or mean of the first input along some axes."""
+    """yours = expected * s, s a standard deviation, variance, mean or length of an input along some axes."""
     if c.evidence is None or not c.is_far or not np.all(c.known):
         return None
-    for words, values in _statistics(c, c.evidence.inputs[0]):
-        for aligned in _aligned(values, c.yours.shape):
-            with np.errstate(all="ignore"):
-                multiplied, divided = c.expected * aligned, c.expected / aligned
-            if c.near(multiplied):
-                return f"{c.name} is the right one times {words}: a division by it is missing, or it is multiplied in"
-            if c.near(divided):
-                return f"{c.name} is the right one divided by {words}: it is divided by once too often"
+    for number, (name, x) in enumerate(zip(c.names, c.evidence.inputs, strict=True)):
+        for words, values in _statistics(c, x, "x" if number == 0 else name):
+            for aligned in _aligned(values, c.yours.shape):
+                with np.errstate(all="ignore"):
+                    multiplied, divided = c.expected * aligned, c.expected / aligned
+                if c.near(multiplied):
+                    return (
+                        f"{c.name} is the right one times {words}: a division by it is missing, or it is multiplied in"
+                    )
+                if c.near(divided):
+                    return f"{c.name} is the right one divided by {words}: it is divided by once too often"
     return None
 
 
-def _statistics(c: Comparison, x: Array) -> Iterator[tuple[str, Array]]:
-    """(words, values with the reduced axes kept) of x."""
+def _statistics(c: Comparison, x: Array, name: str) -> Iterator[tuple[str, Array]]:
+    """(words, values with the reduced axes kept) of an input."""
     names = c.nouns(x.shape)
     given = [value for name, value in c.sizes.items() if name.startswith("eps")]
     for axes in subsets(x.ndim) if x.ndim > 1 else ():
@@ -37,11 +40,11 @@ def _statistics(c: Comparison, x: Array) -> Iterator[tuple[str, Array]]:
         where = listed([names[a] for a in axes])
         var, mean = x.var(axis=axes, keepdims=True), x.mean(axis=axes, keepdims=True)
         for eps in (*given, *EPS):
-            yield f"the standard deviation of x over {where}", np.sqrt(var + eps)
-            yield f"the variance of x over {where}", var + eps
-        yield f"the mean of x over {where}", mean
+            yield f"the standard deviation of {name} over {where}", np.sqrt(var + eps)
+            yield f"the variance of {name} over {where}", var + eps
+        yield f"the mean of {name} over {where}", mean
         norm = np.sqrt(np.sum(x * x, axis=axes, keepdims=True))
-        yield f"the length of x over {where}", norm
+        yield f"the length of {name} over {where}", norm
 
 
 def _aligned(values: Array, shape: tuple[int, ...]) -> Iterator[Array]:

@@ -134,9 +134,9 @@ def _parts_of_dy(c: Comparison) -> Candidates:
                 _kept(dy, axis, [i for i in range(count) if i != k]),
             )
         for k in range(1, count - 1):
-            yield f"{c.name} counts only {noun} 0 to {k} of dy, not the rest", _kept(dy, axis, range(k + 1))
+            yield f"{c.name} counts only {plural(noun)} 0 to {k} of dy, not the rest", _kept(dy, axis, range(k + 1))
             yield (
-                f"{c.name} counts only {noun} {k} to {count - 1} of dy, not the rest",
+                f"{c.name} counts only {plural(noun)} {k} to {count - 1} of dy, not the rest",
                 _kept(dy, axis, range(k, count)),
             )
     yield from _corners(c.name, dy, names)
