@@ -273,9 +273,7 @@ def main() -> None:
     parser.add_argument("--layouts", type=int, default=120)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="CIFAR-10 in its binary version")
-    parser.add_argument(
-        "--measured", type=Path, metavar="FOLDER", help="keep measurements there, use those it has"
-    )
+    parser.add_argument("--measured", type=Path, metavar="FOLDER", help="keep measurements there, use those it has")
     parser.add_argument("--worst", type=int, default=0, help="list so many of the worst rows")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table there")
     parser.add_argument("--only-predict", type=int, metavar="COUNT", help="predict so many wild layouts, measure none")

@@ -260,8 +260,8 @@ def gains_and_biases(layer: nn.BatchNorm2d, member: Floats | None = None) -> lis
 def _within_channel(each: Floats, scatter: float) -> Floats:
     """The samples' second moments as one channel has them.
 
-    Over all channels z has the kurtosis 3 (1 + c^2), c^2 the relative variance of `each`. Where samples differ along few
-    directions, a share 1 + 2 scatter of it is the variance of v from channel to channel, which is divided away.
+    Over all channels z has the kurtosis 3 (1 + c^2), c^2 the relative variance of `each`. Where samples differ along
+    few directions, a share 1 + 2 scatter of it is the variance of v from channel to channel, which is divided away.
     """
     mean = each.mean(axis=0)
     contrast = float(np.mean((each - mean) ** 2)) / max(float(np.mean(mean**2)), 1e-300)
