@@ -15,8 +15,8 @@ import numpy as np
 
 from .checkpoint import CheckpointError, Weights, parse_metadata
 
-MOST_HEADER = 1 << 20
-"""Bytes of a file's header."""
+MOST_HEADER = 1 << 24
+"""Bytes of a file's header: some 100 for an array."""
 
 OWN = "minires"
 """The key of minires' part of a safetensors file's metadata: JSON, {"sha256": ..., "metadata": JSON in turn}."""
@@ -36,7 +36,12 @@ def safetensors_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, A
     """What `checkpoint.write_weights` writes: the arrays, the metadata, and a checksum over both."""
     text = json.dumps(metadata)
     own = json.dumps({"sha256": _checksum(arrays, text), "metadata": text})
-    return _safetensors().numpy.save(dict(arrays), {OWN: own})
+    library = _safetensors()
+    try:
+        return library.numpy.save(dict(arrays), {OWN: own})
+    except (library.SafetensorError, KeyError):
+        found = ", ".join(sorted({str(array.dtype) for array in arrays.values()}))
+        raise TypeError(f"state: safetensors does not know one of these dtypes: {found}; expected .npz") from None
 
 
 def read_safetensors(path: Path) -> tuple[Weights, dict[str, Any]]:

@@ -171,6 +171,7 @@ def blocks_of(depth: int, per_stage: int, block: type) -> tuple[int, int, int]:
     if rest or not 1 <= n <= DEEPEST:
         examples = ", ".join(str(per_stage * k + 2) for k in (1, 2, 3))
         raise ValueError(
-            f"depth is {depth}; expected {per_stage}n + 2 for {getattr(block, '__name__', block)}: {examples}, ..."
+            f"depth is {depth}; expected {per_stage}n + 2 for {getattr(block, '__name__', block)}: {examples}, ..., "
+            f"{per_stage * DEEPEST + 2}"
         )
     return (n,) * 3

@@ -46,6 +46,8 @@ def check_images(name: str, x: Array, labels: Array) -> None:
     if not hasattr(x, "shape") or not hasattr(x, "dtype"):
         raise TypeError(f"{name} is a {type(x).__name__}; expected an array of images, as from np.asarray")
     array_namespace(x)
+    if getattr(x.dtype, "kind", "f") not in "biufc":
+        raise TypeError(f"{name} has dtype {x.dtype}; expected numbers, as from x.astype(np.float32)")
     if len(x.shape) < 2 or x.shape[0] != len(labels) or len(labels) == 0:
         raise ValueError(
             f"{name} has shape {tuple(x.shape)} and there are {len(labels)} labels; expected (N, C, H, W) and N of "

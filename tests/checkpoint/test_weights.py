@@ -129,6 +129,49 @@ def test_the_command_that_is_advised_can_be_pasted(tmp_path):
     assert shlex.split(advised) == ["python", "-m", "minires", "convert", str(path)]
 
 
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_what_is_written_is_read_whatever_its_bytes_and_names(tmp_path, ending):
+    big = np.arange(6.0).reshape(2, 3).astype(">f8")
+    state = {"big-endian": big, "Größe ☃": np.float32(3), "../up": np.zeros((0, 3)), "x.npy": np.asfortranarray(big)}
+    write_weights(tmp_path / f"w.{ending}", state)
+    found = read_weights(tmp_path / f"w.{ending}")
+    assert found.keys() == state.keys() and all(np.array_equal(found[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_as_many_arrays_as_a_very_deep_network_saves(tmp_path, ending):
+    """1,502 layers: a weight, four arrays of BatchNorm and three momenta for each. (6,002 are the most.)"""
+    state = {f"optimizer.layer3.{n // 8}.conv1.weight.{n % 8}": np.float32([n]) for n in range(8 * 1502)}
+    write_weights(tmp_path / f"w.{ending}", state)
+    assert read_weights(tmp_path / f"w.{ending}").keys() == state.keys()
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ({}, "state is empty"),
+        ({"__metadata__": np.ones(1)}, "'__metadata__' is no name"),
+        ({"": np.ones(1)}, "'' is no name"),
+        ({"a\0b": np.ones(1)}, "is no name that files keep"),
+        ({"\udcff": np.ones(1)}, "is no name that files keep"),
+        ({"a" * 70_000: np.ones(1)}, "is no name that files keep"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(tmp_path, ending, state, says):
+    with pytest.raises(ValueError, match=says):
+        write_weights(tmp_path / f"w.{ending}", state)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("dtype", [np.longdouble, complex])
+def test_what_safetensors_does_not_know_goes_into_npz(tmp_path, dtype):
+    with pytest.raises(TypeError, match=f"{np.dtype(dtype)}; expected .npz"):
+        write_weights(tmp_path / "w.safetensors", {"a": np.ones(1, dtype)})
+    write_weights(tmp_path / "w.npz", {"a": np.ones(1, dtype)})
+    assert read_weights(tmp_path / "w.npz")["a"].dtype == dtype
+
+
 @pytest.mark.parametrize("what", hostile())
 def test_hostile_files_are_refused(tmp_path, what):
     result, seconds, peak = outcome(tmp_path / "w", hostile()[what], {})

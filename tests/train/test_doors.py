@@ -67,6 +67,7 @@ def test_settings_that_make_no_sense(options, error, says):
         ((np.ones((4, 1, 8, 8), np.float32), [0, 1]), ValueError, "there are 2 labels"),
         ((np.ones((0, 1, 8, 8), np.float32), np.zeros(0, int)), ValueError, "at least one"),
         (([[1.0]], [0]), TypeError, "x_train is a list"),
+        ((np.array([["a"]], object), np.array([0])), TypeError, "x_train has dtype object; expected numbers"),
         ((1, 2, 3), TypeError, "data is 3 things"),
     ],
 )
