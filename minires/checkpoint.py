@@ -82,16 +82,16 @@ def write_weights(
     """Write arrays by name, and metadata that JSON can hold, as .safetensors or .npz, by the ending of `path`.
 
     The names are kept, and minires' names are PyTorch's: `load_file` of safetensors gives a dict that
-    `torch.nn.Module.load_state_dict` takes. Raises ValueError or TypeError for what could not be read again, OSError
+    `torch.nn.Module.load_state_dict` takes. Raises CheckpointError for what could not be read again, OSError
     where the file cannot be written.
     """
     path = _as_path(path)
     arrays = {name: _writable(name, array) for name, array in check_state("state", state).items()}
     _check_metadata(metadata)
     if not arrays and not metadata:
-        raise ValueError("state is empty; expected arrays")
+        raise CheckpointError("state is empty; expected arrays")
     if len(arrays) >= MOST_MEMBERS:
-        raise ValueError(f"state holds {len(arrays)} arrays; fewer than {MOST_MEMBERS} are read again")
+        raise CheckpointError(f"state holds {len(arrays)} arrays; fewer than {MOST_MEMBERS} are read again")
     if path.suffix == ".safetensors":
         from .safetensors_files import safetensors_bytes
 
@@ -108,7 +108,7 @@ def write_weights(
 def _writable(name: str, array: Array) -> np.ndarray:
     """The array as files hold it: on the host, in order, its bytes in the machine's order."""
     if not 0 < len(name) <= LONGEST_NAME or "\0" in name or name == METADATA or not _is_utf8(name):
-        raise ValueError(f"state: {name!r:.60} is no name that files keep")
+        raise CheckpointError(f"state: {name!r:.60} is no name that files keep")
     array = np.asarray(to_numpy(array), order="C")
     if array.dtype.kind not in KINDS:
         raise TypeError(f"state: {name} has dtype {array.dtype}; expected numbers")

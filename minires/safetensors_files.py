@@ -41,7 +41,7 @@ def safetensors_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, A
         return library.numpy.save(dict(arrays), {OWN: own})
     except (library.SafetensorError, KeyError):
         found = ", ".join(sorted({str(array.dtype) for array in arrays.values()}))
-        raise TypeError(f"state: safetensors does not know one of these dtypes: {found}; expected .npz") from None
+        raise CheckpointError(f"state: safetensors does not know one of these dtypes: {found}; expected .npz") from None
 
 
 def read_safetensors(path: Path) -> tuple[Weights, dict[str, Any]]:

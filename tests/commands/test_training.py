@@ -226,6 +226,12 @@ def test_weights_that_are_no_floating_point_numbers_get_a_sentence(here, capsys,
         assert f"has dtype {dtype}" in refused(capsys, *command, "--weights", "w.npz")
 
 
+def test_convert_says_what_the_target_cannot_hold(here, capsys):
+    state = nn.resnet(8, width=4).state_dict()
+    checkpoint.write_weights("w.npz", {name: array.astype("complex128") for name, array in state.items()})
+    assert "safetensors does not know one of these dtypes: complex128" in refused(capsys, "convert", "w.npz")
+
+
 def test_convert_does_not_overwrite_unasked(here, capsys):
     checkpoint.write_weights("w.npz", nn.resnet(8, width=4).state_dict())
     (here / "w.safetensors").write_text("mine")
