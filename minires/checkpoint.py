@@ -86,6 +86,8 @@ def write_weights(
     where the file cannot be written.
     """
     path = _as_path(path)
+    if path.suffix not in (".npz", ".safetensors"):
+        raise CheckpointError(f"{path}: the ending says the format; expected .npz or .safetensors")
     arrays = {name: _writable(name, array) for name, array in check_state("state", state).items()}
     _check_metadata(metadata)
     if not arrays and not metadata:
@@ -97,12 +99,10 @@ def write_weights(
 
         content = safetensors_bytes(arrays, metadata or {})
         atomic_write(path, lambda file: file.write(content))
-    elif path.suffix == ".npz":
+    else:
         if metadata:
             arrays[METADATA] = np.frombuffer(json.dumps(metadata).encode(), dtype=np.uint8)
         atomic_write(path, lambda file: _write_npz(file, arrays))
-    else:
-        raise CheckpointError(f"{path}: the ending says the format; expected .npz or .safetensors")
 
 
 def _writable(name: str, array: Array) -> np.ndarray:
