@@ -33,6 +33,7 @@ from minires.checks.operations import (
 )
 from minires.checks.settings import Rng, check_dtype, check_scale, check_whole, choice, flag, generator, named
 from minires.checks.networks import (
+    PLAIN,
     blocks_of,
     check_batch,
     check_batch_shape,

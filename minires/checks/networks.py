@@ -97,16 +97,16 @@ def factory(name: str, value: Any, example: str) -> Any:
 
 
 PLAIN = frozenset({bool, int, float, str, type(None)})
+"""Types of settings, in which no layer can be."""
 
 
 def entries_of(name: str, value: Any) -> Iterable[tuple[Any, Any]]:
     """(key, entry) of an attribute that is a list, tuple or dictionary; none of another.
 
     TypeError where it keeps layers or parameters in a set, say, in which nobody looks for them. Each step of training
-    asks this of every attribute of every layer, so a setting such as 3 or (1, 1) is passed by at once.
+    asks this of many attributes of every layer, so a setting such as (1, 1) is passed by at once.
     """
-    kind = type(value)
-    if kind in PLAIN or (kind is tuple and PLAIN.issuperset(map(type, value))):
+    if type(value) is tuple and PLAIN.issuperset(map(type, value)):
         return ()
     if isinstance(value, dict):
         return value.items()

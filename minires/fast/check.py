@@ -39,8 +39,8 @@ class Checked:
         definition itself raises.
         """
         modules = [module for name, module in [*sys.modules.items()] if name.startswith(("minires.ops", "minires.nn"))]
-        scopes = modules + [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
-        functions = [f for scope in scopes for f in vars(scope).values() if isinstance(f, FunctionType)]
+        kinds = {kind: None for module in modules for kind in vars(module).values() if isinstance(kind, type)}
+        functions = [f for scope in (*modules, *kinds) for f in vars(scope).values() if type(f) is FunctionType]
         functions += [f.__code__ for f in functions]
         if functions != self._functions:
             self._found.clear()

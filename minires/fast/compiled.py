@@ -105,14 +105,15 @@ class Compiled:
         n, pixels, xp = len(x), math.prod(x.shape[2:]), array_namespace(x)
         ranks = self._team.at_most(max(1, min(self.threads, n, n * pixels // SHARE_PIXELS))) if xp is np else 1
         key = program.key(), type(x), x.dtype, x.shape, ranks
-        if key not in self._planned:
+        workers = self._planned.pop(key, None)
+        if workers is None:
             again = partial(Program, program.keeps, self.model, program.wants_dx, fuses=xp is np)
             programs = [again() if xp is np else for_gpu(again()) for _ in range(ranks)]
-            self._planned[key] = [Worker(xp, *each) for each in zip(programs, divide(0, n, ranks), strict=True)]
-        self._planned[key] = self._planned.pop(key)  # as the last one
+            workers = [Worker(xp, *each) for each in zip(programs, divide(0, n, ranks), strict=True)]
+        self._planned[key] = workers  # as the last one
         for old in [*self._planned][:-PLANS]:
             del self._planned[old]
-        return self._planned[key]
+        return workers
 
     def _run(self, direction: str, workers: list[Worker], x: Array) -> Array:
         """Has every rank go -> their results put together, in the order of the batch."""

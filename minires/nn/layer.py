@@ -14,7 +14,7 @@ A layer keeps one forward pass at a time, so two threads must not use one model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
@@ -128,8 +128,7 @@ class Layer:
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         """(name, layer) of the layers that this one is made of, in the order in which they were set."""
-        for name, value in vars(self).items():
-            yield from _found_in(name, value, Layer)
+        yield from _found_in(vars(self).items(), Layer)
 
     def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """(dotted path, layer) of the whole tree, this layer first, as ""."""
@@ -140,9 +139,8 @@ class Layer:
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(dotted path, parameter) of the whole tree. A parameter that is shared comes once for each of its paths."""
         for path, layer in self.named_layers():
-            for attribute, value in vars(layer).items():
-                for name, parameter in _found_in(attribute, value, Parameter):
-                    yield (f"{path}.{name}" if path else name), parameter
+            for name, parameter in _found_in(vars(layer).items(), Parameter):
+                yield (f"{path}.{name}" if path else name), parameter
 
     def parameters(self) -> list[Parameter]:
         """All parameters of the tree, each once, their `.name` set to the path as seen from here."""
@@ -238,9 +236,13 @@ class Layer:
         return layer_table(self) if any(True for _ in self.children()) else repr(self)
 
 
-def _found_in(name: str, value: Any, kind: type) -> list[tuple[str, Any]]:
-    """(path, object) of every layer or parameter in an attribute: itself, or in lists and dicts, however deep."""
-    if isinstance(value, (Layer, Parameter)):
-        return [(name, value)] if isinstance(value, kind) else []
-    entries = checks.entries_of(name, value)
-    return [found for key, entry in entries for found in _found_in(f"{name}.{key}", entry, kind)]
+def _found_in(entries: Iterable[tuple[Any, Any]], kind: type, prefix: str = "") -> list[tuple[str, Any]]:
+    """(path, object) of every layer or parameter among attributes: in lists and dicts, too, however deep."""
+    found = []
+    for key, value in entries:
+        if isinstance(value, kind):
+            found.append((f"{prefix}{key}", value))
+        elif type(value) not in checks.PLAIN and not isinstance(value, (Layer, Parameter)):
+            name = f"{prefix}{key}"
+            found += _found_in(checks.entries_of(name, value), kind, f"{name}.")
+    return found
