@@ -28,7 +28,6 @@ from minires.theory.stats import t_threshold, z_threshold
 
 FEW = 16
 ROUNDING = 16 * float(np.finfo(np.float32).eps)
-FORWARD = ("forward", "batch_variance")
 WORDS = {
     "forward": "mean square of the output",
     "batch_variance": "batch variance of the output",
@@ -55,24 +54,19 @@ class Comparison(NamedTuple):
     def ok(self) -> bool:
         return bool(abs(self.deviation) <= self.limit)
 
-    @property
-    def sentence(self) -> str:
-        """What departs, by which factor, and how far outside its limit that is."""
-        factor = self.measured / self.predicted if self.predicted else math.inf
-        return (
-            f"{WORDS[self.quantity]} is {factor:.3g} times the law ({self.measured:.4g} against {self.predicted:.4g}, "
-            f"deviation {100 * self.deviation:+.1f} %, allowed {100 * self.limit:.1f} %)"
-        )
-
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """comparisons: in the order in which they are judged.  unlawful: paths of rows that have no law."""
+    """comparisons: in the order in which they are judged.  rows: (predicted, measured)."""
 
     comparisons: tuple[Comparison, ...]
     rows: tuple[tuple[Row, Row], ...]
-    unlawful: tuple[str, ...]
     networks: int
+
+    @property
+    def unlawful(self) -> tuple[str, ...]:
+        """Paths of rows that have no law."""
+        return tuple(row.path for row, _ in self.rows if row.note)
 
     @property
     def ok(self) -> bool:
@@ -87,11 +81,16 @@ class ComparisonReport:
     @property
     def verdict(self) -> str:
         """One sentence."""
-        first = next((c for c in self.comparisons if not c.ok), None)
-        if first is None:
+        c = next((c for c in self.comparisons if not c.ok), None)
+        if c is None:
             return f"all {len(self.comparisons)} numbers obey their laws ({self.networks} networks)"
-        name = f"{first.path} ({first.kind})" if first.path else first.kind
-        return f"{name} is the first layer that departs: {first.sentence}"
+        name = f"{c.path} ({c.kind})" if c.path else c.kind
+        factor = c.measured / c.predicted if c.predicted else math.inf
+        return (
+            f"{name} is the first layer that departs: {WORDS[c.quantity]} is {factor:.3g} times the law "
+            f"({c.measured:.4g} against {c.predicted:.4g}, deviation {100 * c.deviation:+.1f} %, "
+            f"allowed {100 * c.limit:.1f} %)"
+        )
 
     def row_verdict(self, path: str) -> str:
         """agrees, departs, or no law."""
@@ -136,53 +135,49 @@ def compare(predicted: SignalReport, measured: SignalReport) -> ComparisonReport
         raise ValueError(f"input shapes differ: {predicted.input_shape} and {measured.input_shape}")
     found = {row.path: row for row in measured}
     pairs = tuple((row, found[row.path]) for row in predicted if row.path in found)
-    order = list(_order(pairs))
-    comparisons = tuple(_comparison(row, name, _values(measured, row.path, name), len(order)) for row, name in order)
-    unlawful = tuple(row.path for row, _ in pairs if row.note)
-    return ComparisonReport(comparisons, pairs, unlawful, measured.networks)
+    order = [
+        (row, name)
+        for row, name in _order([row for row, _ in pairs])
+        if (law := getattr(row, name)).grade
+        and not math.isnan(law.mean)
+        and not math.isnan(getattr(found[row.path], name).mean)
+    ]
+    comparisons = (
+        _comparison(row, name, np.array(measured.samples[row.path, name]), len(order)) for row, name in order
+    )
+    return ComparisonReport(tuple(comparisons), pairs, measured.networks)
 
 
-def _order(pairs: tuple[tuple[Row, Row], ...]) -> Iterator[tuple[Row, str]]:
-    """(predicted row, quantity) with a law and a measurement, in the order of the two passes."""
-    found = {predicted.path: measured for predicted, measured in pairs}
-    rows = [predicted for predicted, _ in pairs]
-    passes = [(row, name) for row in rows for name in FORWARD], _backward_order(rows[::-1])
-    for row, name in (*passes[0], *passes[1]):
-        law: Quantity = getattr(row, name)
-        if law.grade and not math.isnan(law.mean) and not math.isnan(getattr(found[row.path], name).mean):
-            yield row, name
-
-
-def _backward_order(rows: list[Row]) -> Iterator[tuple[Row, str]]:
-    """Rows from the output down; a block's gradient at its input comes after the gradients of all it is made of."""
-    pending: list[Row] = []
+def _order(rows: list[Row]) -> Iterator[tuple[Row, str]]:
+    """(row, quantity) forward from the input, then backward from the output; a block's gradient at its input comes
+    after the gradients of all it is made of."""
     for row in rows:
-        while pending and not row.path.startswith(pending[-1].path + "."):
+        yield row, "forward"
+        yield row, "batch_variance"
+    pending: list[Row] = []
+    for row in reversed(rows):
+        while pending and not row.path.startswith(f"{pending[-1].path}."):
             yield pending.pop(), "gradient_in"
         yield row, "gradient_out"
         yield row, "weight_gradient"
         pending.append(row)
-    while pending:
-        yield pending.pop(), "gradient_in"
-
-
-def _values(measured: SignalReport, path: str, name: str) -> np.ndarray:
-    return np.array(measured.samples[path, name])
+    for row in reversed(pending):
+        yield row, "gradient_in"
 
 
 def _comparison(row: Row, name: str, values: np.ndarray, checks: int) -> Comparison:
     law: Quantity = getattr(row, name)
     mean, n = float(values.mean()), len(values)
     if law.mean == 0:
-        deviation = 0.0 if mean == 0 else math.inf
-        return Comparison(row.path, row.kind, name, 0.0, mean, law.grade, 0.0, deviation, 0.0)
-    deviation = mean / law.mean - 1
-    spread = float(values.std(ddof=1)) / law.mean if n > 1 else 0.0
-    if n < FEW:
-        spread, threshold = np.nanmax([spread, law.spread]), z_threshold(checks)
+        deviation, z, limit = 0.0 if mean == 0 else math.inf, 0.0, 0.0
     else:
-        threshold = t_threshold(n, checks)
-    error = float(spread) / math.sqrt(n)
-    z = deviation / error if error else math.nan
-    limit = law.allowance + threshold * error + ROUNDING
+        deviation = mean / law.mean - 1
+        spread = float(values.std(ddof=1)) / law.mean if n > 1 else 0.0
+        if n < FEW:
+            spread, threshold = np.nanmax([spread, law.spread]), z_threshold(checks)
+        else:
+            threshold = t_threshold(n, checks)
+        error = float(spread) / math.sqrt(n)
+        z = deviation / error if error else math.nan
+        limit = law.allowance + threshold * error + ROUNDING
     return Comparison(row.path, row.kind, name, law.mean, mean, law.grade, z, deviation, limit)

@@ -24,7 +24,7 @@ from minires.backend import to_numpy
 from minires.checks import check_model
 from minires.init.distributions import Initializer
 from minires.theory.predict import predict
-from minires.theory.report import Row, SignalReport
+from minires.theory.report import SignalReport
 
 FADED, FLOODED = 1e-3, 1e3
 """A signal has died (exploded) where its rms is so many times what it was at the start of its way."""
@@ -65,8 +65,7 @@ def forecast(model: nn.Layer, input_shape: Sequence[int]) -> Forecast:
     law = as_drawn(check_model(model))
     if law is None:
         return Forecast(ALIKE, [], [])
-    with np.errstate(all="ignore"):  # signals that explode do so here as well
-        return read(predict(model, input_shape, weight=law))
+    return read(predict(model, input_shape, weight=law))
 
 
 def as_drawn(model: nn.Layer) -> Initializer | None:
@@ -111,9 +110,12 @@ def read(predicted: SignalReport) -> Forecast:
     """The forecast that a prediction amounts to."""
     rows = [row for row in predicted if row.kind in STATIONS]
     lawless = [row.note for row in predicted if row.note and row.kind in ("Conv2d", "Linear")]
-    unit = _softmax_gradient(rows[-1]) if rows else 1.0
-    activations = [(row.path, _root(row.forward.mean)) for row in rows]
-    gradients = [(row.path, unit * _root(row.gradient_out.mean)) for row in rows]
+    unit = 1.0
+    if rows:  # rms of dL/dlogits at logits of zero: N sum_k dlogits^2 = (1 - 1/K)/N for each of N samples
+        samples, classes = rows[-1].shape[0], rows[-1].shape[-1]
+        unit = math.sqrt((1 - 1 / classes) / classes) / samples
+    activations = [(row.path, row.forward.rms) for row in rows]
+    gradients = [(row.path, unit * row.gradient_out.rms) for row in rows]
     verdict = f"no forecast: {lawless[0]}" if lawless else _verdict(activations, gradients)
     return Forecast(verdict, activations, gradients)
 
@@ -135,13 +137,3 @@ def _verdict(activations: list[tuple[str, float]], gradients: list[tuple[str, fl
     if backward and (found := departure(backward, backward[0])):
         return f"gradient {found[0]} by layer {len(backward) - found[1]}"
     return "steady"
-
-
-def _softmax_gradient(last: Row) -> float:
-    """rms of dL/dlogits at logits of zero: N sum_k dlogits^2 = (1 - 1/K)/N for each of N samples' means."""
-    samples, classes = last.shape[0], last.shape[-1]
-    return math.sqrt((1 - 1 / classes) / classes) / samples
-
-
-def _root(mean_square: float) -> float:
-    return math.sqrt(mean_square) if mean_square >= 0 else math.nan

@@ -48,7 +48,7 @@ def measure(
     weight, bias = None if weight is None else init.by_name(weight), init.by_name(bias)
     shape = tuple(x.shape) if check_batch(x) else whole_shape(x)
     model.output_shape(shape)  # complains, before anything is computed, if x does not fit
-    if seeds < 1 or (weight is None and seeds != 1):
+    if weight is None and seeds != 1:
         raise ValueError(f"seeds is {seeds}; expected 1 or more, and exactly 1 where the weights are kept")
     network = copy.deepcopy(model).train()
     samples: dict[tuple[str, str], list[float]] = defaultdict(list)

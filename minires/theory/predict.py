@@ -1,7 +1,7 @@
 """Predict a network's signal before running it: a walk over the layers that carries laws instead of arrays.
 
-Forward, each layer's rule (`minires.theory.rules`) turns the law of its input into that of its output; on the way back
-the rules run in reverse with the law of the gradient. What is assumed:
+Forward, each layer's rule (`minires.theory.rules`) turns the law of its input into that of its output. On the way back
+the rules run in reverse, with the law of the gradient. The walk assumes:
 
     input      white noise, independent N(0, 1), or an actual batch x, by its second moments and covariances
     upstream   the gradient at the model's output is independent of the network, mean 0, mean square 1, independent
@@ -9,23 +9,21 @@ the rules run in reverse with the law of the gradient. What is assumed:
     weights    every weight of two or more axes from one initializer, biases from another (zeros), BatchNorm's gains
                and biases as they are in the model; training mode
 
-Second moments of the skip path and of a zero-mean branch add, and so do the gradients' energies that come back through
-both. Where a ReLU follows the sum (BasicBlock, Bottleneck), the stream h' = relu(h + g) is a random walk reflected at
-zero, followed with its whole law at every position, and the gradient as a function of h (`laws.stream`).
-
 Grades and allowances. Exact laws need no allowance. A mean-field law gets one: a floor, and what each approximation on
 the way adds, as the root of the sum of squares. BatchNorm divides by a variance, so it passes on what that may be off.
 A number that may be off by a factor of 3 gets no grade.
 
-A layer without a law gets a row that says so; the walk goes on as if it left mean squares unchanged, and the rows
-behind it carry no grade until a BatchNorm makes the signal known again.
+A layer without a law gets a row that says so. The walk goes on as if the layer left mean squares unchanged, and the
+rows behind it carry no grade until a BatchNorm makes the signal known again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -43,24 +41,19 @@ from minires.theory.rules import blocks
 from minires.theory.rules.state import Backward, Gradient, NoLaw, Setting, State, mean_field_cost, worse
 from minires.threads import blas_at_one_thread
 
-WHITE_FLOOR = 0.03
-"""Bias that mean field is allowed in any case (3x3 convolutions with BatchNorm: 0 to 2.5 % were measured)."""
+WHITE_FLOOR = 0.03  # bias that mean field is allowed in any case (3x3 convolutions with BatchNorm: 0 to 2.5 % measured)
 BATCH_FLOOR = 0.1  # of a gradient for an actual batch, beyond what its few directions cost
 BATCH_FORWARD_FLOOR = 0.04
 SMALL_MAP_FLOOR = 0.04  # from where a map has fewer than 16 positions
 WEIGHT_FLOOR = 0.08  # of weight gradients
 AGREEING_WEIGHT_FLOOR = 0.18  # behind global average pooling: 0.83 to 0.97 of the law were measured in the last stage
-
-
-AVERAGED_COST = 1.0
-"""Of the batch variance behind an average of white noise's pixels, which is what their neglected covariance adds to."""
-LARGEST_ALLOWANCE = 2.0
-"""A row that may be off by a factor of 3 says nothing: beyond this it has no grade."""
-KEPT_POSITIONS = 256
-"""Largest map whose covariances the way back may use; 1,024 in networks of few layers."""
+AVERAGED_COST = 1.0  # of the batch variance behind an average of pixels whose covariance is neglected
+LARGEST_ALLOWANCE = 2.0  # beyond it a number may be off by a factor of 3, says nothing, and has no grade
+KEPT_POSITIONS = 256  # of the largest map whose covariances the way back may use; 1,024 in networks of few layers
 FEW_LAYERS = 40
-LARGEST_BATCH_MAP = 1100
-"""Positions of an image up to which the covariances of an actual batch are followed."""
+LARGEST_BATCH_MAP = 1100  # positions of an image up to which the covariances of an actual batch are followed
+
+Rule = Callable[[Any, State, Setting], tuple[State, Backward]]
 
 
 @blas_at_one_thread()  # its matrices are small: a second thread would only wait, and count
@@ -92,7 +85,7 @@ def predict(
     with np.errstate(all="ignore"):  # a signal that overflows gets a row that says so
         out, backward = walk.layer(model, "", state)
         backward(Gradient(np.ones(out.positions), relvar=2 / (shape[0] * math.prod(out.shape))))
-    return SignalReport("predicted", tuple(record.row() for record in walk.records), shape)
+    return SignalReport("predicted", tuple(Row(**record) for record in walk.records), shape)
 
 
 def _input_state(x: Sequence[int] | np.ndarray) -> tuple[tuple[int, ...], State]:
@@ -136,59 +129,22 @@ def _below(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-@dataclass
-class _Record:
-    """A row being written: forward when the walk passes, backward when the gradient returns."""
-
-    path: str
-    kind: str
-    state: State
-    setting: Setting
-    variance: float
-    note: str = ""
-    gradient_out: Quantity = NOTHING
-    gradient_in: Quantity = NOTHING
-    weight_gradient: Quantity = NOTHING
-
-    def row(self) -> Row:
-        s, batch = self.state, self.setting.batch
-        floor = min(self.setting.floor, BATCH_FORWARD_FLOOR)
-        spread, pairs = math.sqrt(s.relvar), s.channels * batch * s.positions
-        forward = _quantity(float(s.signal.q.mean()), spread, s.grade, s.allowance, s.positions, floor)
-        around = math.sqrt(s.relvar + 2 / pairs)  # a variance is itself estimated from so many values
-        q = float(s.signal.q.mean())  # a relative error of q costs its difference from what is common more
-        amplified = math.sqrt(max(1.0, q / self.variance)) if self.variance > 0 else math.inf if q else 1.0
-        allowance = math.hypot(s.allowance * amplified, floor * amplified, AVERAGED_COST if s.averaged else 0.0)
-        variance = _quantity(self.variance, around, worse(s.grade, "MF"), allowance, s.positions, floor)
-        quantities = forward, variance, self.gradient_in, self.gradient_out, self.weight_gradient
-        return Row(self.path, self.kind, (batch, *s.shape), *quantities, note=self.note)
-
-
-def _quantity(mean: float, spread: float, grade: str, allowance: float, positions: int, floor: float) -> Quantity:
-    """A number with its grade; none where it is not finite or its allowance says nothing."""
-    allowed = 0.0
-    if grade == "MF":
-        allowed = math.hypot(allowance, max(floor, SMALL_MAP_FLOOR) if positions < 16 else floor)
-    if not math.isfinite(mean) or not allowed <= LARGEST_ALLOWANCE:
-        return Quantity(mean, spread)
-    return Quantity(mean, spread, grade, allowed)
-
-
 class _Walk:
-    """Walks the tree once; every method returns the state at the output and the way back."""
+    """Walks the tree once; every method returns the state at the output and the way back.
+
+    records: a row each, in the order of the forward pass; gradients are entered on the way back.
+    """
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.records: list[_Record] = []
+        self.records: list[dict[str, Any]] = []
 
     def layer(self, layer: nn.Layer, path: str, state: State) -> tuple[State, Backward]:
         """Any layer: a chain of layers, a residual block, or a leaf with a row of its own."""
         if rules.is_plain(layer, ResidualBlock):
             return self._block(layer, path, state)
         chain = _chain(layer)
-        if chain is None:
-            return self._leaf(layer, path, state)
-        return self._in_turn(chain, path, state)
+        return self._leaf(layer, path, state) if chain is None else self._in_turn(chain, path, state)
 
     def _in_turn(self, layers: Iterable[tuple[str, nn.Layer]], path: str, state: State) -> tuple[State, Backward]:
         """One layer after the other, and the way back through all of them."""
@@ -204,31 +160,21 @@ class _Walk:
 
         return state, backward
 
-    def _record(self, path: str, layer: nn.Layer, after: State, kept: State, note: str = "") -> _Record:
-        """A new row. q/V in its allowance: what a relative error of the second moment costs the batch variance."""
-        variance = after.signal.variance_in(self.setting.batch)
-        self.records.append(_Record(path, type(layer).__name__, kept, self.setting, variance, note))
-        return self.records[-1]
-
-    def _gradient(self, g: Gradient, state: State) -> Quantity:
-        energy, floor = _energy(g, state, self.setting), self.setting.floor
-        return _quantity(energy, math.sqrt(g.relvar), g.grade, g.allowance, state.positions, floor)
-
-    def _leaf(self, layer: nn.Layer, path: str, state: State) -> tuple[State, Backward]:
+    def _leaf(self, layer: nn.Layer, path: str, state: State, rule: Rule = rules.apply) -> tuple[State, Backward]:
         note = ""
         try:
-            after, back = rules.apply(layer, state, self.setting)
+            after, back = rule(layer, state, self.setting)
         except NoLaw as reason:
             after, back = _unknown(layer, state, self.setting.batch)
             note = str(reason)
         below, above = state.light(False), after.light(False)
-        record = self._record(path, layer, after, above, note)
+        record = self._record(path, layer, after, note)
 
         def backward(g: Gradient) -> Gradient:
             before = replace(back(g), grade="") if note else back(g)
-            record.gradient_out = self._gradient(g, above)
-            record.gradient_in = self._gradient(before, below)
-            record.weight_gradient = _weight_quantity(before, g, below, self.setting.floor)
+            record["gradient_out"] = self._gradient(g, above)
+            record["gradient_in"] = self._gradient(before, below)
+            record["weight_gradient"] = _weight_quantity(before, g, below, self.setting.floor)
             return replace(before, weight=math.nan, weight_allowance=0.0)
 
         return after, backward
@@ -242,27 +188,21 @@ class _Walk:
             short, short_back = self.layer(block.shortcut, _below(path, "shortcut"), state)
         scale2 = block.branch_scale**2
         step = branch.signal.scaled(scale2)
-        total = blocks.block_sum(block, state, branch, short if short_back else None, step)
-        gate, gate_path = None, _below(path, str(block.after_sum))
+        after = total = blocks.block_sum(block, state, branch, short if short_back else None, step)
+        walked, gate_back = None, None
         if block.after_sum is not None:
+            rule, walked = rules.apply, blocks.walk_on(block, state, branch, step, self.setting)
+            if walked is not None:
+                chance = blocks.alignment_relvar(block, state, step, walked.signal)
+                total, rule = replace(total, relvar=total.relvar + chance), partial(_gate_of_stream, walked)
             gate = getattr(block, block.after_sum)
-        walked = blocks.walk_on(block, state, branch, step, self.setting) if gate is not None else None
-        if walked is not None:
-            chance = blocks.alignment_relvar(block, state, step, walked.signal)
-            total = replace(total, relvar=total.relvar + chance)
-            after, gate_back = self._gate_of_stream(gate, gate_path, total, walked)
-            walked = walked._replace(signal=None)  # the way back needs no kernels
-        elif gate is not None:
-            after, gate_back = self._leaf(gate, gate_path, total)
-        else:
-            after, gate_back = total, lambda g: blocks.gate_behind_sum(total, g)
-        above = after.light(False)
-        state, total, short = state.light(False), total.light(False), short.light(False)
-        record = self._record(path, block, after, above)
+            after, gate_back = self._leaf(gate, _below(path, block.after_sum), total, rule)
+        record = self._record(path, block, after)
+        above, below, total, short = (each.light(False) for each in (after, state, total, short))
 
         def backward(g: Gradient) -> Gradient:
-            record.gradient_out = self._gradient(g, above)
-            at_sum = gate_back(g)
+            record["gradient_out"] = self._gradient(g, above)
+            at_sum = gate_back(g) if gate_back else blocks.gate_behind_sum(total, g)
             same = None if at_sum.same is None else at_sum.same * scale2
             energy = total.pooled(at_sum.energy) * scale2
             through = branch_back(replace(at_sum, energy=energy, same=same, gamma=None))
@@ -271,56 +211,71 @@ class _Walk:
             elif walked is not None:
                 by_group = blocks.energy_by_group(at_sum, walked.stream, walked.before, short)
                 short_back(replace(at_sum, energy=by_group, gamma=None, same=None))  # for the shortcut's own row
-                before = blocks.meet_stream(block, state, at_sum, walked, through)
+                before = blocks.meet_stream(block, below, at_sum, walked, through)
             else:
-                before = blocks.meet(through, short_back(replace(at_sum, gamma=None)), state)
-            record.gradient_in = self._gradient(before, state)
+                before = blocks.meet(through, short_back(replace(at_sum, gamma=None)), below)
+            record["gradient_in"] = self._gradient(before, below)
             return before
 
         return after, backward
 
-    def _gate_of_stream(self, gate: nn.ReLU, path: str, total: State, walked: blocks.Walked) -> tuple[State, Backward]:
-        """The ReLU after the sum: max(0, h + g), whose law is the stream's."""
-        stream = walked.stream
-        after = total.after(
-            walked.signal,
-            form="function",
-            source=total.signal,
-            through=RELU,
-            stream=walked.stream,
-            grade=worse("MF", total.grade),
-            allowance=math.hypot(
-                total.allowance, mean_field_cost(total, self.setting.batch), blocks.drift_cost(walked)
-            ),
-            scatter=total.scatter
-            * min(stream.positive() ** 2 * total.signal.q.mean() / walked.signal.q.mean(), 1) ** 2,
-        )
-        above, total = after.light(False), total.light(False)
-        record = self._record(path, gate, after, above)
+    def _record(self, path: str, layer: nn.Layer, s: State, note: str = "") -> dict[str, Any]:
+        """A new row, with what is known on the way forward."""
+        batch, floor = self.setting.batch, min(self.setting.floor, BATCH_FORWARD_FLOOR)
+        q, variance = float(s.signal.q.mean()), s.signal.variance_in(batch)
+        forward = _quantity(q, math.sqrt(s.relvar), s.grade, s.allowance, s.positions, floor)
+        # a variance is itself estimated from so many values; a relative error of q costs it more, by q/V
+        around = math.sqrt(s.relvar + 2 / (s.channels * batch * s.positions))
+        amplified = math.sqrt(max(1.0, q / variance)) if variance > 0 else math.inf if q else 1.0
+        allowance = math.hypot(s.allowance * amplified, floor * amplified, AVERAGED_COST if s.averaged else 0.0)
+        about = _quantity(variance, around, worse(s.grade, "MF"), allowance, s.positions, floor)
+        row = {"path": path, "kind": type(layer).__name__, "shape": (batch, *s.shape), "note": note}
+        self.records.append({**row, "forward": forward, "batch_variance": about})
+        return self.records[-1]
 
-        def backward(g: Gradient) -> Gradient:
-            share = 1.0 if g.on is None else g.on / max(float(stream.positive()), 1e-300)
-            gamma = g.gamma or Gamma.constant(stream.grid, g.energy * share)
-            if g.gamma is None and g.gate is not None:
-                gamma = Gamma.weighted(stream, g.energy, g.gate)
-            record.gradient_out = self._gradient(g, above)
-            energy, same, along = blocks.gated(g, gamma, walked)
-            cost = mean_field_cost(total, self.setting.batch)
-            before = replace(
-                g,
-                energy=energy,
-                gamma=gamma,
-                same=same,
-                along=along,
-                on=None,
-                gate=None,
-                grade=worse(g.grade, "MF"),
-                allowance=math.hypot(g.allowance, cost),
-            )
-            record.gradient_in = self._gradient(replace(before, gamma=None), above)
-            return before
+    def _gradient(self, g: Gradient, state: State) -> Quantity:
+        """Mean square per entry; a gradient along a stream is averaged over the stream's law."""
+        stream = None if g.gamma is None else blocks.stream_of(state, self.setting)
+        energy = state.pooled(g.energy) if stream is None else g.gamma.energy(stream)
+        spread = math.sqrt(g.relvar)
+        return _quantity(float(energy.mean()), spread, g.grade, g.allowance, state.positions, self.setting.floor)
 
-        return after, backward
+
+def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting: Setting) -> tuple[State, Backward]:
+    """The rule of the ReLU after the sum: max(0, h + g), whose law is the stream's."""
+    stream, cost = walked.stream, mean_field_cost(total, setting.batch)
+    left = min(stream.positive() ** 2 * total.signal.q.mean() / walked.signal.q.mean(), 1)
+    after = total.after(
+        walked.signal,
+        form="function",
+        source=total.signal,
+        through=RELU,
+        stream=stream,
+        grade=worse("MF", total.grade),
+        allowance=math.hypot(total.allowance, cost, blocks.drift_cost(walked)),
+        scatter=total.scatter * left**2,
+    )
+
+    def backward(g: Gradient) -> Gradient:
+        share = 1.0 if g.on is None else g.on / max(float(stream.positive()), 1e-300)
+        gamma = g.gamma or Gamma.constant(stream.grid, g.energy * share)
+        if g.gamma is None and g.gate is not None:
+            gamma = Gamma.weighted(stream, g.energy, g.gate)
+        energy, same, along = blocks.gated(g, gamma, walked)
+        met = {"energy": energy, "gamma": gamma, "same": same, "along": along, "on": None, "gate": None}
+        return replace(g, **met, grade=worse(g.grade, "MF"), allowance=math.hypot(g.allowance, cost))
+
+    return after, backward
+
+
+def _quantity(mean: float, spread: float, grade: str, allowance: float, positions: int, floor: float) -> Quantity:
+    """A number with its grade; none where it is not finite or its allowance says nothing."""
+    allowed = 0.0
+    if grade == "MF":
+        allowed = math.hypot(allowance, max(floor, SMALL_MAP_FLOOR) if positions < 16 else floor)
+    if not math.isfinite(mean) or not allowed <= LARGEST_ALLOWANCE:
+        return Quantity(mean, spread)
+    return Quantity(mean, spread, grade, allowed)
 
 
 def has_row(layer: nn.Layer) -> bool:
@@ -346,12 +301,6 @@ def _unknown(layer: nn.Layer, state: State, batch: int) -> tuple[State, Backward
     return after, lambda g: g.passed(
         g.energy if same else np.full(state.positions, float(g.energy.mean())), same=None, relvar=math.nan
     )
-
-
-def _energy(g: Gradient, state: State, setting: Setting) -> float:
-    """Mean square per entry; a gradient along a stream is averaged over the stream's law."""
-    stream = None if g.gamma is None else blocks.stream_of(state, setting)
-    return float((state.pooled(g.energy) if stream is None else g.gamma.energy(stream)).mean())
 
 
 def _weight_quantity(before: Gradient, g: Gradient, state: State, floor: float) -> Quantity:

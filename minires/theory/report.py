@@ -6,7 +6,7 @@ has mean square 1. ``batch_variance`` is what a BatchNorm standing there would s
 a channel (over N within a unit), averaged over channels; the biased variance, divided by the number of values.
 
 Grades say how far a law may be trusted: "ID" an identity of every draw; "EX" an exact expectation at finite width;
-"MF" mean field, with an error of order 1/width + 1/batch; "" where there is no law.
+"MF" mean field, with an error of order 1/width + 1/batch; "" where there is none, or for a measurement.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-GRADES = ("ID", "EX", "MF", "")
+WORDS = {"ID": "identity", "EX": "exact", "MF": "approximate", "": "none"}
+"""The grades as a reader meets them."""
 QUANTITIES = ("forward", "batch_variance", "gradient_in", "gradient_out", "weight_gradient")
 TITLES = ("forward E y²", "batch variance", "E dx²", "E dy²", "E dW²")
 
@@ -26,14 +27,18 @@ class Quantity(NamedTuple):
 
     mean: the expectation over networks (predicted) or the mean over networks (measured).
     spread: standard deviation between single networks, relative to the mean; nan where unknown.
-    grade: "ID", "EX", "MF", or "" for a measurement.
-    allowance: relative bias a mean-field law is allowed; 0 for the exact ones.
+    allowance: relative bias that a mean-field law is allowed; 0 for the exact ones.
     """
 
     mean: float
     spread: float = math.nan
     grade: str = ""
     allowance: float = 0.0
+
+    @property
+    def rms(self) -> float:
+        """Root of a mean square; nan where there is none."""
+        return math.sqrt(self.mean) if self.mean >= 0 else math.nan
 
 
 NOTHING = Quantity(math.nan)
@@ -113,14 +118,13 @@ def empty_table(words: Sequence[str], numbers: Sequence[str], last: str, title: 
     return table
 
 
-def render(*parts: object, width: int = 140) -> str:
-    """What rich would print of the parts, as plain text."""
+def render(table: Any, width: int = 140) -> str:
+    """What rich would print, as plain text."""
     from rich.console import Console
 
     console = Console(width=width, no_color=True, highlight=False, force_terminal=False)
     with console.capture() as capture:
-        for part in parts:
-            console.print(part)
+        console.print(table)
     return capture.get().rstrip()
 
 
@@ -131,12 +135,6 @@ def _cell(quantity: Quantity) -> str:
     return f"{quantity.mean:.4g}{spread}"
 
 
-WORDS = {"ID": "identity", "EX": "exact", "MF": "approximate", "": "none"}
-"""The grades as a reader meets them."""
-
-
 def _grades(row: Row) -> str:
-    if row.note:
-        return row.note
     found = {quantity.grade for name in QUANTITIES if not math.isnan((quantity := getattr(row, name)).mean)}
-    return ", ".join(WORDS[grade] for grade in GRADES if grade in found)
+    return row.note or ", ".join(word for grade, word in WORDS.items() if grade in found)

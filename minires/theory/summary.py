@@ -38,8 +38,8 @@ def sentence(report: SignalReport) -> str:
         return verdict
     place = "block" if rows[-1].kind in BLOCKS else "layer"
     start = "stem" if rows[0].kind not in BLOCKS and place == "block" else f"first {place}"
-    signal = _change("signal", rms(rows[-1].forward) / _positive(rms(rows[0].forward)), start, f"last {place}")
-    gradient = rms(rows[0].gradient_out) / _positive(rms(rows[-1].gradient_out))
+    signal = _change("signal", rows[-1].forward.rms / _positive(rows[0].forward.rms), start, f"last {place}")
+    gradient = rows[0].gradient_out.rms / _positive(rows[-1].gradient_out.rms)
     parts = [part for part in (signal, _change("gradient", gradient, f"last {place}", start)) if part]
     return f"{verdict}: {'; '.join(parts)}" if parts else verdict
 
@@ -51,11 +51,6 @@ def _change(what: str, factor: float, start: str, end: str) -> str:
         return f"the {what} keeps its size"
     grows, size = ("grows", factor) if factor > 1 else ("shrinks", 1 / factor)
     return f"the {what} {grows} {size:.2g} times from the {start} to the {end}"
-
-
-def rms(quantity: Quantity) -> float:
-    """Root of a mean square; nan where there is none."""
-    return math.sqrt(quantity.mean) if quantity.mean >= 0 else math.nan
 
 
 def _positive(value: float) -> float:
@@ -83,8 +78,7 @@ def table(reports: Mapping[str, SignalReport], compared: Mapping[str, Comparison
 
 
 def _cell(law: Quantity) -> str:
-    value = rms(law)
-    return "-" if math.isnan(value) else f"{value:.3g}{'' if law.grade else ' ?'}"
+    return "-" if math.isnan(law.rms) else f"{law.rms:.3g}{'' if law.grade else ' ?'}"
 
 
 def _measured(report: ComparisonReport | None, path: str, quantity: str) -> str:

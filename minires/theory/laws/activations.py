@@ -120,9 +120,8 @@ def _shifted_moments(b: float, q: np.ndarray, mean: float) -> ActivationMoments:
     two = np.maximum((mean**2 + q) * above + mean * s * density, 0.0)
     four = (mean**4 + 6 * mean**2 * q + 3 * q**2) * above + (mean**3 * s + 5 * mean * s**3) * density
     all_two, all_four = mean**2 + q, mean**4 + 6 * mean**2 * q + 3 * q**2
-    first = (1 - b) * one + b * mean
-    rest = b**2 * (all_two - two), above + b**2 * (1 - above), b**4 * (all_four - four)
-    return ActivationMoments(first, two + rest[0], rest[1], four + rest[2])
+    second, slope2 = two + b**2 * (all_two - two), above + b**2 * (1 - above)
+    return ActivationMoments((1 - b) * one + b * mean, second, slope2, four + b**4 * (all_four - four))
 
 
 def activation_kernel(

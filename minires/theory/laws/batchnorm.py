@@ -1,7 +1,7 @@
 """What BatchNorm does to a signal that varies over the image [MF], but for gains and biases.
 
-It subtracts the mean over batch and map, then divides by the batch variance v. Pairs of a
-sample with itself weigh 1/N, so with r(i) = mean_i' [(1 - 1/N) K(i, i') + S(i, i')/N] and m = mean r
+It subtracts the mean over batch and map, then divides by the batch variance v. Pairs of a sample with itself weigh 1/N,
+so with r(i) = mean_i' [(1 - 1/N) K(i, i') + S(i, i')/N] and m = mean r
 
     z <- z - 2 r + m,          C(i, i') <- K(i, i') - r(i) - r(i') + m,          E v = mean_i z(i)
 
@@ -44,25 +44,16 @@ _LOG_T_FORM = np.arange(-23.0, 26.0, _LOG_STEP)  # farther, for forms whose smal
 
 
 class Normalized(NamedTuple):
-    """What BatchNorm puts out, as `Signal`, and the batch variance v that it divided by: E[1/v], E v, E[w'M^2w/v^2].
+    """What BatchNorm puts out, and the batch variance v that it divided by: E[1/v], E v, E[w'M^2w/v^2].
 
     concentration: half the relative variance of v, sum lambda_j^2 / v^2: one over the number of its directions.
     """
 
-    q: Floats
-    kernel: Floats
+    signal: Signal
     inverse_v: float
     v: float
-    same: Floats | None = None
-    each: Floats | None = None
-    span: Span | None = None
-    second: float = 0.0
-    concentration: float = 0.0
-
-    @property
-    def signal(self) -> Signal:
-        """The output as a signal."""
-        return Signal(self.q, self.kernel, self.same, 0.0, self.each, self.span)
+    second: float
+    concentration: float
 
 
 def batchnorm(
@@ -84,7 +75,7 @@ def batchnorm(
     if signal.each is not None:  # what a sample shares with the others goes with its own deviation
         shared = row * np.sqrt(signal.each / np.maximum(signal.q, 1e-300))
         each = np.maximum(signal.each - 2 * shared + center, 1e-3 * signal.each)
-    eigenvalues, vectors = _weighted_eigenpairs(c, signal.span, v)
+    eigenvalues, vectors = _eigenpairs(c, signal.span, v)
     rest = max(v - float(eigenvalues.sum()), 0.0)
     few = _along_directions(spread, directions, rest, v)
     own, degrees = _own_eigenvalues(z - signal.full(np.diagonal(c)), c, same, rest - float(few.sum()), batch)
@@ -103,7 +94,8 @@ def batchnorm(
     if each is not None:
         each *= q / np.maximum(each.mean(axis=0), 1e-30)
     squares = float(eigenvalues @ eigenvalues + few @ few + degrees * (own @ own)) / v**2
-    return Normalized(q, kernel, found.inverse, v, same, each, signal.span, found.second, squares)
+    put_out = Signal(q, kernel, same, 0.0, each, signal.span)
+    return Normalized(put_out, found.inverse, v, found.second, squares)
 
 
 class _Inverse(NamedTuple):
@@ -151,32 +143,26 @@ def _own_eigenvalues(alone: Floats, c: Floats, same: Floats | None, rest: float,
     return eigenvalues * (rest / (degrees * total)), degrees
 
 
-def _weighted_eigenpairs(c: Floats, span: Span | None, v: float) -> tuple[Floats, Floats | None]:
-    """Eigenvalues of C/P, positions of a smaller map weighed by what they stand for, and P u_k; none of zeros."""
+def _eigenpairs(c: Floats, span: Span | None, v: float) -> tuple[Floats, Floats | None]:
+    """Eigenvalues of C/P and P u_k: all for small maps, the leading ones for large maps; none where C is 0.
+
+    Positions of a smaller map are weighed by what they stand for. C is close to a matrix of rank k^2 (one for each tap:
+    which outputs have it inside the image), so a random subspace of a few times that dimension holds what matters
+    (Halko, Martinsson and Tropp 2011); what is left out has so small a share of v that it may count as certain.
+    """
     if not c.any() or not math.isfinite(v):
         return np.zeros(0), None
     root = np.full(len(c), 1 / math.sqrt(len(c))) if span is None else np.sqrt(span.weights)
     root = root.astype(c.dtype)
-    eigenvalues, vectors = _eigenpairs(c * root[:, None] * root)
-    return eigenvalues, vectors / root[:, None]
-
-
-def _eigenpairs(c: Floats) -> tuple[Floats, Floats]:
-    """Eigenpairs of c: all of them for small maps, the leading ones for large maps.
-
-    c is close to a matrix of rank k^2 (one for each tap: which outputs have it inside the image), so a random subspace
-    of a few times that dimension holds what matters (Halko, Martinsson and Tropp 2011); directions left out have so
-    small a share of v that it may count as certain.
-    """
-    positions = len(c)
-    if positions <= _ALL_PAIRS:
-        eigenvalues, vectors = np.linalg.eigh(c)
+    weighted = c * root[:, None] * root
+    if len(c) <= _ALL_PAIRS:
+        eigenvalues, vectors = np.linalg.eigh(weighted)
     else:
-        start = np.random.default_rng(0).standard_normal((positions, _LEADING)).astype(c.dtype)
-        basis, _ = np.linalg.qr(c @ start)
-        eigenvalues, turn = np.linalg.eigh(basis.T @ (c @ basis))
+        start = np.random.default_rng(0).standard_normal((len(c), _LEADING)).astype(c.dtype)
+        basis, _ = np.linalg.qr(weighted @ start)
+        eigenvalues, turn = np.linalg.eigh(basis.T @ (weighted @ basis))
         vectors = basis @ turn
-    return np.clip(eigenvalues.astype(float), 0.0, None), vectors
+    return np.clip(eigenvalues.astype(float), 0.0, None), vectors / root[:, None]
 
 
 def inverse_of_quadratic_form(eigenvalues: Floats) -> tuple[float, float, Floats, float]:

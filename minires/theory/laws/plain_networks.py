@@ -1,44 +1,28 @@
 """Deep networks without normalization: what L layers do to a signal, and how far one network may be off.
 
-*Bias-free ReLU and leaky-ReLU networks* [EX]. z_l = conv(a_{l-1}), a_l = phi(z_l), weights independent between
-layers, each filter's law unchanged under w -> -w (normal, uniform, truncated, Haar-orthogonal), variance
-s_l^2, uncorrelated within a filter. Let f = (1 + slope^2)/2. Condition on a_{l-1} and flip the sign of one
-filter: its products w_i w_j stay, z changes sign, so E[w_i w_j phi'(z)^2] = f s^2 delta_ij and E phi(z)^2 = f
-E z^2, whatever the width. Cross terms between filters are odd and vanish. Hence, with no assumption of
-independence of forward and backward:
-
-    forward    Q_l(i) = s_l^2 C_{l-1} box(f Q_{l-1})(i)          E z_l^2 per position; box(sum_c x^2) first
-    backward   G_{l-1}(j) = s_l^2 C_l boxT(f G_l)(j)            E (dL/da_l)^2 = G_l, E (dL/dz_l)^2 = f G_l
-    weights    E dW_l[o, c, t]^2 = N sum_i f G_l(i) E a_{l-1}^2(pixel of i by tap t)
-
-for an upstream gradient that is independent of the weights, zero-mean and uncorrelated. Global average pooling
-and a softmax loss are not such upstreams. He's variance 2/((1 + slope^2) fan_in) makes f s^2 fan_in = 1: only
-edges change the second moment. (Up to the chance 2^-n that a whole layer of n ReLUs is off.)
+*Bias-free ReLU and leaky-ReLU networks* [EX]. z_l = conv(a_{l-1}), a_l = phi(z_l), weights independent between layers,
+of variance s_l^2, uncorrelated within a filter, and each filter's law unchanged under w -> -w. Let f = (1 + slope^2)/2.
+Condition on a_{l-1} and flip the sign of one filter: its products w_i w_j stay, z changes sign, so
+E[w_i w_j phi'(z)^2] = f s^2 delta_ij and E phi(z)^2 = f E z^2, whatever the width. Cross terms between filters are odd
+and vanish. So forward E z^2 = s^2 fan_in f E z_below^2, backward E dx^2 = s^2 fan_out f E dy^2, without assuming that
+the two passes are independent, for an upstream that is independent of the weights and uncorrelated. (Global average
+pooling and a softmax loss are no such upstreams.) He's variance makes f s^2 fan_in = 1: only edges change the signal.
 
 *One network is one sample* [EX]. In a fully connected ReLU network with Gaussian weights the ratios |a_l|^2 /
-|a_{l-1}|^2 are independent with mean 1 (He) and relative variance 5/n: each of n terms (2/n) relu(g)^2 has
-variance (4/n^2)(3/2 - 1/4). So E of the squared total is prod(1 + 5/n), and to first order log |a_L|^2 is
-normal with mean -(5/2) sum 1/n and variance 5 sum 1/n: the typical network shrinks although the mean does not.
-Weights of kurtosis k give 5 + 2 (k - 3) sum a^4 / (sum a^2)^2; going back, Gaussian upstream, prod (1 + 3/(n_l
-+ 2)) (1 + 2/n_{l-1}). Samples and positions of one network share its weights, so averaging over them does not
-average this away: for vectors of squared norms q_p and cosines c_pp'
-
-    relative variance of the mean of relu(z)^2 = mean_pp' [q_p q_p' (J2(c_pp') - 1/4)] / ((mean q / 2)^2 C_out)
-    J2(c) = (3 sin t cos t + (pi - t)(1 + 2 cos^2 t)) / (2 pi),   c = cos t      (arc-cosine kernel, order two)
-
-which lies below 5 mean(q^2) / (C_out mean(q)^2).
+|a_{l-1}|^2 are independent with mean 1 (He) and relative variance 5/n: each of n terms (2/n) relu(g)^2 has variance
+(4/n^2)(3/2 - 1/4). So E of the squared total is prod(1 + 5/n), and to first order log |a_L|^2 is normal with mean
+-(5/2) sum 1/n and variance 5 sum 1/n: the typical network shrinks although the mean does not. Samples and positions of
+one network share its weights, so averaging over them does not average this away.
 
 *Other activations* [MF] (Poole et al. 2016, Schoenholz et al. 2017). With s_w^2 = s^2 fan_in:
 
     q_{l+1} = s_w^2 E phi(sqrt(q_l) Z)^2 + s_b^2,        chi(q) = s_w^2 E phi'(sqrt(q) Z)^2
 
-The gradient's second moment per entry is multiplied by chi(q_l) fan_out/fan_in going back through layer l; the
-product is taken along the actual q_l, not at the fixed point alone. chi < 1 at the fixed point: gradients die,
-chi > 1: they explode. At finite width n the relative variance of (1/n) sum phi^2 obeys
+The gradient's second moment per entry is multiplied by chi(q_l) fan_out/fan_in going back through layer l. chi < 1 at
+the fixed point: gradients die, chi > 1: they explode. At finite width n the relative variance of (1/n) sum phi^2 obeys
 V_{l+1} = slope_l^2 V_l + (E phi^4/(E phi^2)^2 - 1)/n, slope = d ln E phi^2 / d ln q, and z itself has 2/n more.
-Correlations c of two inputs are mapped by c' = E phi(u) phi(v) / E phi^2, for ReLU (sqrt(1 - c^2) + c (pi -
-arccos c))/pi; so a unit's variance *over the batch* decays with depth as q (1 - c_l), although its second
-moment stays.
+Correlations c of two inputs are mapped by c' = E phi(u) phi(v) / E phi^2, so a unit's variance *over the batch* decays
+with depth as q (1 - c_l), although its second moment stays.
 """
 
 from __future__ import annotations
@@ -86,9 +70,8 @@ class FixedPoint(NamedTuple):
 def fixed_point(activation: Activation, weight_gain: float, bias_variance: float = 0.0) -> FixedPoint:
     """Where q = s_w^2 E phi(sqrt(q) Z)^2 + s_b^2, by bisection of q -> map(q) - q between 1e-12 and 1e6.
 
-    q* = 0 if the map lies below the diagonal everywhere (a signal that dies); inf if above (one that
-    explodes). A homogeneous activation without bias has a fixed point only at s_w^2 f = 1, where every q is
-    one: nan then.
+    q* = 0 if the map lies below the diagonal everywhere (a signal that dies); inf if above (one that explodes). A
+    homogeneous activation without bias has a fixed point only at s_w^2 f = 1, where every q is one: nan then.
     """
     if activation.homogeneous and bias_variance == 0:
         chi = weight_gain * (1 + activation.slope**2) / 2

@@ -1,19 +1,18 @@
 """Pooling and dropout, position by position.
 
 *Max-pooling* of n independent N(0, 1): E max^k = int x^k n phi Phi^(n-1). It pads with minus infinity, so a window at
-the edge is the maximum of fewer values: with 3x3 windows, stride 2 and padding 1 of n = 4 in the corner, 6 along two
-edges, 9 inside. On ReLU features it multiplies the second moment by about 3 (2x2) to 5 (3x3): harmless before a
-BatchNorm, not before a He layer without one. Backward each output sends its dy to one pixel of its window, each
-equally likely: E dx(j)^2 = tau^2 sum_{windows i that hold j} 1/n_i for a dy of independent entries, so
-E|dx|^2 = |dy|^2, an identity if windows do not overlap. Behind a ReLU a window whose n inputs are all negative sends
-it to a closed gate: a share 2^-n of windows.
+the edge is the maximum of fewer values. On ReLU features it multiplies the second moment by about 3 (2x2) to 5 (3x3):
+harmless before a BatchNorm, not before a He layer without one. Backward each output sends its dy to one pixel of its
+window, each equally likely: E dx(j)^2 = tau^2 sum_{windows i that hold j} 1/n_i for a dy of independent entries, so
+E|dx|^2 = |dy|^2, an identity if windows do not overlap. Behind a ReLU a window whose n inputs are all negative, a share
+2^-n of them, sends it to a closed gate.
 
 *Average pooling* of values with mean m and pairwise uncorrelated deviations of variance v: E y^2 = m^2 + v/n, n = k^2
 (padding counts, as zeros), and dx(j) = sum_i dy(i)/k^2: |dx|^2 = |dy|^2 / n without overlap. Global average pooling:
-E y^2 is the mean of the features' same-sample kernel over pairs of positions.
+E y^2 is the mean of S over pairs of positions.
 
-*Dropout* that drops with probability p, inverted: E y^2 = x^2/(1-p), and the same backward; products of different
-samples stay, so their correlation falls by 1 - p. Weights of variance 2(1-p)/fan_in make up for it in a He network.
+*Dropout* that drops with probability p, inverted: E y^2 = x^2/(1-p), and the same backward. Products of different
+samples stay, so their correlation falls by 1 - p.
 """
 
 from __future__ import annotations
@@ -29,14 +28,21 @@ from minires.theory.laws.signal import Signal
 from minires.theory.laws.sums import function_of_normal
 from minires.theory.stats import normal_cdf
 
+CDF_NODES = normal_cdf(NODES)
+
+
+def _nodes(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """z, the weights of a Gaussian there, and those of the maximum of n independent ones."""
+    z, weights = NODES[::8], 8 * WEIGHTS[::8]
+    return z, weights, n * weights * CDF_NODES[::8] ** (n - 1)
+
 
 def max_of_function(
     n: int, common: float, mean: float, deviation: float, function: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[float, float, float]:
     """E M, E M^2 and P(M > 0) of the maximum M of an increasing function of n Gaussians that share a part of variance
     ``common``: the function of their maximum."""
-    z, weights = NODES[::8], 8 * WEIGHTS[::8]
-    density = 8 * n * WEIGHTS[::8] * normal_cdf_nodes()[::8] ** (n - 1)
+    z, weights, density = _nodes(n)
     m = function(mean + deviation * (math.sqrt(common) * z[:, None] + math.sqrt(1 - common) * z))
     return float(weights @ m @ density), float(weights @ m**2 @ density), float(weights @ (m > 0) @ density)
 
@@ -47,8 +53,7 @@ def shared_max_moments(n: int, common: float, *, rectified: bool, shift: float =
 
     M = shift + sqrt(common) Z + sqrt(1 - common) max of n independent ones; if rectified max(M, 0), else P is 1.
     """
-    z, weights = NODES[::8], 8 * WEIGHTS[::8]
-    density = 8 * n * WEIGHTS[::8] * normal_cdf_nodes()[::8] ** (n - 1)
+    z, weights, density = _nodes(n)
     m = shift + math.sqrt(common) * z[:, None] + math.sqrt(1 - common) * z
     if not rectified:
         return float(weights @ m @ density), float(weights @ m**2 @ density), 1.0
@@ -62,7 +67,7 @@ def independent_count(n: float, common: float) -> float:
     """How many independent Gaussians have the mean maximum of n that share a part of variance `common`."""
 
     def mean_maximum(count: float) -> float:
-        return float(count * (WEIGHTS * NODES) @ normal_cdf_nodes() ** (count - 1))
+        return float(count * (WEIGHTS * NODES) @ CDF_NODES ** (count - 1))
 
     aim, low, high = math.sqrt(1 - common) * mean_maximum(n), 1.0, n
     for _ in range(30):
@@ -91,14 +96,4 @@ def gate_of_largest(n: float, source: Signal, above: Callable | None) -> Callabl
 
 def _quantile(chance: np.ndarray) -> np.ndarray:
     """z with P(Z < z) = chance."""
-    return np.interp(chance, normal_cdf_nodes(), NODES)
-
-
-@lru_cache(maxsize=1)
-def normal_cdf_nodes() -> np.ndarray:
-    return normal_cdf(NODES)
-
-
-def dropout_factor(p: float) -> float:
-    """Of E y^2 and of E dx^2, for inverted dropout that drops with probability p."""
-    return 1 / (1 - p)
+    return np.interp(chance, CDF_NODES, NODES)

@@ -1,20 +1,14 @@
-"""What convolution, BatchNorm and ReLU do to a signal that varies over the image.
+"""What a convolution does to a signal that varies over the image, and what is kept of a signal [MF].
 
-Grade [MF]: wide layers, large batch, gains 1 and shifts 0. All samples share the weights. A signal is followed by two
-things over positions i: the second moment q(i), and the covariance between *different samples*
-K(i, i') = E_c[h(n, i) h(n', i')], n != n', which is the share of a channel's map that all samples have in common.
-BatchNorm's average over the batch is an average over pairs of samples, and pairs of a sample with itself weigh only
-1/N; so for large N only K is needed.
-
-*Convolution* with k^2 taps and weights of variance gain/fan_in (He: 2, the default; a BN divides any gain out). The
-sums of `geometry` run over the taps inside the image:
+All samples share the weights. So two things are followed over positions i: the second moment q(i), and the covariance
+between *different samples* K(i, i') = E_c[h(n, i) h(n', i')], n != n', the part of a channel's map that all samples
+share. BatchNorm averages over pairs of samples, among which a sample with itself weighs only 1/N, so for large N it
+needs no more than K. A convolution with k^2 taps and weights of variance gain/fan_in puts out (see `geometry`)
 
     z = (gain/k^2) box(q),     C = (gain/k^2) pair(K)
 
-*ReLU* of a centered Gaussian (q^, C^): q^/2, and the arc-cosine kernel of order one for K.
-
-*Any batch.* Three things are special to white noise and many samples; an actual batch, a shift of all channels or a
-pooling window needs more, and it goes through the same formulas:
+*Any batch.* White noise in a large batch needs no more. An actual batch, a shift of all channels or a pooling window
+does, and it goes through the same formulas:
 
     same     S(i, i') = E[h(n, i) h(n, i')] within a sample: neighboring pixels of a photograph agree
     mean     E h, where it is not 0: a constant bias, BatchNorm's own; q, K and S include its square
@@ -118,10 +112,7 @@ class Signal(NamedTuple):
         """Batch variance: E v of a BatchNorm here, without a convolution between."""
         return float(self.q.mean() - self.rows(batch).mean())
 
-    @property
-    def variance(self) -> float:
-        """The same for many samples."""
-        return self.variance_in()
+    variance = property(variance_in, doc="The same for many samples.")
 
     def outline(self, keep: bool = False) -> Signal | Outline:
         """The signal without K, which weighs 4 MB on a 32x32 map, unless it is to be kept."""
@@ -185,8 +176,7 @@ class Span(NamedTuple):
     @property
     def weights(self) -> Floats:
         """Share of the map's positions that each position of the smaller map stands for."""
-        index = self.index
-        return np.bincount(index, minlength=math.prod(self.smaller)) / len(index)
+        return np.bincount(self.index, minlength=math.prod(self.smaller)) / math.prod(self.image)
 
 
 def _axis_index(size: int, smaller: int) -> np.ndarray:

@@ -1,18 +1,17 @@
-"""The stream of a residual network whose sums end in a ReLU, h' = max(0, h + g), resolved by position [MF].
+"""The stream of a residual network whose sums end in a ReLU, h' = max(0, h + g), position by position [MF].
 
-Forward, at each position i, h is a walk reflected at zero (`reflected_walk`) with steps of variance q^(i). To first
-order in the correlation (Price's theorem)
+Forward, h at position i is a walk reflected at zero (`reflected_walk`) with steps of variance q^(i). To first order in
+the correlation (Price's theorem)
 
     K(i, i') = m(i) m(i') + sum_s S_s^2 C^_s(i, i'),     m = E h,   S_s = P(h > 0 at all steps s..now)
 
-over the steps s since the walk started from zero. For steps of equal variance S_s is free of that variance, and
-BatchNorm makes the average over positions 1, so S_s is taken from the average walk. After the first step the
-arc-cosine kernel is exact. A projection (shortcut B) restarts the walk with a step of both branches' variances. A
-subsampling shortcut (A) lets the old channels walk on and starts the new ones from zero: *populations* that are kept
-apart, because BatchNorm centers each channel by itself.
+over the steps s since the walk started from zero. After the first step alone the arc-cosine kernel is exact. S_s is
+taken from the average walk: for steps of equal variance it does not depend on that variance. A projection (shortcut B)
+restarts the walk with a step of both branches' variances. Shortcut A lets the old channels walk on and starts the new
+ones from zero; these *populations* are kept apart, because BatchNorm centers each channel by itself.
 
-Backward, Gamma(h, i) is the gradient's energy given the value of the stream. It keeps the correlation of the gates: a
-unit that is on tends to stay on.
+Backward, Gamma(h, i) is the gradient's energy given the value of the stream. It remembers that a unit that is on tends
+to stay on:
 
     Gamma(h, i) = E_g[1{h + g > 0} Gamma'(h + g, i)] + what the branch brings
 """
@@ -30,7 +29,7 @@ import numpy as np
 
 from minires.theory.laws import signal as maps
 from minires.theory.laws.activations import RELU, activation_kernel
-from minires.theory.laws.reflected_walk import Floats, Grid, Observable, Walk
+from minires.theory.laws.reflected_walk import Floats, Grid
 from minires.theory.laws.signal import Outline, Signal
 
 
@@ -42,8 +41,7 @@ class _Classes(NamedTuple):
 
     @classmethod
     def of(cls, *keys: np.ndarray) -> _Classes:
-        """Positions are alike where all keys (P,) agree: integers exactly, others to five digits of their
-        mean."""
+        """Positions are alike where all keys (P,) agree: integers exactly, others to five digits of their mean."""
         rounded = [key if key.dtype.kind == "i" else np.round(1e4 * key / (key.mean() or 1)) for key in keys]
         _, member, index = np.unique(np.stack(rounded, axis=1), axis=0, return_index=True, return_inverse=True)
         return cls(index.ravel(), member)
@@ -53,15 +51,15 @@ class _Classes(NamedTuple):
 class _Population:
     """Channels with one history.
 
-    weight: their share of all channels. classes, walk: law of h for each class of positions. average: the walk
-    with the average position's steps; survivors (steps, n): for each step since the start from zero, its
-    sub-density that has been positive ever since. fresh: the first step while it is the only one.
+    weight: their share of all channels. classes, walk: law of h for each class of positions. average: the walk with the
+    average position's steps; survivors (steps, n + 1): for each step since the start from zero, the part of that walk
+    that has been positive ever since. fresh: the first step while it is the only one.
     """
 
     weight: float
     classes: _Classes
-    walk: Walk
-    average: Walk
+    walk: Floats
+    average: Floats
     survivors: Floats
     fresh: Outline | None
 
@@ -73,10 +71,9 @@ class _Population:
 
     def in_units(self, grid: Grid, factor: float) -> _Population:
         """The same channels, h counted in units of `factor`."""
-        walk, average = (Walk(w.atom, grid.in_units(w.mass, factor)) for w in (self.walk, self.average))
+        laws = {name: grid.in_units(getattr(self, name), factor) for name in ("walk", "average", "survivors")}
         fresh = self.fresh and self.fresh._replace(q=self.fresh.q / factor**2, mean=self.fresh.mean / factor)
-        survivors = grid.in_units(self.survivors, factor)
-        return replace(self, walk=walk, average=average, survivors=survivors, fresh=fresh)
+        return replace(self, **laws, fresh=fresh)
 
 
 class Stream:
@@ -166,46 +163,40 @@ class Stream:
         """P(h <= edge of each cell), pooled over channels and positions."""
         classes, walk = self.law
         share = np.bincount(classes.index, minlength=len(classes.member)) / len(classes.index)
-        return np.concatenate([[0.0], np.cumsum(share @ walk.mass)]) + float(share @ walk.atom)
+        return np.cumsum(share @ walk)
 
     def density_at_zero(self) -> Floats:
         """(P,): density of h just above zero, pooled over channels."""
         classes, walk = self.law
-        return (walk.mass[:, 0] / self.grid.dx)[classes.index]
+        return (walk[:, 1] / self.grid.dx)[classes.index]
 
     def positive(self) -> float:
         """Share of entries above zero."""
         return float(sum(p.weight * Grid.positive(p.walk)[p.classes.index].mean() for p in self.populations))
 
     @cached_property
-    def law(self) -> tuple[_Classes, Walk]:
+    def law(self) -> tuple[_Classes, Floats]:
         """Law of h per class of positions, over all channels."""
         classes = _Classes.of(*(p.classes.index for p in self.populations))
-        picked = [p.classes.index[classes.member] for p in self.populations]
-        pairs = list(zip(self.populations, picked, strict=True))
-        atom = sum(p.weight * p.walk.atom[i] for p, i in pairs)
-        return classes, Walk(atom, sum(p.weight * p.walk.mass[i] for p, i in pairs))
+        return classes, sum(p.weight * p.walk[p.classes.index[classes.member]] for p in self.populations)
 
 
 def _start(grid: Grid, weight: float, step: Signal) -> _Population:
-    q, drift = step.q - step.mean**2, step.mean
-    classes = _Classes.of(q)
-    variance = q[classes.member]
-    average = grid.step(grid.start(), q.mean(), drift)
-    walk = grid.step(grid.start(variance.shape), variance, drift)
-    fresh = Outline(step.q, 0.0, mean=drift) if q.any() else None
-    return _Population(weight, classes, walk, average, average.mass[None], fresh)
+    """Channels that make their first step, from zero."""
+    classes = _Classes(np.zeros(len(step.q), int), np.zeros(1, int))
+    nothing = _Population(weight, classes, grid.start((1,)), grid.start(), np.zeros((0, grid.n + 1)), None)
+    return _step(grid, nothing, step, slice(None), weight)
 
 
-def _step(grid: Grid, p: _Population, step: Signal, kept: np.ndarray, weight: float) -> _Population:
+def _step(grid: Grid, p: _Population, step: Signal, kept: np.ndarray | slice, weight: float) -> _Population:
     q, drift = step.q - step.mean**2, step.mean
     before = p.classes.index[kept]
     classes = _Classes.of(before, q)
-    origin = before[classes.member]
-    walk = grid.step(Walk(p.walk.atom[origin], p.walk.mass[origin]), q[classes.member], drift)
+    walk = grid.step(p.walk[before[classes.member]], q[classes.member], drift)
     average = grid.step(p.average, q.mean(), drift)
-    survivors = np.concatenate([grid.survive(p.survivors, q.mean(), drift), average.mass[None]])
-    return _Population(weight, classes, walk, average, survivors, fresh=None)
+    survivors = np.concatenate([grid.step(p.survivors, q.mean(), drift), average[None]]) * grid.gate
+    fresh = Outline(step.q, 0.0, mean=drift) if q.any() and not len(p.survivors) else None
+    return _Population(weight, classes, walk, average, survivors, fresh)
 
 
 def _fits(grid: Grid, step: Signal) -> bool:
@@ -236,8 +227,7 @@ class Gamma(NamedTuple):
         found = gate(np.array([NormalDist().inv_cdf(chance) for chance in middle]))
         found = found / max(float(found @ np.diff(stream.chances, prepend=0.0)), 1e-300)
         plain = cls.constant(stream.grid, energy)
-        values = Observable(plain.field.values.zero * found[0], plain.field.values.cells * found[1:])
-        return plain._replace(field=plain.field._replace(values=values))
+        return plain._replace(field=plain.field._replace(values=plain.field.values * found))
 
     def energy(self, stream: Stream, *, gated: bool = False) -> Floats:
         """Mean energy per entry at each position, (P,); behind the ReLU's gate if gated."""
@@ -248,7 +238,7 @@ class Field(NamedTuple):
     """A function of (h, position): one observable for each class of positions."""
 
     classes: _Classes
-    values: Observable
+    values: Floats
 
     @classmethod
     def constant(cls, grid: Grid, value: Floats) -> Field:
@@ -256,20 +246,16 @@ class Field(NamedTuple):
         classes = _Classes.of(value)
         return cls(classes, grid.constant(value[classes.member]))
 
-    def expect(self, classes: _Classes, walk: Walk, *, gated: bool) -> Floats:
+    def expect(self, classes: _Classes, walk: Floats, *, gated: bool) -> Floats:
         """E f(h, i) for each position, (P,), where h has the law `walk`; with the factor 1{h > 0} if gated."""
         joint = _Classes.of(classes.index, self.classes.index)
         of_walk, of_value = classes.index[joint.member], self.classes.index[joint.member]
-        law = Walk(walk.atom[of_walk], walk.mass[of_walk])
-        value = Observable(self.values.zero[of_value], self.values.cells[of_value])
-        return (Grid.expect_positive if gated else Grid.expect)(law, value)[joint.index]
+        return Grid.expect(walk[of_walk], self.values[of_value], gated=gated)[joint.index]
 
-    def pulled_back(self, pull: Callable[[Observable, Floats], Observable], q: Floats) -> Field:
-        """Through the gate after a step of variance q(i): `pull` is one of Grid's two pull-backs."""
+    def pulled_back(self, pull: Callable[[Floats, Floats], Floats], q: Floats) -> Field:
+        """Through the gate after a step of variance q(i): `pull` is `Grid.pull_back`."""
         classes = _Classes.of(self.classes.index, q)
-        origin = self.classes.index[classes.member]
-        values = Observable(self.values.zero[origin], self.values.cells[origin])
-        return Field(classes, pull(values, q[classes.member]))
+        return Field(classes, pull(self.values[self.classes.index[classes.member]], q[classes.member]))
 
     def scattered(self, kept: np.ndarray, add: Floats) -> Field:
         """The function on a larger map: this one at the positions `kept`, zero elsewhere, plus `add` (P,)."""
@@ -277,7 +263,5 @@ class Field(NamedTuple):
         index = np.full(len(add), nowhere)
         index[kept] = self.classes.index
         classes = _Classes.of(index, add)
-        origin, extra = index[classes.member], add[classes.member]
-        zero = np.append(self.values.zero, 0.0)[origin] + extra
-        cells = np.concatenate([self.values.cells, np.zeros((1, self.values.cells.shape[1]))])[origin]
-        return Field(classes, Observable(zero, cells + extra[:, None]))
+        values = np.concatenate([self.values, np.zeros_like(self.values[:1])])
+        return Field(classes, values[index[classes.member]] + add[classes.member, None])

@@ -1,20 +1,13 @@
 """A sum of a skip path and a branch, f(z) + g, that goes through an activation [MF].
 
-h = f(z) is what comes along the skip path, written as a function of one Gaussian z of unit variance: f is an activation
-after the first block, a straight line behind a convolution. The branch ends in a convolution or a BatchNorm, so
-g ~ N(m, s^2), independent of z. With Gaussian quadrature over both
+What comes along the skip path is a function f of one Gaussian z of unit variance: an activation after the first block,
+a straight line behind a convolution. The branch ends in a convolution or a BatchNorm, so g ~ N(m, s^2), independent of
+z. Quadrature over both gives E phi(f(z) + g), E phi(f(z) + g)^2 and E phi'(f(z) + g)^2 without assuming that the sum is
+Gaussian. h' = phi(f(z) + g) is again a function of one Gaussian, F^-1(Phi(z')) with F the distribution function of h',
+and so the next block starts as this one did: the recursion of `reflected_walk`, for any activation, without positions.
 
-    E phi(f(z) + g),    E phi(f(z) + g)^2,    E phi'(f(z) + g)^2
-
-need no assumption that the sum be Gaussian. h' = phi(f(z) + g) is again a function of one Gaussian, F^-1(Phi(z')) with
-F the distribution function of h'; so the next block starts as this one did: the recursion of `reflected_walk`, for any
-activation, without positions.
-
-Going back, a gradient whose energy above is G(z'), as a function of h', has at the sum and at h
-
-    E_g[phi'(f(z) + g)^2 G(z')]
-
-as a function of z, which keeps what the gates of successive blocks have in common.
+Going back, a gradient whose energy above is G(z'), as a function of h', has the energy E_g[phi'(f(z) + g)^2 G(z')] at
+the sum and at h, as a function of z. So it keeps what the gates of successive blocks have in common.
 """
 
 from __future__ import annotations
@@ -31,14 +24,9 @@ from minires.theory.stats import normal_cdf
 Function = Callable[[np.ndarray], np.ndarray]
 
 
-def _normal_weights(z: np.ndarray) -> np.ndarray:
-    weights = np.exp(-0.5 * z**2)
-    return weights / weights.sum()
-
-
 # an atom of h meets the gates' steps: fine in g, and no node at 0
 _Z, _G = np.linspace(-5.5, 5.5, 111), np.linspace(-4.5, 4.5, 400)
-_WEIGHT_Z, _WEIGHT_G = _normal_weights(_Z), _normal_weights(_G)
+_WEIGHT_Z, _WEIGHT_G = (np.exp(-0.5 * nodes**2) / np.exp(-0.5 * nodes**2).sum() for nodes in (_Z, _G))
 _CHANCE = normal_cdf(_Z)
 
 
@@ -56,10 +44,8 @@ class Summands(NamedTuple):
 
     def scaled(self, share: float, factor: float, shift: float) -> Summands:
         """factor times the sum, plus shift, in this share of its channels."""
-        inner = self.function
-        return Summands(
-            share * self.share, lambda z: factor * inner(z), factor * self.mean + shift, factor**2 * self.variance
-        )
+        mean, variance = factor * self.mean + shift, factor**2 * self.variance
+        return Summands(share * self.share, lambda z: factor * self.function(z), mean, variance)
 
     @property
     def moments(self) -> tuple[float, float]:

@@ -213,13 +213,13 @@ class _Part:
             self.unseen = min(normal.second / normal.inverse_v + fan_in / 2, 0.9)
             self.cost += SMALL_BATCH_COST / batch + FEW_COST * few / max(1 - 2 * few, 0.05)
         else:
-            each = stem.each * (normal.q / np.maximum(stem.each.mean(axis=0), 1e-30))
-            normal = normal._replace(each=each)
+            each = stem.each * (normal.signal.q / np.maximum(stem.each.mean(axis=0), 1e-30))
+            normal = normal._replace(signal=normal.signal._replace(each=each))
             self.factor, self.unseen = self.r * stem.inverse / v, stem.unseen
         scatter = state.scatter * (float(part.q.mean()) / v) ** 2 if stem is None else stem.scatter
         self.normal, self.scatter = normal.signal, min(scatter, LARGEST_CONCENTRATION)
-        if normal.each is not None:
-            self.normal = self.normal._replace(each=_within_channel(normal.each, scatter))
+        if self.normal.each is not None:
+            self.normal = self.normal._replace(each=_within_channel(self.normal.each, scatter))
 
     @property
     def amplified(self) -> float:

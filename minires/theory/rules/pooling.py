@@ -265,7 +265,7 @@ def dropout(layer: nn.Dropout, state: State, setting: Setting) -> tuple[State, B
     """
     if layer.p == 0:
         return state, lambda g: g
-    factor, old, above = windows.dropout_factor(layer.p), state.signal, state.above
+    factor, old, above = 1 / (1 - layer.p), state.signal, state.above
     same = None if old.same is None else with_diagonal(old.same.copy(), old.q * factor)
     each = None if old.each is None else old.each * factor
     signal = old._replace(q=old.q * factor, same=same, each=each)

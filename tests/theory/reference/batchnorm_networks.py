@@ -44,18 +44,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minires.theory.laws.reflected_walk import Grid, Observable, Walk, grid_for
+from minires.theory.laws.reflected_walk import Floats, Grid, grid_for
 from tests.theory.reference.blocks import Block
 
 RELU_VARIANCE = 0.5 - 0.5 / math.pi  # of relu(z), z ~ N(0, 1)
 BRANCH_GAIN = math.pi / (math.pi - 1)  # squared gradient through one ReLU and one BN
 
 
-def pull_back_times_step(grid: Grid, f: Observable, q: np.ndarray | float) -> Observable:
+def pull_back_times_step(grid: Grid, f: Floats, q: np.ndarray | float) -> Floats:
     """E_g[g 1{h + g > 0} f(h + g)]: by Stein's identity q times the derivative of the pull-back."""
     if not np.any(q):
-        return Observable(np.zeros_like(f.zero), np.zeros_like(f.cells))
-    spectrum = grid._spectrum(f.cells, q)
+        return np.zeros_like(f)
+    spectrum = grid._spectrum(f[..., 1:], q)
     slope = 1j * grid._omega[: spectrum.shape[-1]]
     return grid._read(spectrum * slope * np.asarray(q, float)[..., None])
 
@@ -131,7 +131,7 @@ class _Population(NamedTuple):
     """Channels that share one history: their share of all channels, and the law of their entries."""
 
     weight: float
-    walk: Walk
+    walk: Floats
 
 
 def _forward(grid: Grid, populations: list[_Population], block: Block) -> list[_Population]:
@@ -144,14 +144,14 @@ def _forward(grid: Grid, populations: list[_Population], block: Block) -> list[_
     return after
 
 
-def _backward(grid: Grid, walks: list[Walk], v: list[float], layout: Sequence[Block]) -> np.ndarray:
+def _backward(grid: Grid, walks: list[Floats], v: list[float], layout: Sequence[Block]) -> np.ndarray:
     """Totals ||dL/dh_l||^2, from Gamma per entry times the number of entries (relative to the top)."""
     gamma = grid.constant(1.0)
     entries = 1.0
     gradient = [1.0]
     for l in range(len(layout) - 1, -1, -1):  # noqa: E741
         block = layout[l]
-        arriving = float(grid.expect_positive(walks[l + 1], gamma))
+        arriving = float(grid.expect(walks[l + 1], gamma, gated=True))
         fewer = block.out_channels / block.in_channels / block.stride**2  # entries above for each entry below
         branch = BRANCH_GAIN / v[l] * arriving * fewer
         if block.shortcut == "B":
@@ -159,16 +159,15 @@ def _backward(grid: Grid, walks: list[Walk], v: list[float], layout: Sequence[Bl
         else:
             skip = grid.pull_back(gamma, 1.0)
             share = 1 / block.stride**2  # of the pixels; the others are not read by the shortcut
-            gamma = Observable(share * skip.zero + branch, share * skip.cells + branch)
+            gamma = share * skip + branch
         entries /= fewer
         gradient.append(entries * float(grid.expect(walks[l], gamma)))
     return np.array(gradient[::-1])
 
 
-def _pooled(populations: list[_Population]) -> Walk:
-    atom = sum(p.weight * p.walk.atom for p in populations)
-    return Walk(np.asarray(atom), sum(p.weight * p.walk.mass for p in populations))
+def _pooled(populations: list[_Population]) -> Floats:
+    return sum(p.weight * p.walk for p in populations)
 
 
-def _variance(grid: Grid, walk: Walk) -> float:
+def _variance(grid: Grid, walk: Floats) -> float:
     return float(grid.moment(walk, 2) - grid.moment(walk, 1) ** 2)

@@ -56,8 +56,8 @@ def conv_batchnorm(signal: Signal, geometry: ConvGeometry) -> Normalized:
 
 def relu(normalized: Normalized) -> Signal:
     """ReLU of BatchNorm's output."""
-    kernel = arc_cosine(np.sqrt(normalized.q), normalized.kernel)
-    return Signal(normalized.q / 2, kernel, span=normalized.span)
+    signal = normalized.signal
+    return Signal(signal.q / 2, arc_cosine(np.sqrt(signal.q), signal.kernel), span=signal.span)
 
 
 class BlockForward(NamedTuple):
@@ -223,10 +223,10 @@ class BlockSignal:
         at_hidden = maps.conv_backward(second.inverse_v * into_branch, self.second)
         at_bn1 = at_hidden / 2
         brought = ratio * maps.conv_backward(first.inverse_v * at_bn1, self.first)
-        weights = [at_bn1 @ first.q / 2, into_branch @ second.q / 2, 0.0]
+        weights = [at_bn1 @ first.signal.q / 2, into_branch @ second.signal.q / 2, 0.0]
         if projection is not None:
             brought += ratio * maps.conv_backward(projection.inverse_v * into_projection, self.shortcut)
-            weights[2] = into_projection @ projection.q / 2
+            weights[2] = into_projection @ projection.signal.q / 2
         return BlockBackward(at_sum, at_hidden, at_bn1, *map(float, weights)), brought
 
 
@@ -238,7 +238,7 @@ def _coherent(block: BlockSignal, common: Field) -> Floats:
     """
     grid, q = block.output.grid, block.step.q
     along = common.pulled_back(partial(pull_back_times_step, grid), q)  # E_g[g 1{h + g > 0} Y'(h + g)] of h
-    share = block.block.branch_gain * block.forward.second.q / np.where(q > 0, q, 1.0)
+    share = block.block.branch_gain * block.forward.second.signal.q / np.where(q > 0, q, 1.0)
     removed = np.zeros(2)
     for number, p in enumerate(block.output.populations):
         mean = common.expect(p.classes, p.walk, gated=True).mean()
@@ -251,7 +251,7 @@ def _expect_before(block: BlockSignal, number: int, function: Field) -> Floats:
     """E f(h, i) over the h of population `number` of the output before its step, at the kept positions."""
     before = block.input.populations
     if block.restarts or number >= len(before):
-        return function.values.zero[function.classes.index]
+        return function.values[function.classes.index, 0]
     classes = before[number].classes
     return function.expect(classes._replace(index=classes.index[block.kept]), before[number].walk, gated=False)
 

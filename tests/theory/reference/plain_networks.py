@@ -1,4 +1,20 @@
-"""Plain networks layer by layer: the exact maps of bias-free ReLU networks, spreads, and mean field."""
+"""Plain networks layer by layer: the exact maps of bias-free ReLU networks, spreads, and mean field.
+
+Per position, with f = (1 + slope^2)/2 (`minires.theory.laws.plain_networks` has the derivation):
+
+    forward    Q_l(i) = s_l^2 C_{l-1} box(f Q_{l-1})(i)          E z_l^2 per position; box(sum_c x^2) first
+    backward   G_{l-1}(j) = s_l^2 C_l boxT(f G_l)(j)            E (dL/da_l)^2 = G_l, E (dL/dz_l)^2 = f G_l
+    weights    E dW_l[o, c, t]^2 = N sum_i f G_l(i) E a_{l-1}^2(pixel of i by tap t)
+
+Weights of kurtosis k make a layer's relative variance 5 + 2 (k - 3) sum a^4 / (sum a^2)^2 over n; going back, with a
+Gaussian upstream, the squared total is prod (1 + 3/(n_l + 2)) (1 + 2/n_{l-1}). For vectors of squared norms q_p and
+cosines c_pp' = cos t that share the weights, the mean of relu(z)^2 has the relative variance
+
+    mean_pp' [q_p q_p' (J2(c_pp') - 1/4)] / ((mean q / 2)^2 C_out)
+    J2(c) = (3 sin t cos t + (pi - t)(1 + 2 cos^2 t)) / (2 pi)      (arc-cosine kernel, order two)
+
+which lies below 5 mean(q^2) / (C_out mean(q)^2).
+"""
 
 from __future__ import annotations
 

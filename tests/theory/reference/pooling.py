@@ -8,18 +8,18 @@ import numpy as np
 
 from minires.theory.laws.activations import NODES, WEIGHTS
 from minires.theory.laws.geometry import ConvGeometry
-from minires.theory.laws.pooling import normal_cdf_nodes
+from minires.theory.laws.pooling import CDF_NODES
 
 
 def max_moment(n: int, power: int) -> float:
     """E max^power of n independent standard normals."""
-    density = n * WEIGHTS * normal_cdf_nodes() ** (n - 1)
+    density = n * WEIGHTS * CDF_NODES ** (n - 1)
     return float(np.sum(NODES**power * density))
 
 
 def rectified_max_moment(n: int, power: int) -> float:
     """E max(0, max)^power of n independent standard normals: ReLU before or after the pooling."""
-    density = n * WEIGHTS * normal_cdf_nodes() ** (n - 1)
+    density = n * WEIGHTS * CDF_NODES ** (n - 1)
     return float(np.sum(np.maximum(NODES, 0) ** power * density))
 
 

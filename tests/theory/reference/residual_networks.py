@@ -36,7 +36,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.theory.laws.geometry import ConvGeometry
-from minires.theory.laws.reflected_walk import Grid, Walk, grid_for
+from minires.theory.laws.reflected_walk import Floats, Grid, grid_for
 
 
 def branch_gain(gain1: float = 2.0, gain2: float = 2.0) -> float:
@@ -102,14 +102,14 @@ def gated_law(alphas: Sequence[float], c: float = 2.0) -> GatedLaw:
     gamma = grid.constant(1.0)
     gradient = [1.0]
     for alpha, step, walk, above in zip(alphas[::-1], steps[::-1], walks[-2::-1], walks[:0:-1], strict=True):
-        brought = c * alpha**2 * float(grid.expect_positive(above, gamma))
+        brought = c * alpha**2 * float(grid.expect(above, gamma, gated=True))
         pulled = grid.pull_back(gamma, step)
-        gamma = type(gamma)(pulled.zero + brought, pulled.cells + brought)
+        gamma = pulled + brought
         gradient.append(float(grid.expect(walk, gamma)))
     return GatedLaw(q / q[0], np.array(gradient[::-1]))
 
 
-def _gated_walks(alphas: Sequence[float], c: float) -> tuple[list[float], list[Walk], Grid]:
+def _gated_walks(alphas: Sequence[float], c: float) -> tuple[list[float], list[Floats], Grid]:
     """Steps' variances and laws of the stream, h_0 = relu(N(0, 1)), on a grid for its first and its last step."""
     top = 0.5 * math.prod(1 + c * alpha**2 for alpha in alphas)  # E h^2 grows no faster than without the gates
     grid = grid_for(2 * top + 1, min(1.0, *(0.5 * c * alpha**2 for alpha in alphas)))

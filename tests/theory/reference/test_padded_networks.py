@@ -46,8 +46,8 @@ def some_signal(image, rng, samples=6):
 @pytest.mark.parametrize("image", [(3, 4), (9, 9)])  # all eigenpairs; the leading ones
 def test_batchnorm_normalizes(image):
     normalized = batchnorm.batchnorm(some_signal(image, np.random.default_rng(0)))
-    assert normalized.q.mean() == pytest.approx(1, abs=1e-3)
-    np.testing.assert_allclose(normalized.kernel.mean(axis=0), 0, atol=1e-9)
+    assert normalized.signal.q.mean() == pytest.approx(1, abs=1e-3)
+    np.testing.assert_allclose(normalized.signal.kernel.mean(axis=0), 0, atol=1e-9)
 
 
 def test_random_scale_against_simulated_channels():
@@ -65,7 +65,7 @@ def test_random_scale_against_simulated_channels():
     assert abs(np.mean(1 / v) - normalized.inverse_v) < 5 * se
     assert normalized.inverse_v > 1.05 / normalized.v  # the effect is there to be seen
     products = common[:, 0] * common[:, 4] / v
-    assert abs(products.mean() - normalized.kernel[0, 4]) < 5 * products.std() / math.sqrt(v.size)
+    assert abs(products.mean() - normalized.signal.kernel[0, 4]) < 5 * products.std() / math.sqrt(v.size)
 
 
 def test_leading_eigenpairs_do_for_large_maps(monkeypatch):
@@ -77,7 +77,7 @@ def test_leading_eigenpairs_do_for_large_maps(monkeypatch):
     monkeypatch.setattr(batchnorm, "_ALL_PAIRS", 100)
     every = batchnorm.batchnorm(signal)
     assert few.inverse_v == pytest.approx(every.inverse_v, rel=1e-5)
-    np.testing.assert_allclose(few.kernel, every.kernel, atol=1e-5)
+    np.testing.assert_allclose(few.signal.kernel, every.signal.kernel, atol=1e-5)
 
 
 def test_arc_cosine_kernel_against_quadrature():

@@ -5,7 +5,7 @@ import pytest
 
 from minires import init, nn
 from minires.theory import compare, measure, predict
-from minires.theory.laws.reflected_walk import Observable, grid_for
+from minires.theory.laws.reflected_walk import grid_for
 from minires.theory.laws.signal import Signal
 from minires.theory.laws.stream import Stream
 
@@ -34,8 +34,8 @@ def test_rescaled_stream_is_the_same_signal_in_other_units():
 
 def test_a_function_is_stretched_with_its_argument():
     grid = grid_for(6.0, 0.3)
-    f = Observable(np.array([0.0]), np.sin(grid.h)[None])
-    np.testing.assert_allclose(grid.stretched(f, 1.7).cells[0], np.sin(grid.h / 1.7), atol=2 * grid.dx**2)
+    f = np.sin(grid.points)[None]
+    np.testing.assert_allclose(grid.stretched(f, 1.7)[0], np.sin(grid.points / 1.7), atol=2 * grid.dx**2)
 
 
 def test_a_step_commutes_with_a_change_of_units():
