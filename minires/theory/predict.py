@@ -143,8 +143,7 @@ class _Walk:
         """Any layer: a chain of layers, a residual block, or a leaf with a row of its own."""
         if rules.is_plain(layer, ResidualBlock):
             return self._block(layer, path, state)
-        chain = _chain(layer)
-        return self._leaf(layer, path, state) if chain is None else self._in_turn(chain, path, state)
+        return self._leaf(layer, path, state) if has_row(layer) else self._in_turn(layer.children(), path, state)
 
     def _in_turn(self, layers: Iterable[tuple[str, nn.Layer]], path: str, state: State) -> tuple[State, Backward]:
         """One layer after the other, and the way back through all of them."""
@@ -280,12 +279,7 @@ def _quantity(mean: float, spread: float, grade: str, allowance: float, position
 
 def has_row(layer: nn.Layer) -> bool:
     """Everything but a mere chain of layers has a row in the reports."""
-    return _chain(layer) is None
-
-
-def _chain(layer: nn.Layer) -> list[tuple[str, nn.Layer]] | None:
-    """(name, layer) in the order of the forward pass, for containers whose order is known."""
-    return layer.children() if rules.is_plain(layer, nn.Sequential) else None
+    return not rules.is_plain(layer, nn.Sequential)
 
 
 def _unknown(layer: nn.Layer, state: State, batch: int) -> tuple[State, Backward]:

@@ -167,11 +167,7 @@ class Span(NamedTuple):
     @property
     def member(self) -> np.ndarray:
         """A position of the map for each one of the smaller map."""
-        rows, columns = (
-            np.where(np.arange(m) < m - m // 2, np.arange(m), np.arange(m) + n - m)
-            for n, m in zip(self.image, self.smaller, strict=True)
-        )
-        return (rows[:, None] * self.image[1] + columns).ravel()
+        return np.unique(self.index, return_index=True)[1]
 
     @property
     def weights(self) -> Floats:

@@ -94,7 +94,7 @@ class Claim:
 
     def of(self, mode: str, depthwise: bool = False) -> float:
         """gain2 of a law of this mode, for depthwise convolutions if so asked."""
-        return self.gain2 if self.mode == mode and self.depthwise >= depthwise else math.nan
+        return self.gain2 if self.mode == mode and (self.depthwise or not depthwise) else math.nan
 
 
 def _as_keras(s: Shape) -> Shape:
