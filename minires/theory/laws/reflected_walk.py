@@ -116,10 +116,10 @@ class Grid:
 
     def in_units(self, law: Floats, factor: float) -> Floats:
         """The law of h/factor from that of h; what lies beyond the top stays in the last cell."""
-        edges, below = np.arange(self.n + 1) * self.dx, np.cumsum(law, axis=-1)
+        edges, below = np.arange(self.n + 1) * self.dx, np.cumsum(law * self.gate, axis=-1)
         read = np.array([np.interp(edges * factor, edges, row) for row in below.reshape(-1, self.n + 1)])
         read[:, -1] = below[..., -1].ravel()
-        return np.diff(read, axis=1, prepend=0.0).reshape(law.shape)
+        return self._with_zero(law[..., 0], np.diff(read, axis=1).reshape(*law.shape[:-1], self.n))
 
     def stretched(self, f: Floats, factor: float) -> Floats:
         """As a function of h, what f (rows, n + 1) is as a function of h/factor."""
