@@ -79,7 +79,7 @@ def passed(xp: Any, dy: Array, y: Array) -> tuple[Array]:
 
 @Kernel(
     *("T f, T g", "float64 once, float64 product", "make_double2(f, double(f) * double(g))"),
-    reduce=("make_double2(a.x + b.x, a.y + b.y)", "once = a.x; product = a.y", "make_double2(0, 0)", "image_sums"),
+    reduce=("make_double2(a.x + b.x, a.y + b.y)", "once = a.x, product = a.y", "make_double2(0, 0)", "image_sums"),
 ).means
 def image_sums(xp: Any, f: Array, g: Array) -> tuple[Array, ...]:
     """f, g (n, pixels, c) -> the sums of f and of f * g over the pixels of each image, (n, c) in float64."""

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import minires
+from minires import fake_gpu, nn
 from minires.fast import gpu
 
 KERNELS = {name: kernel for name, kernel in vars(gpu).items() if isinstance(kernel, gpu.Kernel)}
@@ -120,25 +122,96 @@ def test_every_declared_name_is_used(name):
         assert re.search(rf"\b{parameter}\b", text), parameter
 
 
-@pytest.mark.parametrize("kind", ["float", "double"])
+# --- CuPy's own part, of which nothing needs a GPU but the last step ------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cupy():
+    return pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda13x (it needs no GPU here)")
+
+
+def written_by_cupy(cupy, name, dtype, numbers=()):
+    """The source that CuPy hands to NVIDIA's compiler. numbers: inputs that are Python's numbers, not arrays."""
+    from cupy._core import _carray, _kernel, _reduction, _scalar
+
+    kernel, compiled = KERNELS[name], KERNELS[name].compiled
+    kernel_of_cupy = compiled.func if kernel.reduce else compiled
+    parameters = kernel_of_cupy._params if kernel.reduce else kernel_of_cupy.params
+
+    def known(parameter):
+        """What CuPy knows of an argument when it writes: kind (1: array, 2: indexer, 3: number), type, dtype, axes."""
+        kind = np.dtype(parameter.dtype or dtype).type
+        if parameter.name.endswith("_ind"):
+            return _kernel._ArgInfo(2, _carray.Indexer, None, 2 + (parameter.name == "_in_ind"), True, True)
+        if parameter.name in numbers or parameter.name.startswith("_"):
+            return _kernel._ArgInfo(3, _scalar.CScalar, kind, 0, True, True)
+        return _kernel._ArgInfo(1, cupy.ndarray, kind, 2 + bool(kernel.reduce and parameter.is_const), False, True)
+
+    infos, types = tuple(map(known, parameters)), (("T", np.dtype(dtype).type),)
+    if not kernel.reduce:
+        stated = parameters, kernel_of_cupy.operation, kernel_of_cupy.name, ""
+        return _kernel._get_elementwise_kernel_code(infos, _kernel._TypeMap(types), *stated)
+    k, types = kernel_of_cupy, _kernel._TypeMap((*types, ("IndexT", np.int32)))
+    expressions = k.identity, k.map_expr, k.reduce_expr, k.post_map_expr, "", ()
+    return _reduction._ReductionKernel_get_cached_function_code(
+        k.nin, k.nout, parameters, infos, types, k.name, 512, k.reduce_type, *expressions
+    )
+
+
+@pytest.mark.parametrize("numbers", [(), ("a", "other", "floor", "eps", "rate")], ids=["arrays", "numbers"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", KERNELS)
-def test_nvidias_compiler_takes_it(name, kind):
-    """As CuPy puts it into a kernel: names that refer to numbers of arrays. Nothing runs, so no GPU is needed."""
+def test_nvidias_compiler_takes_it(cupy, name, dtype, numbers):
+    """Nothing runs, so no GPU is needed."""
     found = [path for each in sys.path for path in Path(each).glob("nvidia/*/lib/libnvrtc.so.*")]
     if not found:
         pytest.skip("NVIDIA's compiler is not installed: pip install nvidia-cuda-nvrtc")
-    text = source(KERNELS[name], kind).replace(PRELUDE, "typedef double float64;").replace('extern "C"', "__global__")
+    include = Path(cupy.__file__).parent / "_core" / "include"
+    folders = [include, *(include / "cupy" / "_cccl" / each for each in ("libcudacxx", "thrust", "cub"))]
+    options = [b"--gpu-architecture=compute_90", b"--std=c++17", *(f"-I{folder}".encode() for folder in folders)]
+    text = f"#include <cupy/complex.cuh>\n#include <cupy/carray.cuh>\n{written_by_cupy(cupy, name, dtype, numbers)}"
     nvrtc, program, size = ctypes.CDLL(str(found[0])), ctypes.c_void_p(), ctypes.c_size_t()
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None) == 0
-    code = nvrtc.nvrtcCompileProgram(program, 1, (ctypes.c_char_p * 1)(b"--gpu-architecture=compute_90"))
+    code = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
     nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)
     nvrtc.nvrtcGetProgramLog(program, log)
     assert code == 0, log.value.decode()
 
 
-def test_cupy_takes_them():
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cupy_accepts_every_call_of_a_network(cupy, monkeypatch, dtype):
+    """Number, dtypes and shapes of the arguments, in two steps and an inference on the fake GPU."""
+    met, rng = set(), np.random.default_rng(0)
+
+    def checked(kernel, xp, *arguments):
+        outputs = len(kernel.stated[1].split(","))
+        told = tuple(getattr(a, "dtype", None) and a.dtype.type for a in arguments)
+        compiled = kernel.compiled.func if kernel.reduce else kernel.compiled
+        from cupy._core import _kernel
+
+        assert len(arguments) == compiled.nargs
+        assert all(type(a) in (int, float) for a, dtype in zip(arguments, told, strict=True) if dtype is None)
+        _kernel._decide_params_type(compiled.in_params, compiled.out_params, told[:-outputs], told[-outputs:])
+        shapes = [a.shape for a in arguments if hasattr(a, "shape")]
+        shape = np.broadcast_shapes(*shapes[: None if not kernel.reduce else -outputs])
+        assert {s.shape for s in arguments[-outputs:]} == {shape[:1] + shape[2:] if kernel.reduce else shape}
+        met.add(kernel.plain.__name__)
+        plain(kernel, xp, *arguments)
+
+    plain = gpu.Kernel.__call__
+    monkeypatch.setattr(gpu.Kernel, "__call__", checked)
+    x, labels = (fake_gpu.device.asarray(a) for a in (rng.standard_normal((4, 3, 9, 7)), rng.integers(0, 10, 4)))
+    for shortcut in "AB":
+        model = nn.resnet(8, width=4, shortcut=shortcut).astype(dtype).to(fake_gpu.device)
+        fast = minires.compile(model)
+        for _ in range(2):
+            fast.step(x.astype(dtype), labels)
+        fast.eval().infer(x.astype(dtype))
+    assert met == {*KERNELS}
+
+
+def test_cupy_takes_them(cupy):
     """CuPy reads a kernel's declaration when it is made, and compiles it when it is first called."""
-    pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda13x (it needs no GPU here)")
     for kernel in KERNELS.values():
         assert callable(kernel.compiled)
