@@ -107,19 +107,13 @@ def write_weights(
 
 def _writable(name: str, array: Array) -> np.ndarray:
     """The array as files hold it: on the host, in order, its bytes in the machine's order."""
-    if not 0 < len(name) <= LONGEST_NAME or "\0" in name or name == METADATA or not _is_utf8(name):
+    kept = name.encode(errors="ignore").decode().replace("\0", "")  # half a character has no UTF-8, zip ends at a zero
+    if not 0 < len(name) <= LONGEST_NAME or name == METADATA or name != kept:
         raise CheckpointError(f"state: {name!r:.60} is no name that files keep")
     array = np.asarray(to_numpy(array), order="C")
     if array.dtype.kind not in KINDS:
         raise TypeError(f"state: {name} has dtype {array.dtype}; expected numbers")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        return bool(text.encode()) or True
-    except UnicodeEncodeError:  # half of a character, as in the name of a file in another encoding
-        return False
 
 
 def _as_path(path: str | os.PathLike[str]) -> Path:
