@@ -160,6 +160,10 @@ OTHER_KINDS = {
     b"\x1f\x8b": "a gzipped file; expected what is in it: unpack it first",
     b"version h": "a pointer of Git LFS, not the file itself, which `git lfs pull` fetches",
     b"<": "a web page or another text; expected the file that its address promises",
+    b"\x89PNG": "a picture (PNG); expected weights",
+    b"\xff\xd8\xff": "a picture (JPEG); expected weights",
+    b"%PDF": "a document (PDF); expected weights",
+    b"{": "a text, JSON it seems; expected weights",
     b"PK\x05\x06": "an empty zip archive; expected arrays in it",
 }
 """How files start that are taken for weights by mistake, whatever they are called."""
@@ -326,6 +330,12 @@ def save_checkpoint(folder: Path, step: int, arrays: Mapping[str, np.ndarray], s
     for old in checkpoints(folder)[KEPT:]:
         old.unlink(missing_ok=True)
     return path
+
+
+def model_in(arrays: Weights, metadata: dict[str, Any]) -> tuple[Weights, dict[str, Any]]:
+    """The model's part of a checkpoint, and the run's settings; other files' content as it is."""
+    found = {name.removeprefix("model/"): array for name, array in arrays.items() if name.startswith("model/")}
+    return (found, metadata.get("config", {})) if found else (arrays, metadata)
 
 
 def checkpoints(folder: Path) -> list[Path]:

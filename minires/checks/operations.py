@@ -101,6 +101,8 @@ def check_loss_upstream(dy: Array | float, like: Array) -> Array | float:
 
     A np.float64 becomes a plain float: it would turn float32 gradients into float64.
     """
+    if 0 in getattr(like, "shape", ()):
+        raise ValueError(f"cache is of a loss of nothing, {tuple(like.shape)}; expected that of a forward pass")
     if isinstance(dy, int | float):
         check_arrays(**{"the forward's input": like})
         return float(dy)

@@ -165,7 +165,7 @@ def read_weights(path: Path) -> tuple[Weights, dict[str, Any]]:
     from minires import checkpoint, pytorch_files
 
     if not pytorch_files.is_pytorch(path):
-        return checkpoint.read(path)
+        return checkpoint.model_in(*checkpoint.read(path))
     found = pytorch_files.read_pytorch(path)
     command = f"python -m minires convert {shlex.quote(str(path))}"
     print(f"{path}: read by PyTorch; `{command}` writes a file that needs none", file=sys.stderr)

@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
         if is_pytorch(args.source):
             (weights, left_out), metadata = read_pytorch(args.source), {}
         else:
-            (weights, metadata), left_out = checkpoint.read(args.source), []
+            weights, metadata = checkpoint.model_in(*checkpoint.read(args.source))
+            left_out = []
         names = checkpoint.pytorch_names(weights, args.head, args.projection)
         checkpoint.write_weights(target, names, metadata)
     except checkpoint.CheckpointError as error:

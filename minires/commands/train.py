@@ -120,6 +120,9 @@ def _resumed_settings(args: argparse.Namespace) -> Settings:
 
     if (args.out is not None and args.out != args.resume) or args.recipe:
         raise CommandError("--resume goes on in the run's folder with its settings: no --out, no --recipe")
+    if args.resume.is_file():
+        folder = args.resume.parent
+        raise CommandError(f"{args.resume} is a file; --resume takes the folder of a run: --resume {folder}")
     path, _, state = load_checkpoint(args.resume)
     config = state.get("config")
     saved = config.get("run") if isinstance(config, dict) else None

@@ -35,5 +35,6 @@ class SettingsDiffer(ValueError):
 
     def __init__(self, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         self.names = sorted(name for name in saved.keys() | given.keys() if saved.get(name) != given.get(name))
-        differences = (f"{name} was {saved.get(name)!r}, is {given.get(name)!r}" for name in self.names)
-        super().__init__("the run was started with other settings: " + "; ".join(differences))
+        differences = [f"{name} was {saved.get(name)!r}, is {given.get(name)!r}" for name in self.names]
+        what = "images or labels" if all(name.endswith("_crc32") for name in self.names) else "settings"
+        super().__init__(f"the run was started with other {what}: " + "; ".join(differences))

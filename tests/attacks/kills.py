@@ -1,8 +1,8 @@
 """A run killed at a point of its saving, then resumed: the same weights, the whole history, nothing left over.
 
 The points are counted in a run that is left alone: every write into a file, every flush to the disk, every renaming,
-every removal. Then the run is made again and killed just before one of them: half of the points are writes, the other
-half the rest, each spread evenly over the run.
+every removal. Then the run is made again and killed just before one of them: half of the points are of the
+rarer kinds (all of them, where they are fewer), the others writes, each spread evenly over the run.
 """
 
 import hashlib
@@ -23,7 +23,8 @@ def attack(count, seed):
         points = whole["points"]
         rare = [point for point, what in enumerate(points) if what != "a write"]
         writes = [point for point, what in enumerate(points) if what == "a write"]
-        chosen = sorted(spread(rare, count // 2) + spread(writes, count - count // 2))
+        chosen = spread(rare, count // 2)
+        chosen = sorted(chosen + spread(writes, count - len(chosen)))
         counts, wrong = {}, []
         for point in chosen:
             problem = trial(Path(base) / f"at-{point}", point, whole, seed)

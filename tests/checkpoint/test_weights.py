@@ -109,6 +109,8 @@ def test_unknown_formats_are_named(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
         (b"\x1f\x8b\x08\0", "a gzipped file"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"\x89PNG\r\n\x1a\n\0", r"a picture \(PNG\)"),
+        (b'{"epochs": []}', "a text, JSON it seems"),
     ],
 )
 @pytest.mark.parametrize("ending", ["pth", "npz", "safetensors"])

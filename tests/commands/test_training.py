@@ -58,11 +58,23 @@ def test_train_leaves_everything_behind(here, capsys):
 def test_evaluate_repeats_the_table(here, capsys):
     minires("train", *SMALL, "--out", "run", "--model", "plain8")
     accuracy = re.search(r"test loss, accuracy *│ [\d.]+, ([\d.]+)%", capsys.readouterr().out)[1]
-    for call in (["run/weights.npz"], ["copy.safetensors", "--data", "digits", "--plain"]):
+    newest = checkpoint.checkpoints(here / "run")[0]  # which a killed run has, and no weights.npz
+    for call in (["run/weights.npz"], [newest], ["copy.safetensors", "--data", "digits", "--plain"]):
         if call[0] == "copy.safetensors":
             assert minires("convert", "run/weights.npz", "copy.safetensors", "--head", "fc") == 0
         assert minires("evaluate", "--weights", *call) == 0
         assert f"{accuracy}%" in capsys.readouterr().out
+
+
+def test_a_checkpoint_is_weights_too_but_no_folder_of_a_run(here, capsys):
+    minires("train", *SMALL, "--out", "run")
+    newest = checkpoint.checkpoints(Path("run"))[0]
+    capsys.readouterr()
+    assert "--resume takes the folder of a run: --resume run" in refused(capsys, "train", "--resume", newest)
+    assert minires("convert", newest, "w.safetensors") == 0
+    found, expected = checkpoint.read_weights("w.safetensors"), checkpoint.read_weights("run/weights.npz")
+    assert found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in found)
+    assert minires("train", *SMALL, "--weights", newest, "--out", "second") == 0
 
 
 def test_sigterm_saves_and_says_how_to_go_on(here):

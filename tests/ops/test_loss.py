@@ -95,3 +95,5 @@ def test_mean_squared_error_is_a_mean_over_all_entries():
         ops.mse_forward(prediction, target[:, :1])
     with refused(ValueError, "prediction", "(0, 2)"):
         ops.mse_forward(prediction[:0], target[:0])
+    with refused(ValueError, "cache", "(0, 2)"):
+        ops.mse_backward(1.0, cache[:0])
