@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from io import StringIO
@@ -29,9 +29,11 @@ from minires.gradcheck.in_process import InProcess, can_start_processes
 from minires.gradcheck.report import SEVERITY, STYLE, GradReport, TensorReport
 from minires.gradcheck.runner import CallError, Limits, Stopped, Student
 from minires.gradcheck.standard_cases import StandardCase, standard_cases
+from minires.terminal import NARROW
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, ConsoleOptions
+    from rich.table import Table
 
 MAX_ENTRIES = 200
 """Larger tensors are sampled: loops in plain Python are slow."""
@@ -107,26 +109,36 @@ class FileReport:
         told = {"title": self.title, "verdict": self.verdict, "diagnosis": self.diagnosis, "notes": self.notes}
         return told | {"cases": cases}
 
-    def __rich__(self) -> Group:
-        from rich.console import Group
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[object]:
+        from rich.text import Text
+
+        yield self._table(options.max_width < NARROW)
+        yield from (Text(f"note: {note}") for note in self.notes)
+        worst = self.first_failure
+        if worst is not None and worst.report is not None:
+            yield worst.report
+        else:
+            yield Text(f"verdict: {self.verdict}", STYLE[self.verdict])
+
+    def _table(self, narrow: bool) -> Table:
+        """One row for each case; a sentence that several cases share stands in the first of them."""
         from rich.table import Table
         from rich.text import Text
 
         table = Table(title=self.title, title_justify="left", header_style="bold")
-        table.add_column("case", no_wrap=True)
+        table.add_column("case", max_width=16 if narrow else None)
         table.add_column("verdict", no_wrap=True)
-        table.add_column("s", justify="right")
-        table.add_column("what is wrong", overflow="fold")
+        if not narrow:
+            table.add_column("s", justify="right", no_wrap=True)
+        table.add_column("what is wrong", overflow="fold", min_width=None if narrow else 28)
+        first: dict[str, str] = {}
         for c in self.cases:
-            told = "" if c.verdict == "pass" else c.sentence
-            table.add_row(c.case, Text(c.verdict, STYLE[c.verdict]), f"{c.seconds:.2f}", Text(told))
-        lines: list[object] = [table, *(Text(f"note: {note}") for note in self.notes)]
-        worst = self.first_failure
-        if worst is not None and worst.report is not None:
-            lines.append(worst.report)
-        else:
-            lines.append(Text(f"verdict: {self.verdict}", STYLE[self.verdict]))
-        return Group(*lines)
+            sentence = "" if c.verdict == "pass" else c.sentence
+            told = first.get(sentence) or sentence
+            first.setdefault(sentence, f'as in "{c.case}"' if sentence else "")
+            seconds = [] if narrow else [f"{c.seconds:.2f}"]
+            table.add_row(c.case, Text(c.verdict, STYLE[c.verdict]), *seconds, Text(told))
+        return table
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -219,8 +231,10 @@ def check_loaded(
     bound = bind(functions[pair[0]], like, pair[0])
     cases = standard_cases(like, bound.free, options or {}, seed)
     report = FileReport(f"{code.file.name}: {pair[0]} and {pair[1]} as {like}", [], list(bound.notes))
-    if layout is None and (layout := _layout_of(code, like, pair, bound, cases[0])):
+    if layout is None and (layout := _layout_of(code, like, pair, bound, cases)):
         report.notes.append(f"checked in the layout {layout!r}: {layouts.SAY[layout]}")
+    cases, left_out = _that_it_takes(code, like, pair, bound, cases, layout)
+    report.notes += [f"{pair[0]} takes no {left_out}, so the cases with {left_out} are left out"] if left_out else []
     how = {"layout": layout, "ties": ties, "hints": hints, "seed": seed, "max_entries": MAX_ENTRIES}
     for number, case in enumerate(cases):
         progress(case.name, number, len(cases))
@@ -228,14 +242,54 @@ def check_loaded(
     return report
 
 
-def _layout_of(code: Loaded, like: str, pair: tuple[str, str], bound: Bound, case: StandardCase) -> str | None:
-    """The layout in which forward is exactly the op, where it is not in minires' own: weights (in, out), say."""
+def _that_it_takes(
+    code: Loaded, like: str, pair: tuple[str, str], bound: Bound, cases: list[StandardCase], layout: str | None
+) -> tuple[list[StandardCase], str]:
+    """The cases without rows (N, C), or without images, where forward takes the others only; and which are left out.
+
+    Batch normalization is often written for one of them: CS231n's batchnorm_forward and spatial_batchnorm_forward.
+    """
+    kinds = {"rows": 2, "images": 4}
+    if like != "batchnorm" or {c.inputs[0].ndim for c in cases} != set(kinds.values()):
+        return cases, ""
+    taken = [ndim for ndim in kinds.values() if _takes(code, like, pair, bound, _first(cases, ndim), layout)]
+    if len(taken) != 1:
+        return cases, ""
+    left_out = next(kind for kind, ndim in kinds.items() if ndim not in taken)
+    return [c for c in cases if c.inputs[0].ndim in taken], left_out
+
+
+def _first(cases: list[StandardCase], ndim: int) -> StandardCase | None:
+    return next((c for c in cases if c.inputs[0].ndim == ndim), None)
+
+
+def _takes(
+    code: Loaded, like: str, pair: tuple[str, str], bound: Bound, case: StandardCase, layout: str | None
+) -> bool:
+    """Whether forward takes arrays of this kind and gives back an array of the same shape."""
     positional, keywords = bound.settings(case.options)
     inputs = case.inputs[: bound.arrays]
-    options = {k: v for k, v in case.options.items() if k in settings_of(like)}
+    try:
+        if layout is not None:
+            inputs = layouts.given_in(inputs, like, layout)
+        result = code.pair(*pair, *positional, **keywords)[0](*inputs)
+    except (CallError, Stopped, ValueError, TypeError):
+        return False
+    return np.shape(result[0] if isinstance(result, tuple) else result) == inputs[0].shape
+
+
+def _layout_of(code: Loaded, like: str, pair: tuple[str, str], bound: Bound, cases: list[StandardCase]) -> str | None:
+    """The layout in which forward is exactly the op, where it is not in minires' own: weights (in, out), say."""
     for layout in layouts.LAYOUTS:
         if (like, layout) not in layouts.TURNS:
             continue
+        axes = layouts.axes_of_x(like, layout)
+        case = cases[0] if axes is None else _first(cases, axes)
+        if case is None:
+            continue
+        positional, keywords = bound.settings(case.options)
+        inputs = case.inputs[: bound.arrays]
+        options = {k: v for k, v in case.options.items() if k in settings_of(like)}
         try:
             forward, _ = code.pair(*pair, *positional, **keywords)
             if _is_the_op(forward(*inputs), like, inputs, options):

@@ -46,13 +46,20 @@ DICTS = {
     "conv_param": {"stride": "stride", "pad": "padding"},
     "pool_param": {"pool_height": "kernel_size", "pool_width": "kernel_size", "stride": "stride"},
     "bn_param": {"eps": "eps", "mode": "mode"},
+    "dropout_param": {"p": "kept", "mode": "mode", "seed": "seed"},
 }
-"""The dicts of CS231n's exercises: key -> setting."""
+"""The dicts of CS231n's exercises: key -> setting. The p of its dropout is the share that is kept."""
 
 
 NO_FUNCTIONS = (
     "the file has no functions; expected a pair such as {op}_forward and {op}_backward. The gradients of a layer that "
     "is a class are checked in Python: gradcheck.check_layer(gradcheck.wrap(YourLayer(...)), x)"
+)
+
+
+OF_OTHERS = (
+    "Functions that are none of these are checked in Python, on inputs of your own: "
+    "gradcheck.check_op(forward, backward, inputs)"
 )
 
 
@@ -62,7 +69,7 @@ NO_FUNCTIONS = (
 def find_pair(functions: Functions, like: str, forward: str | None, backward: str | None) -> tuple[str, str]:
     """The names of forward and backward: those given, else those that sound like the op, else the only pair."""
     if like not in DEFINITIONS:
-        raise ValueError(f"like is {like!r}; expected one of {', '.join(DEFINITIONS)}")
+        raise ValueError(f"like is {like!r}; expected one of {', '.join(DEFINITIONS)}. {OF_OTHERS}")
     if not functions:
         raise ValueError(NO_FUNCTIONS.format(op=like))
     for given in (forward, backward):
@@ -80,10 +87,22 @@ def find_pair(functions: Functions, like: str, forward: str | None, backward: st
     if not found:
         raise ValueError(
             f"no pair such as {like}_forward and {like}_backward in the file, which has {', '.join(functions)}; name "
-            "them with --forward and --backward"
+            f"them with --forward and --backward{_in_one(functions, like)}"
         )
     listed = "; ".join(f"{f} and {b}" for f, b in found)
     raise ValueError(f"several pairs could be meant ({listed}); name one with --forward and --backward")
+
+
+def _in_one(functions: Functions, like: str) -> str:
+    """What to do with a loss that returns its gradient along with it, as CS231n's do."""
+    alone = [f for f in functions if any(name in _plain(f) for name in _names_of(like))]
+    if like not in ("softmax_cross_entropy", "mse") or not alone:
+        return ""
+    name = alone[0]
+    return (
+        f". If {name} returns the loss and its gradient together, add these two functions: "
+        f"def {like}_forward(x, y): return {name}(x, y) and def {like}_backward(dy, dx): return dy * dx"
+    )
 
 
 def _pairs(functions: Functions) -> list[tuple[str, str]]:
@@ -111,7 +130,7 @@ def guess_op(functions: Functions) -> str:
     if len(found) == 1:
         return found[0]
     what = f"could be {' or '.join(found)}" if found else f"are {', '.join(functions)}"
-    raise ValueError(f"the functions of the file {what}; say what to check them as with --like")
+    raise ValueError(f"the functions of the file {what}; say what to check them as with --like. {OF_OTHERS}")
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
@@ -136,7 +155,9 @@ class Bound(NamedTuple):
 
     def settings(self, options: dict) -> tuple[list[object], dict[str, object]]:
         """(arguments behind the arrays, keyword arguments) for a call with these options."""
-        values = options | {"rng": Seeded(0), "mode": "train"}
+        values = options | {"rng": Seeded(0), "mode": "train", "seed": 0}
+        if "p" in options:
+            values["kept"] = 1 - options["p"]
         behind = [
             {k: values[n] for k, n in p.items() if n in values} if isinstance(p, dict) else values.get(p)
             for p in self.positional

@@ -87,9 +87,17 @@ def adapt(
     return turned_forward, turned_backward, turned
 
 
+def axes_of_x(like: str, layout: str) -> int | None:
+    """How many axes x has to have in a layout; None where any number will do."""
+    turn = TURNS[like, layout][0][0]
+    return len(turn) if isinstance(turn, tuple) else None
+
+
 def given_in(inputs: Sequence[Array | None], like: str, layout: str) -> tuple[Array | None, ...]:
-    """The inputs, as minires has them, in another layout: what `adapt` turns back."""
+    """The inputs, as minires has them, in another layout: what `adapt` turns back. ValueError where x does not fit."""
     turns, _ = TURNS[like, layout]
+    if (axes := axes_of_x(like, layout)) not in (None, inputs[0].ndim):
+        raise ValueError(f"x has {inputs[0].ndim} axes; layout {layout!r} is for {axes}")
     column = layout == "columns"
     shapes = [None if a is None else (a.size, 1) if column else a.shape for a in inputs]
     pairs = zip(inputs, turns, shapes, strict=False)

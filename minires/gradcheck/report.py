@@ -71,6 +71,13 @@ class IdentityReport:
         return abs(self.left - self.right) <= self.bound
 
 
+ESSENTIALS = ("tensor", "worst entry", "yours", "reference", "error", "verdict")
+"""The columns that a narrow screen shows."""
+
+UNNAMED = "a rule is broken"
+"""What is left of broken rules where hints are held back."""
+
+
 @dataclass
 class GradReport:
     """All that one check found. `print(report)` is a table, the diagnosis below it."""
@@ -134,7 +141,7 @@ class GradReport:
         """The report with as much help as asked for: 2 names the fault, 1 says where to look, 0 gives the verdict."""
         if hints == 2 or self.verdict != "fail":
             return self
-        self.fault, self.alike, self.offences = None, [], ["a rule is broken"] if self.offences else []
+        self.fault, self.alike, self.offences = None, [], [UNNAMED] if self.offences else []
         if hints == 0:
             self.diagnosis = self.hint = None
             return self
@@ -158,14 +165,16 @@ class GradReport:
 
         from minires.terminal import fitted
 
-        yield fitted(self._table(), options.max_width)
+        yield fitted(self._table(), options.max_width, ESSENTIALS)
         if self.identities:
             kept = sum(i.holds for i in self.identities)
             yield Text(f"identities: {kept} of {len(self.identities)} hold up to rounding")
             broken = [i for i in self.identities if not i.holds]
             yield from (Text(f"  broken: {i.name}: {i.left:.9g} is not {i.right:.9g}") for i in broken[:5])
         yield from (Text(reason) for reason in self._reasons("kink", "roundoff", "vacuous"))
-        yield from (Text(f"broken rule: {sentence}", "bold red") for sentence in self.offences)
+        yield from (Text(f"broken rule: {sentence}", "bold red") for sentence in self.offences if sentence != UNNAMED)
+        if UNNAMED in self.offences:
+            yield Text(UNNAMED, "bold red")
         yield from (Text(f"note: {sentence}") for sentence in self.all_notes)
         yield Text(f"verdict: {self.verdict}", STYLE[self.verdict])
         if self.diagnosis:

@@ -113,9 +113,11 @@ def _batchnorm(rng: np.random.Generator) -> list[StandardCase]:
         return StandardCase(name, (x, gain, _normal(rng, shape[1])), options)
 
     return [
-        case("images", 4, 3, 2, 3),
+        case("images", 4, 3, 3, 2),
         case("rows", 8, 3),
-        case("eps that matters", 4, 2, 3, 2, eps=0.3),
+        case("eps that matters", 4, 2, 2, 3, eps=0.3),
+        case("rows, eps that matters", 6, 2, eps=0.3),
+        case("rows, large mean", 6, 4, shift=20.0),
         case("large mean", 5, 2, 2, 3, shift=20.0),
         case("batch of 1", 1, 3, 3, 4),
     ]

@@ -175,7 +175,7 @@ CASES = {
                 lambda dy, i: ((dy * i[1]).sum(axis=1), dy * i[0]),
                 (SQUARE[0], SQUARE + 1),
             ),
-            "summed over feature where the sum runs over sample",
+            "summed over features where the sum runs over samples",
         )
     ],
     "sum_of_another": [
@@ -188,13 +188,13 @@ CASES = {
                 (SQUARE, SQUARE[1]),
                 1,
             ),
-            "is the sum of dy * x over sample",
+            "is the sum of dy * x over samples",
         )
     ],
     "dy_alone": [
         (
             of_linear(lambda dy, x, w: np.repeat(dy.sum(axis=0)[:, None], 4, axis=1), 1),
-            "dx is the sum of dy over sample, the same along column",
+            "dx is the sum of dy over samples, the same along columns",
         )
     ],
     "path_missing": [
@@ -228,7 +228,7 @@ CASES = {
                 (SQUARE, SQUARE[2] + 3),
                 1,
             ),
-            "times the standard deviation of x over sample",
+            "times the standard deviation of x over samples",
         )
     ],
     "other_input": [(of_linear(lambda dy, x, w: dy @ w.T), "dx is right for w transposed")],
@@ -263,7 +263,7 @@ CASES = {
                 lambda dy, x: (dy @ SQUARE.T) * (1 - np.tanh(x) ** 2),
                 lambda dy, x: (dy.mean(axis=0, keepdims=True) @ SQUARE.T) * (1 - np.tanh(x) ** 2),
             ),
-            "right for the mean of dy over sample",
+            "right for the mean of dy over samples",
         )
     ],
     "whole_numbers": [(compare((10 * IMAGE).astype(int), 10 * IMAGE), "fractions were cut off or rounded")],
@@ -301,8 +301,8 @@ CASES = {
         (compare(IMAGE - DY * (X > 0), partners={"dy": DY}), "entries (those that a gate lets through?), as if the"),
     ],
     "missing_constant": [
-        (compare(IMAGE + per_channel(GAIN)), "same number along sample, row and column"),
-        (compare(IMAGE + 0.3), "same number along sample, channel, row and column"),
+        (compare(IMAGE + per_channel(GAIN)), "same number along samples, rows and columns"),
+        (compare(IMAGE + 0.3), "same number along samples, channels, rows and columns"),
     ],
     "missing_xhat": [
         (compare(IMAGE + CENTERED * per_channel(GAIN), x=X), "multiple of x minus its mean, along"),

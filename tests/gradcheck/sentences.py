@@ -56,6 +56,11 @@ def check(diagnosis: str, facts: Facts) -> bool | None:
         rest = several.group(2).replace("what they should be", "what it should be")
         each = [check(f"{name} is {rest}", facts) for name in re.findall(r"\w+", several.group(1)) if name != "and"]
         return None if None in each else all(each)
+    if several := re.match(rf"((?:\w+, )*\w+ and \w+) each ({'|'.join(SINGULAR)}) (.*)", sentence):
+        names = [name for name in re.findall(r"\w+", several.group(1)) if name != "and"]
+        verb, rest = SINGULAR[several.group(2)], several.group(3).replace(", and are", ", and is")
+        each = [check(f"{name} {verb} {rest}", facts) for name in names]
+        return None if None in each else all(each)
     for pattern, rule in RULES:
         if found := re.search(pattern, sentence):
             name = found.group(1)
@@ -75,9 +80,37 @@ def _zero_where_wrong(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: 
 
 
 def _right_for(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    """True along some axis: which one it is, depends on what its index is called."""
     good, bad = ([int(k) for k in re.findall(r"\d+", m.group(g))] for g in (2, 3))
-    off = (np.abs(yours - right) > 1e-9 * np.max(np.abs(right))).reshape(len(yours), -1)
-    return not off[good].any() and all(off[k].any() for k in bad)
+    off = np.abs(yours - right) > 1e-9 * np.max(np.abs(right))
+    for axis in range(off.ndim):
+        rows = np.moveaxis(off, axis, 0).reshape(off.shape[axis], -1)
+        if len(good) + len(bad) == len(rows) and not rows[good].any() and all(rows[k].any() for k in bad):
+            return True
+    return False
+
+
+def _factor_elsewhere(factor: float, yours: np.ndarray, right: np.ndarray) -> bool:
+    """The factor in some entries, and no error in the others."""
+    size = LOOSE * np.max(np.abs(right))
+    wrong = np.abs(yours - right) > size
+    return bool(wrong.any() and not wrong.all() and np.all(np.abs(yours - factor * right)[wrong] <= size))
+
+
+def _plus_itself(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    x = facts.inputs.get(m.group(4))
+    return x is not None and close(yours, float(m.group(2)) * right + float(m.group(3)) * x, 1e-3)
+
+
+def _shared_out(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    size = 1e-9 * np.max(np.abs(right))
+    rest = np.abs(right) > size
+    stray = np.sum(~rest & (np.abs(yours) > size))
+    return int(m.group(2)) == stray and close(yours[rest], float(m.group(3)) * right[rest])
+
+
+def _not_clipped(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    return close(np.clip(yours, float(m.group(2)), float(m.group(3))), right, 1e-3)
 
 
 def _same_along(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
@@ -116,12 +149,29 @@ def _anything(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -
     return True
 
 
+SINGULAR = {"have": "has", "count": "counts", "leave": "leaves", "hold": "holds", "take": "takes"}
 RULES = (
+    (rf"^(\w+) is {NUMBER} times what it should be plus {NUMBER} times (\w+) itself", _plus_itself),
+    (
+        rf"^(\w+) is {NUMBER} times what it should be .*right elsewhere",
+        lambda m, yours, right, facts: _factor_elsewhere(float(m.group(2)), yours, right),
+    ),
+    (
+        r"^(\w+) has the wrong sign .*right elsewhere",
+        lambda m, yours, right, facts: _factor_elsewhere(-1.0, yours, right),
+    ),
+    (r"^(\w+) is the absolute value of what it should be", lambda m, yours, right, facts: close(yours, np.abs(right))),
+    (rf"^(\w+) has to be 0 at (\d+) of \d+ entries that do not move y, and is {NUMBER} times", _shared_out),
+    (rf"^(\w+) is right up to a certain size, but should not go beyond {NUMBER} \.\. {NUMBER}", _not_clipped),
+    (
+        r"^(\w+) is 0 where it should be something, and something where it should be 0",
+        lambda m, yours, right, facts: np.max(np.abs(yours * right)) <= 1e-12 * np.max(np.abs(right)) ** 2,
+    ),
     (rf"^(\w+) is {NUMBER} times what it should be", _times),
     (r"^(\w+) has the wrong sign$", lambda m, yours, right, facts: close(yours, -right)),
     (r"^(\w+) is all zeros", lambda m, yours, right, facts: not np.any(yours)),
     (r"^(\w+) is right where it is not zero", _zero_where_wrong),
-    (r"^(\w+) is right for [\w -]+? (\d[\d, and]*), wrong for [\w -]+? (\d[\d, and]*)", _right_for),
+    (r"^(\w+) is right for [a-z ]+? (\d[\d, and]*)(?: along axis \d)?, wrong for [a-z ]+? (\d[\d, and]*)", _right_for),
     (r"^(\w+) has to be 0 .* and is right elsewhere", _mask),
     (
         r"^(\w+) is 0 up to rounding",

@@ -130,7 +130,7 @@ def log_softmax(wrong):
 @student(
     (4, 3),
     projection_forgotten=r"multiple of x, .* the path through the length of x",
-    length_forgotten=r"times the length of x over column",
+    length_forgotten=r"times the length of x over columns",
 )
 def unit_rows(wrong):
     """Each row divided by its length."""

@@ -81,7 +81,7 @@ _elementwise(
 @student(
     (6, 4),
     (4,),
-    all_entries=r"dalpha is the sum of dy \* x over row",
+    all_entries=r"dalpha is the sum of dy \* x over rows",
     slope_squared=r"where x is negative|square of dy/dx|right for dy \* alpha",
 )
 def prelu(wrong):

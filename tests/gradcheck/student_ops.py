@@ -185,8 +185,8 @@ def attention(wrong):
 @student(
     (4, 3),
     (4, 3),
-    summed_over_own_index=r"da is summed over axis-1 index where the sum runs over axis-2 index",
-    other_factor_forgotten=r"da is the sum of dy over axis-2 index|b is forgotten",
+    summed_over_own_index=r"da is summed over axis 1 where the sum runs over axis 2",
+    other_factor_forgotten=r"da is the sum of dy over axis 2|b is forgotten",
 )
 def outer(wrong):
     def forward(a, b):

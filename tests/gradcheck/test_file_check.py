@@ -183,3 +183,105 @@ def test_another_layout_is_found(tmp_path):
     )
     assert check_file(_file(tmp_path, columns)).verdict == "pass"
     assert check_file(_file(tmp_path, AFFINE), layout="in_out").verdict == "pass"
+
+
+ROWS_BATCHNORM = """
+import numpy as np
+
+def batchnorm_forward(x, gamma, beta, bn_param):
+    var = x.var(axis=0) + bn_param.get("eps", 1e-5)
+    xhat = (x - x.mean(axis=0)) / np.sqrt(var)
+    return gamma * xhat + beta, (xhat, gamma, var)
+
+def batchnorm_backward(dout, cache):
+    xhat, gamma, var = cache
+    d = dout * gamma
+    dx = (d - d.mean(axis=0) - xhat * (d * xhat).mean(axis=0)) / np.sqrt(var)
+    return dx, (dout * xhat).sum(axis=0), dout.sum(axis=0)
+"""
+IMAGES_BATCHNORM = (
+    ROWS_BATCHNORM
+    + """
+def rows_of(x):
+    N, C, H, W = x.shape
+    return x.transpose(0, 2, 3, 1).reshape(-1, C)
+
+def images_of(rows, shape):
+    N, C, H, W = shape
+    return rows.reshape(N, H, W, C).transpose(0, 3, 1, 2)
+
+def spatial_batchnorm_forward(x, gamma, beta, bn_param):
+    y, cache = batchnorm_forward(rows_of(x), gamma, beta, bn_param)
+    return images_of(y, x.shape), cache
+
+def spatial_batchnorm_backward(dout, cache):
+    dx, dgamma, dbeta = batchnorm_backward(rows_of(dout), cache)
+    return images_of(dx, dout.shape), dgamma, dbeta
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix", "left_out"), [(ROWS_BATCHNORM, "", "images"), (IMAGES_BATCHNORM, "spatial_", "rows")]
+)
+def test_a_batchnorm_for_rows_or_for_images_alone_is_asked_what_it_takes(tmp_path, text, prefix, left_out):
+    names = {way: f"{prefix}batchnorm_{way}" for way in ("forward", "backward")}
+    report = check_file(_file(tmp_path, text), "batchnorm", **names)
+    assert report.verdict == "pass", str(report)
+    assert any(f"takes no {left_out}" in note for note in report.notes)
+    wrong = check_file(_file(tmp_path, text.replace(".mean(axis=0)) / np", ".sum(axis=0)) / np")), "batchnorm", **names)
+    assert wrong.verdict == "fail" and "variance" in wrong.diagnosis
+
+
+def test_the_dropout_of_cs231n_is_understood(tmp_path):
+    text = """
+import numpy as np
+
+def dropout_forward(x, dropout_param):
+    p = dropout_param["p"]
+    if "seed" in dropout_param:
+        np.random.seed(dropout_param["seed"])
+    mask = (np.random.rand(*x.shape) < p) / p
+    return x * mask, mask
+
+def dropout_backward(dout, mask):
+    return dout * mask
+"""
+    assert check_file(_file(tmp_path, text), "dropout").verdict == "pass"
+    assert check_file(_file(tmp_path, text.replace("dout * mask", "dout"))).verdict == "fail"
+
+
+def test_a_loss_that_returns_its_gradient_is_told_how_to_be_split(tmp_path):
+    text = """
+import numpy as np
+
+def softmax_loss(x, y):
+    z = x - x.max(axis=1, keepdims=True)
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    rows = np.arange(len(x))
+    dx = np.exp(log_p)
+    dx[rows, y] -= 1
+    return -log_p[rows, y].mean(), dx / len(x)
+"""
+    with pytest.raises(ValueError, match="returns the loss and its gradient together") as told:
+        check_file(_file(tmp_path, text), "softmax_cross_entropy")
+    two = str(told.value).partition("functions: ")[2].split(" and def ")
+    split = text + "\n" + two[0] + "\ndef " + two[1] + "\n"
+    assert check_file(_file(tmp_path, split), "softmax_cross_entropy").verdict == "pass"
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_sentence_is_said_once_and_never_cut_off(tmp_path, width):
+    from io import StringIO
+
+    from rich.console import Console
+
+    report = check_file(_file(tmp_path, CONV.replace("dxp[at] +=", "dxp[at] =")), "conv2d")
+    console = Console(file=StringIO(), width=width, color_system=None)
+    console.print(report)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    assert 'as in "3 x 3"' in " ".join(text.split())
+    assert all(
+        line.rstrip().endswith(("┓", "┩", "┛", "┃", "│", "┘")) for line in text.splitlines() if line[0] in "┏┃┡│└"
+    )

@@ -142,5 +142,7 @@ def located(c: Comparison) -> str:
         return facts(c)
     right, wrong, part = found
     if (sentence := explain(part)) is not None:
-        return f"{sentence}; {c.name} is right for {right}"
+        return f"{sentence}; {c.name} is right for {right}" if right else sentence
+    if not right:
+        return facts(c)
     return f"{c.name} is right for {right}, wrong for {wrong}: only part of it is treated right"

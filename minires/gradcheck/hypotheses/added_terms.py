@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from minires.gradcheck.hypotheses.comparison import Comparison, fitted_factor, listed, subsets
+from minires.gradcheck.hypotheses.comparison import Comparison, along, fitted_factor, listed, subsets
 
 
 def multiple_of_itself(c: Comparison) -> str | None:
@@ -147,7 +147,7 @@ def missing_constant(c: Comparison) -> str | None:
         level = np.nanmean(error, axis=axes, keepdims=True)
         if np.nanmax(np.abs(error - level)) <= 4 * bound:
             return (
-                f"the error of {c.name} is the same number along {listed([c.axis_names[a] for a in axes])}: "
+                f"the error of {c.name} is the same number along {along(c.axis_names[a] for a in axes)}: "
                 "a term that is constant there is missing or too much, such as the mean of dy"
             )
     return None
@@ -168,7 +168,7 @@ def missing_xhat(c: Comparison) -> str | None:
             both = " plus a constant" if np.nanmax(np.abs(level)) > 4 * bound else ""
             return (
                 f"the error of {c.name} is a multiple of x minus its mean{both}, along "
-                f"{listed([c.axis_names[a] for a in axes])}: the path through the variance "
+                f"{along(c.axis_names[a] for a in axes)}: the path through the variance "
                 "(xhat times the mean of dy * xhat) is missing or wrong"
             )
     return None

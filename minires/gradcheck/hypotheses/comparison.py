@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -138,8 +138,16 @@ def plural(noun: str) -> str:
     return "entries" if noun == "entry" else noun + "s"
 
 
+def along(nouns: Iterable[str]) -> str:
+    """Axes that a sum runs over, in words: "samples and rows", "axis 0 and axis 2"."""
+    return listed([n.removesuffix(" index").replace("-", " ") if "index" in n else plural(n) for n in nouns])
+
+
 def counted(noun: str, indices: Array) -> str:
-    """ "row 2", "rows 0, 1 and 2"."""
+    """ "row 2", "rows 0, 1 and 2", "indices 0 and 2 along axis 1"."""
+    if "index" in noun:
+        where = noun.removesuffix(" index").replace("-", " ")
+        return f"{'index' if len(indices) == 1 else 'indices'} {listed(indices)} along {where}"
     return f"{noun if len(indices) == 1 else plural(noun)} {listed(indices)}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import AXES, Comparison, listed, position, subsets
+from minires.gradcheck.hypotheses.comparison import AXES, Comparison, along, position, subsets
 
 TINY = 1e-9
 """Entries of a Jacobian below this part of the largest are 0."""
@@ -64,7 +64,7 @@ def wrong_sum(c: Comparison) -> str | None:
         total = product.sum(axis=axes)
         if total.size != c.yours.size:
             continue
-        over, right = listed([names[a] for a in axes]), _right_axes(c, product, names)
+        over, right = along(names[a] for a in axes), _right_axes(c, product, names)
         if c.near(total.reshape(c.yours.shape)):
             return f"{c.name} is summed over {over}{right}: the axis of the sum is wrong"
         count = product.size // total.size
@@ -79,7 +79,7 @@ def _right_axes(c: Comparison, product: Array, names: tuple[str, ...]) -> str:
         if total.size == c.expected.size:
             error = np.abs(total.reshape(c.expected.shape) - c.expected)
             if np.max(error) <= 1e-7 * np.max(np.abs(total)):
-                return f" where the sum runs over {listed([names[a] for a in axes])}"
+                return f" where the sum runs over {along(names[a] for a in axes)}"
     return ""
 
 
@@ -96,7 +96,7 @@ def sum_of_another(c: Comparison) -> str | None:
             if total.size != c.yours.size or total.size == 1:
                 continue
             nouns = c.nouns(array.shape) if name.startswith("dy") else AXES.get(array.ndim, ())
-            over = listed([nouns[a] if nouns else f"axis {a}" for a in axes])
+            over = along(nouns[a] if nouns else f"axis-{a} index" for a in axes)
             count = array.size // total.size
             for words, value in (("sum", total), ("mean", total / count)):
                 if c.near(value.reshape(c.yours.shape)):
@@ -109,14 +109,14 @@ def dy_alone(c: Comparison) -> str | None:
     if c.evidence is None or not c.is_far or c.yours.ndim < 2 or c.yours.shape != c.expected.shape:
         return None
     dy, names = c.evidence.dy, c.nouns(c.evidence.dy.shape)
-    for along in subsets(c.yours.ndim):
-        level = c.yours.mean(axis=along, keepdims=True)
+    for flat in subsets(c.yours.ndim):
+        level = c.yours.mean(axis=flat, keepdims=True)
         if level.size in (1, c.yours.size) or not c.near(np.broadcast_to(level, c.yours.shape)):
             continue
         for axes in subsets(dy.ndim):
             total = dy.sum(axis=axes)
             if total.size == level.size and c.near(np.broadcast_to(total.reshape(level.shape), c.yours.shape)):
-                over, same = listed([names[a] for a in axes]), listed([c.axis_names[a] for a in along])
+                over, same = along(names[a] for a in axes), along(c.axis_names[a] for a in flat)
                 return (
                     f"{c.name} is the sum of dy over {over}, the same along {same}: what dy has to be multiplied by is "
                     "missing"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, listed, subsets
+from minires.gradcheck.hypotheses.comparison import Comparison, along, subsets
 
 EPS = (0.0, 1e-5, 1e-3, 1e-6, 1e-7, 1e-8, 1e-12)
 
@@ -37,7 +37,7 @@ def _statistics(c: Comparison, x: Array, name: str) -> Iterator[tuple[str, Array
     for axes in subsets(x.ndim) if x.ndim > 1 else ():
         if x.size // int(np.prod([x.shape[a] for a in axes])) < 2:
             continue
-        where = listed([names[a] for a in axes])
+        where = along(names[a] for a in axes)
         var, mean = x.var(axis=axes, keepdims=True), x.mean(axis=axes, keepdims=True)
         for eps in (*given, *EPS):
             yield f"the standard deviation of {name} over {where}", np.sqrt(var + eps)

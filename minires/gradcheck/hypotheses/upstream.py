@@ -12,7 +12,7 @@ from itertools import permutations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, listed, plural, subsets
+from minires.gradcheck.hypotheses.comparison import Comparison, along, listed, plural, subsets
 
 REWRITTEN = "in the wrong order"
 """How the words for a reshape in the place of a transpose begin."""
@@ -256,7 +256,7 @@ def _summed_dy(c: Comparison) -> Candidates:
     yield f"{c.name} is right for dy = 1: dy is not used in it", np.ones_like(dy)
     yield f"{c.name} is right for dy * y: y is multiplied in where it does not belong", dy * y
     for axes in subsets(dy.ndim):
-        where = listed([names[a] for a in axes])
+        where = along(names[a] for a in axes)
         total = np.broadcast_to(dy.sum(axis=axes, keepdims=True), dy.shape)
         count = int(np.prod([dy.shape[a] for a in axes]))
         yield f"{c.name} is right for the sum of dy over {where} in place of dy: a sum is taken too early", total
