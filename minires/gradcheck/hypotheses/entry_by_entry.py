@@ -36,7 +36,8 @@ def factor_where_wrong(c: Comparison) -> str | None:
     factor, doubt = fitted_factor(c.yours[wrong], c.expected[wrong], np.broadcast_to(c.bound, wrong.shape)[wrong])
     if factor is None or not c.fits(np.where(wrong, factor, 1.0) * c.expected, factor):
         return None
-    if len(np.unique(np.round(c.expected[wrong], 12))) < 3 and wrong.sum() < 6:
+    few = len(np.unique(np.round(c.expected[wrong], 12))) < 3 and wrong.sum() < 6
+    if few and abs(factor + 1) > doubt:
         return None  # few different numbers prove no factor
     where = by_sign(c, wrong) or _which(c, wrong)
     if abs(factor) <= doubt:
@@ -52,15 +53,19 @@ def _which(c: Comparison, wrong: Array) -> str:
     """Which entries these are: by the size or the sign of the right gradient, else by their place."""
     size, rest = np.abs(c.expected), c.known & ~wrong
     nothing = np.max(c.bound)
-    if size[wrong].min() >= size[rest].max() - nothing:
+    if size[wrong].min() > size[rest].max() + nothing:
         return f"where it is largest ({int(wrong.sum())} of {wrong.size} entries)"
     for words, part in (("negative", c.expected < 0), ("positive", c.expected > 0)):
         if np.array_equal(wrong, part & c.known):
             return f"where it should be {words}"
     nonzero = rest & (size > nothing)
-    if nonzero.any() and size[wrong].max() <= size[nonzero].min() + nothing:
+    if nonzero.any() and size[wrong].max() < size[nonzero].min() - nothing:
         return f"where it is smallest ({int(wrong.sum())} of {wrong.size} entries)"
-    return place(c)
+    rows = [np.flatnonzero(wrong.any(axis=tuple(k for k in range(wrong.ndim) if k != a))) for a in range(wrong.ndim)]
+    if np.all(wrong[np.ix_(*rows)]):
+        return place(c)
+    first = tuple(int(k) for k in np.argwhere(wrong)[0])
+    return f"at {int(wrong.sum())} of {wrong.size} entries, the first at {first}"
 
 
 def spread_too_far(c: Comparison) -> str | None:
