@@ -85,7 +85,7 @@ copies2 = col2im(np.ones((1, 9, 9)), (1, 1, 8, 8), 3, stride=2)[0, 0]
 tutorial.reveal("3.2", (copies[0, 0], copies[0, 4], copies[4, 4]))
 tutorial.reveal("3.3", np.sum(copies2 == 0))
 
-fig, axes = new_figure(1, 4, size=(13, 4.2), title="What im2col copies, col2im adds up")
+fig, axes = new_figure(1, 4, size=(13, 3.9), title="What im2col copies, col2im adds up")
 titles = ["a digit", "its vertical edges (dark: below 0)", "copies, stride 1", "copies, stride 2"]
 for ax, picture, title in zip(axes[0], [x[0, 0], y[0, 0], copies, copies2], titles, strict=True):
     ax.imshow(picture, cmap="gray_r" if title == "a digit" else "viridis")

@@ -118,7 +118,7 @@ for ax, (name, curve) in zip(axes.flat, curves.items(), strict=False):
     ax.plot(range(1, len(curve) + 1), np.minimum(curve, 6), "k.-", markersize=4)
     ax.axhline(np.log(10), color="black", linestyle=":")
     caption(ax, name, x="step")
-axes[1, 0].set_ylabel("loss of the batch (nats)"), axes[1, 2].set_axis_off()
+axes[0, 0].set_ylabel("loss (nats)"), axes[1, 0].set_ylabel("loss (nats)"), axes[1, 2].set_axis_off()
 plt.show()
 
 

@@ -113,7 +113,7 @@ tables = [
 law, run = ([rows["2"].gradient_out.mean / rows["23"].gradient_out.mean for rows in table] for table in tables)
 tutorial.reveal("11.5", "less" if run[1] < run[2] < run[3] < (math.pi / (math.pi - 1)) ** 7 else "not less")
 assert all(abs(rows["2"].forward.mean / rows["23"].forward.mean - 1) < 0.02 for rows in tables[1])
-fig, axes = new_figure(1, 1, size=(6, 3.4), title="The smaller the map, the less the gradient grows")
+fig, axes = new_figure(1, 1, size=(6, 3.4), title="On small maps the gradient grows less")
 axes[0, 0].plot(sizes, law, "--", color=COLORS[0], label="law")
 axes[0, 0].plot(sizes, run, "o", color="black", label="two networks")
 axes[0, 0].legend(frameon=False)

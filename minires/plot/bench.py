@@ -60,7 +60,7 @@ def _panel(ax: Axes, results: list[Result], against: str) -> None:
     ticks = [getattr(result.case, against) for result in results]
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.06 * max(value for line in ax.get_lines() for value in line.get_ydata()))
     end_labels(ax, ends)
 
 

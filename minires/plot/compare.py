@@ -64,7 +64,7 @@ def draw(cells: Sequence[Cell]) -> Figure:
         _signal_panel(panels[1], here, "gradients", looks)
         _loss_panel(panels[2], here, looks)
         panels[0].set_title(f"{network}\n", fontsize=15, fontweight="bold", color=INK, loc="left")
-        count = f"{count_learned(here)} of {len(here)} learn"
+        count = f"{count_learned(here)} of {len(here)} {_learn(here)}"
         panels[0].annotate(count, (0, 1), (0, 7), "axes fraction", "offset points", fontsize=13, color=INK)
     for ax in axes[:, 1:4].flat:
         ax.tick_params(labelleft=False)
@@ -76,6 +76,10 @@ def draw(cells: Sequence[Cell]) -> Figure:
     )
     _accuracies(axes[:, -1], cells, looks)
     return fig
+
+
+def _learn(cells: Sequence[Cell]) -> str:
+    return "learns" if count_learned(cells) == 1 else "learn"
 
 
 def display(name: str) -> str:
@@ -217,7 +221,7 @@ def slide(cells: Sequence[Cell]) -> Figure:
     looks = {name: look._replace(dash=dash) for (name, look), dash in zip(_looks(names).items(), DASHES, strict=False)}
     fig, axes = new_figure(1, 3, size=(16, 6.2))
     case = cells[0].case
-    title = f"{case.depth} layers, {case.network}: {count_learned(cells)} of {len(cells)} ways to start learn"
+    title = f"{case.depth} layers, {case.network}: {count_learned(cells)} of {len(cells)} starts {_learn(cells)}"
     fig.suptitle(title, fontsize=24, fontweight="bold", color=INK, x=0.01, ha="left")
     titles = ("activations going up", "gradients coming down", "training loss, and accuracy")
     for ax, what, heading in zip(axes[0], ("activations", "gradients", None), titles, strict=True):
