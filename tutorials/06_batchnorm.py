@@ -33,12 +33,13 @@ assert np.allclose(y, (x - x.mean()) / np.sqrt(x.var() + 1e-5))  # np.var divide
 
 # %% [markdown]
 # ## Backward: three paths
-# $x_i$ reaches the loss directly, through $\mu$, and through $v$. With $g_i$ the gradient that arrives at $\hat x_i$:
-# $$\frac{\partial L}{\partial x_i} = \frac{1}{\sqrt{v+\varepsilon}} \left( g_i -
-# \underbrace{\frac{1}{m} \sum_j g_j}_{\text{through } \mu} -
-# \underbrace{\hat x_i \frac{1}{m} \sum_j g_j \hat x_j}_{\text{through } v} \right)$$
-# Geometry says the same: $y$ does not notice if all $x_i$ are shifted, nor if their deviations are stretched. A
-# gradient has no business in these two directions, and the two paths take it out of them.
+# $x_i$ reaches the loss directly, through $\mu$, and through $v$. With $g_i$ the gradient that arrives at $\hat x_i$,
+# and $\langle g \rangle$ the mean of the $g_j$ over the batch:
+#
+# $$\frac{\partial L}{\partial x_i} = (g_i - \langle g\rangle - \hat x_i \langle g\hat x\rangle) / \sqrt{v+\varepsilon}$$
+#
+# The second term comes through $\mu$, the third through $v$. Geometry says the same: $y$ does not notice if all $x_i$
+# are shifted, nor if their deviations are stretched. The two paths take out of the gradient what could not matter.
 # **Predict first.** $m = 8$, and the $g_i$ are random, of variance 1. So the sum of their squares is 8 on average. What
 # is the sum of squares of the bracket, on average?
 # %%
@@ -102,7 +103,6 @@ assert np.isclose(normed["He"][2][0] / normed["He x 3"][2][0], 3, rtol=0.01)
 # So the activations are perfect: rms $\sqrt{1/2}$ in every layer, at any scale. It is often said that BatchNorm
 # therefore cures vanishing and exploding gradients. Going back, a ReLU halves the squared gradient, He's weights double
 # it, and BatchNorm divides it by the variance of its input: twice that of $\mathrm{relu}(z)$, $z$ normal.
-#
 # **Predict first.** By which factor is the gradient's rms at layer 1 larger than at layer 20?
 # %%
 tutorial.guess("6.4", None)

@@ -3,6 +3,7 @@
 Building it runs every tutorial that has changed since the last time.
 """
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -35,7 +36,9 @@ class Links(HTMLParser):
 def site(tmp_path_factory):
     """The site. A warning of Sphinx, or a tutorial that fails, ends it here."""
     folder = tmp_path_factory.mktemp("site") / "out"
-    build_site(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLBACKEND", "Agg")  # as `minires site` has set it
+        build_site(folder)
     return folder
 
 
@@ -73,3 +76,5 @@ def test_tutorials_show_their_figures_and_formulas_are_typeset(site):
         text = (site / "book" / f"{path.stem}.html").read_text()
         assert "cell_output" in text, path
         assert ("<img" in text) == ("plt." in path.read_text() or "draw" in path.read_text()), path
+        prose = re.sub(r"<(pre|code|script|style)\b.*?</\1>", "", text.partition("<article")[2], flags=re.S)
+        assert "$" not in prose and "\\frac" not in prose, f"{path}: a formula is left as it was typed"

@@ -17,8 +17,11 @@ import minires
 from minires.site.book.sources import write_sources
 from minires.site.pyodide import SiteError
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minires" / "book"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minires" / "tutorials"
 """What the tutorials printed and drew, so that only those that changed are run again."""
+
+INLINE = "module://matplotlib_inline.backend_inline"
+"""matplotlib's backend that puts pictures into a notebook. The command line has chosen another one, for files."""
 
 
 def build_book(out: Path, told: Callable[[str], object]) -> None:
@@ -40,7 +43,8 @@ def build_book(out: Path, told: Callable[[str], object]) -> None:
         told("book: running the tutorials that changed, then Sphinx")
         command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
         command += ["-d", str(Path(room) / "doctrees"), str(source), str(out)]
-        environment = {**os.environ, "PYTHONPATH": str(root), "MINIRES_BOOK_CACHE": str(CACHE)}
+        settings = {"PYTHONPATH": str(root), "MINIRES_BOOK_CACHE": str(CACHE), "MPLBACKEND": INLINE}
+        environment = {**os.environ, **settings}
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
             raise SiteError(f"the book is not built:\n{(done.stderr or done.stdout).strip()[-4000:]}")
