@@ -36,7 +36,7 @@ assert np.allclose(y, (x - x.mean()) / np.sqrt(x.var() + 1e-5))  # np.var divide
 # $x_i$ reaches the loss directly, through $\mu$, and through $v$. With $g_i$ the gradient that arrives at $\hat x_i$,
 # and $\langle g \rangle$ the mean of the $g_j$ over the batch:
 #
-# $$\frac{\partial L}{\partial x_i} = (g_i - \langle g\rangle - \hat x_i \langle g\hat x\rangle) / \sqrt{v+\varepsilon}$$
+# $$\frac{\partial L}{\partial x_i}=(g_i - \langle g\rangle - \hat x_i \langle g\hat x\rangle)/\sqrt{v + \varepsilon}$$
 #
 # The second term comes through $\mu$, the third through $v$. Geometry says the same: $y$ does not notice if all $x_i$
 # are shifted, nor if their deviations are stretched. The two paths take out of the gradient what could not matter.
