@@ -88,3 +88,10 @@ def test_the_pages_link_to_each_other_and_every_derivation_is_there(tmp_path):
     assert conv.startswith("# Convolution\n") and "../stepper/conv.html" in conv and "def conv2d_backward" in conv
     theory = (out / "evidence-theory.md").read_text()
     assert "](evidence-theory-position.md)" in theory and "](position.md)" not in theory
+
+
+def test_the_signature_of_what_python_generates_reads_like_a_written_one():
+    text = "\n".join(map(reference, PACKAGES))
+    assert "ForwardRef" not in text and ": '" not in text
+    assert "Split(x_train: ndarray, y_train: ndarray, x_test: ndarray, y_test: ndarray)" in text
+    assert "Fault(\n    name: str,\n" in text

@@ -71,6 +71,10 @@ def _signature(name: str, value: Any) -> str:
         return _generated_signature(name, value)
     parameters = [text for text in _parameters(definition.args) if text != "self"]
     returns = "" if definition.returns is None or inspect.isclass(value) else f" -> {ast.unparse(definition.returns)}"
+    return _call(name, parameters, returns)
+
+
+def _call(name: str, parameters: list[str], returns: str = "") -> str:
     line = f"{name}({', '.join(parameters)}){returns}"
     if len(line) <= 100:
         return line
@@ -102,9 +106,21 @@ def _parameter(argument: ast.arg, default: ast.expr | None) -> str:
 def _generated_signature(name: str, value: Any) -> str:
     """The call of what has no source of its own, as a dataclass: types and functions without their modules' names."""
     try:
-        signature = f"{name}{inspect.signature(value)}"
+        parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
         return f"{name}(...)"
-    signature = re.sub(r"<class '([\w.]+)'>", r"\1", signature)
-    signature = re.sub(r"<(?:function|factory)[^>]*>", "...", signature).removesuffix(" -> None")
-    return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])", "", signature)
+    return _call(name, [_without_modules(each) for each in parameters])
+
+
+def _without_modules(parameter: inspect.Parameter) -> str:
+    kind = parameter.annotation
+    if kind is not parameter.empty:
+        kind = getattr(kind, "__forward_arg__", kind)  # what a NamedTuple makes of a type that is written as text
+        kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+    text = str(parameter.replace(annotation=parameter.empty))
+    if kind is not parameter.empty:
+        name, equals, default = text.partition("=")
+        text = f"{name}: {kind}" + (f" = {default}" if equals else "")
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
+    text = re.sub(r"<(?:function|factory)[^>]*>", "...", text)
+    return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])", "", text)
