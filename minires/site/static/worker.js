@@ -11,12 +11,17 @@ let pictures = null; // a promise: matplotlib is loaded once, when it is first n
 
 const post = (message) => self.postMessage(message);
 
+// A browser says "Failed to fetch", or something like it, where a file cannot be had.
+const why = (error) => (error instanceof TypeError && /fetch|network|load/i.test(error.message)
+  ? "its files cannot be loaded. Is this device on line? (A room without a network: minires site --pyodide FOLDER)"
+  : String(error.message || error));
+
 self.onmessage = async ({ data }) => {
   try {
     if (data.do === "start") await start(data);
     else await act(data);
   } catch (error) {
-    post({ event: "broken", text: String(error.message || error) });
+    post({ event: "broken", text: why(error) });
   }
 };
 
