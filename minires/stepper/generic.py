@@ -32,10 +32,10 @@ def tell_line(story: Story, record: Record) -> Iterator[Move]:
     ][:MOST]
     line = record.function.lines[record.statement.first - record.function.first].strip()
     style = "back" if story.part(record) == "backward" else "plain"
-    inputs = [
-        Panel(record, name, f"{name} before" if name in written else name, before=True, key=f"{name} before")
-        for name in read
-    ]
+    inputs = []
+    for name in read:
+        label, cells = f"{name} before" if name in written else name, [whole(record, name, before=True)]
+        inputs.append(Panel(record, name, label, before=True, key=f"{name} before", read=cells))
     outputs = [Panel(record, name, _short(name), write=[whole(record, name)]) for name in written]
     yield story.move(
         record,

@@ -104,7 +104,10 @@ def _loss(story: Story, record: Record) -> Move:
         record,
         "The loss: softmax cross-entropy",
         "The logits become probabilities. The loss is the mean, over the batch, of −log of the label's probability.",
-        [Panel(record, "logits", read=[whole(record, "logits")]), Panel(record, "labels")],
+        [
+            Panel(record, "logits", read=[whole(record, "logits")]),
+            Panel(record, "labels", read=[whole(record, "labels")]),
+        ],
         [Panel(record, "cache.probabilities", "probabilities"), Panel(record, "loss", write=[(0, 0, 1, 1)])],
         formula="loss = −(1/N) Σ_n log p_{n,label}",
         arrows=[Arrow("logits", "cache.probabilities"), Arrow("cache.probabilities", "loss")],
@@ -117,7 +120,10 @@ def _loss_gradient(story: Story, record: Record) -> Move:
         record,
         "The loss starts the way back",
         "Probabilities minus ones at the labels, over N. Each row sums to 0: what one class gains the others lose.",
-        [Panel(record, "cache.probabilities", "probabilities"), Panel(record, "cache.one_hot", "one_hot")],
+        [
+            Panel(record, "cache.probabilities", "probabilities", read=[whole(record, "cache.probabilities")]),
+            Panel(record, "cache.one_hot", "one_hot", read=[whole(record, "cache.one_hot")]),
+        ],
         [Panel(record, "dlogits", write=[whole(record, "dlogits")])],
         part="backward",
         formula="dlogits_{n,k} = (p_{n,k} − one_hot_{n,k}) / N",

@@ -242,10 +242,10 @@ at("theme").addEventListener("change", () => {
 window.addEventListener("resize", () => show(state.step, false));
 
 function fromAddress() {
-  const asked = new URLSearchParams(location.hash.slice(1));
-  const track = Number(asked.get("track")) || 0;
+  const asked = new URLSearchParams(location.hash.slice(1)), whole = name => Math.trunc(Number(asked.get(name))) || 0;
+  const track = whole("track");
   state.track = track > 0 && track < DATA.tracks.length ? track : 0;
-  openTrack(state.track, (Number(asked.get("step")) || 1) - 1);
+  openTrack(state.track, (whole("step") || 1) - 1);
 }
 window.addEventListener("hashchange", fromAddress);
 at("path").hidden = document.querySelector("#keys .zoom").hidden = DATA.tracks.length === 1;

@@ -185,7 +185,9 @@ function drawArrows(step, layout, layer) {
     const under = around && hasRightNeighbour(layout, from, a.y); // then it leaves below
     if (under) Object.assign(a, { x: start.x + start.w / 2, y: tableOf(from).y + tableOf(from).h });
     const turn = { x: a.x, y: a.y + (under ? 7 : 0) };
-    const [p, q] = around ? [{ x: edge, y: turn.y }, { x: edge, y: end.y }] : [a, end]; // past all tables before it bends
+    const column = [...layout.places.values()].map(tableOf).filter(t => t.x === tableOf(from).x); // past it before it bends
+    const out = { x: a.dx > 0 ? Math.max(...column.map(t => t.x + t.w)) : a.x, y: a.y };
+    const [p, q] = around ? [{ x: edge, y: turn.y }, { x: edge, y: end.y }] : [out, end];
     const bend = (at, d) => (around ? { x: edge + MARGIN * 1.2, y: at.y } : { x: at.x + d.dx * reach, y: at.y + d.dy * reach });
     const [c, d] = [bend(p, a), bend(q, b)];
     const way = [`M${a.x},${a.y} L${turn.x},${turn.y} L${p.x},${p.y}`,

@@ -241,6 +241,7 @@ def test_a_link_leads_to_a_step_and_the_address_follows(browser, pages):
         ("#step=-4", 1),
         ("#step=9999", last),
         ("#step=x", 1),
+        ("#step=3.7", 3),
         ("#track=77&step=2", 2),
     ):
         visit(browser, file, bad)
