@@ -13,7 +13,7 @@ from sphinx.writers.html5 import HTML5Translator
 def formula(node: nodes.math | nodes.math_block, **how: bool) -> str:
     """The formula as MathML. docutils sets the index of an accented letter below the letter; beside it, it is read."""
     text = re.sub(r"(\\(?:hat|bar|tilde|dot|vec)) ?(\{\w+\}|\w)_", r"\1{\2}{}_", node.astext())
-    return tex2mathml(text, **how)
+    return tex2mathml(text, **how).replace(' accent="true"', "")  # browsers set an accent into the letter
 
 
 def inline(self: HTML5Translator, node: nodes.math) -> None:
