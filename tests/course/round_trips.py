@@ -215,13 +215,35 @@ def test_otter_runs_the_package(tmp_path):
         _expected(name, round(sum(t["score"] for t in scored), 3))
 
 
+@pytest.mark.skipif(find_spec("nbgrader") is None, reason="nbgrader is not installed")
+def test_nbgrader_keeps_an_assignment_of_ones_own_to_itself(tmp_path):
+    """Its secret and its reference are in the declaration, which grades but is not released."""
+    from minires.commands.course import TEMPLATE
+
+    file = tmp_path / "mine.py"
+    file.write_text(TEMPLATE.format(name="mine", title="Mine", secret="k314159"))
+    package(load(file), "nbgrader", tmp_path)
+    nbgrader = [sys.executable, "-m", "nbgrader"]
+    _run([*nbgrader, "generate_assignment", "mine", "--create"], tmp_path)
+    assert not any("k314159" in p.read_text() for p in (tmp_path / "release").rglob("*") if p.is_file())
+    folder = tmp_path / "submitted" / "good" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "mine.ipynb").write_text((tmp_path / "source" / "mine" / "mine.ipynb").read_text())
+    _run([*nbgrader, "autograde", "mine", "--create"], tmp_path)
+    code = (
+        "from nbgrader.api import Gradebook\nwith Gradebook('sqlite:///gradebook.db') as book:\n"
+        "    print([s.score for s in book.assignment_submissions('mine')])\n"
+    )
+    assert _run([sys.executable, "-c", code], tmp_path).strip().splitlines()[-1] == "[10.0]"
+
+
 def test_an_assignment_of_ones_own_is_packed_with_its_file(tmp_path):
     from minires.commands.course import TEMPLATE
 
     file = tmp_path / "mine.py"
     file.write_text(TEMPLATE.format(name="mine", title="Mine", secret="s"))
     own = load(file)
-    for platform in ("gradescope", "classroom50", "nbgrader", "pytest"):
+    for platform in ("gradescope", "classroom50", "pytest"):
         written = package(own, platform, tmp_path / platform)
         if platform == "gradescope":
             assert "mine.py" in zipfile.ZipFile(written[0]).namelist()

@@ -8,6 +8,7 @@ import inspect
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -312,6 +313,34 @@ def test_typical_mistakes_of_a_rule_are_told_in_words(function, old, new, said):
     caller = LocalCaller(reference_functions(a) | {function: changed[function]})
     (report,) = [p for p in local_report(a, caller) if p.name == function]
     assert report.earned == 0 and all(said in c.told for c in report.checks)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_nbgrader_releases_no_declaration(tmp_path, own, capsys):
+    """What is in the regions that nbgrader takes out grades; what is left knows neither secret nor reference."""
+    from minires.commands.course import TEMPLATE
+
+    name, part = ("mine", "avg_pool2d_forward") if own else ("linear_softmax", "linear_forward")
+    a = dataclasses.replace(LINEAR, secret="k314159")
+    if own:
+        a = load(_file(tmp_path, TEMPLATE.format(name="mine", title="Mine", secret="k314159"), "mine.py"))
+    package(a, "nbgrader", tmp_path / "out")
+    (notebook,) = (tmp_path / "out" / "source" / name).iterdir()
+    sources = [c["source"] for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
+    released = [
+        re.sub(r"(?s)### BEGIN (HIDDEN TESTS|SOLUTION).*?### END \1", "raise NotImplementedError", s) for s in sources
+    ]
+    assert "k314159" in "".join(sources) and "k314159" not in "".join(released)
+    names: dict[str, object] = {}
+    exec("\n".join(sources), names)
+    what = "mine.py" if own else "linear_softmax_assignment.py"
+    assert names["points_of"](what, part, names, hidden=True) is None, capsys.readouterr().out
+    assert names["points_of"](what, part, {}, hidden=True) == 0
+    assert (
+        names["points_of"]("nowhere.py", part, {}) is None and "when the notebook is graded" in capsys.readouterr().out
+    )
+    with pytest.raises(ValueError, match=r"there is no file nowhere\.py"):
+        names["points_of"]("nowhere.py", part, {}, hidden=True)
 
 
 def test_a_package_carries_the_secret_it_was_built_with(tmp_path):

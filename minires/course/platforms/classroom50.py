@@ -43,10 +43,10 @@ README = """# {title} for Classroom 50
 
 Put these files into `CLASSROOM/autograders/ASSIGNMENT/`. The runner calls `autograder.py` in the student's repository.
 
-Not secret: students can read this bundle, so also the declaration and the seeds of the hidden checks. The reference is
-minires itself and public in any case. The grader needs bubblewrap or root to isolate a submission; on GitHub's
-runners `sudo apt-get install bubblewrap` in the runtime block gives it. Without it, `MINIRES_TRUST=1` runs the
-submission with limits only, in the student's own runner.
+Not secret: students can read this bundle, so also the declaration, with functions of your own if there are any in it,
+and the seeds of the hidden checks. The reference is minires itself and public in any case. The grader needs bubblewrap
+or root to isolate a submission; on GitHub's runners `sudo apt-get install bubblewrap` in the runtime block gives it.
+Without it, `MINIRES_TRUST=1` runs the submission with limits only, in the student's own runner.
 """
 
 

@@ -7,6 +7,7 @@ the cell, nbgrader's way of partial credit. nbgrader runs the student's function
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from minires.course import cutting
@@ -28,8 +29,10 @@ README = """# {title} for nbgrader
     nbgrader generate_assignment {name} --create
     nbgrader autograde {name} --create
 
-Hidden tests leave the released notebook, so their numbers are not seen. nbgrader runs them in the kernel of the
-student's notebook: code that is meant to deceive can reach them there. To grade the same notebooks in isolation:
+Hidden tests leave the released notebook, so their numbers are not seen. With them goes the file of an assignment of
+your own: without it a student's test cells say that they run later, so hand out `student/test_{name}.py` as well.
+nbgrader runs hidden tests in the kernel of the student's notebook: code that is meant to deceive can reach them there.
+To grade the same notebooks in isolation:
 
     python -m minires course grade submitted/*/{name}
 """
@@ -37,27 +40,26 @@ student's notebook: code that is meant to deceive can reach them there. To grade
 
 def write(a: Assignment, out: Path) -> list[Path]:
     """The course folder: source/NAME/NAME.ipynb, nbgrader_config.py, the wheel."""
-    _, own = declared(a)
     files = {
         f"source/{a.name}/{a.name}.ipynb": notebook(a),
         "nbgrader_config.py": CONFIG.format(name=a.name),
         wheel_name(): wheel(),
         "README.md": README.format(title=a.title, wheel=wheel_name(), name=a.name),
-        **{f"source/{a.name}/{name}": text for name, text in own.items()},
     }
     return write_files(out, files)
 
 
 def notebook(a: Assignment) -> str:
     """The source notebook, with solutions and hidden tests."""
-    what, _ = declared(a)
+    what, own = declared(a)
+    shown = what if a.file else a.name  # public checks do not depend on the secret
     head = f"# {a.title}\n\n{a.introduction}\n\n{a.points} points."
     first = "from __future__ import annotations\n\nimport numpy as np\n\nfrom minires.course.notebook import points_of"
     cells = [_cell("markdown", head, "introduction"), _cell("code", first, "imports")]
-    cells.append(_cell("code", helpers(a), "helpers", points=0))
+    cells.append(_cell("code", helpers(a, own), "helpers", points=0))
     for part in a.parts:
         cells.append(_cell("code", solution(part), part.name, solution=True))
-        cells.append(_cell("code", test(what, part), f"test_{part.name}", points=part.points))
+        cells.append(_cell("code", test(shown, what, part), f"test_{part.name}", points=part.points))
     told = {"metadata": _KERNEL, "nbformat": 4, "nbformat_minor": 5, "cells": cells}
     return json.dumps(told, indent=1) + "\n"
 
@@ -68,9 +70,14 @@ _KERNEL = {
 }
 
 
-def helpers(a: Assignment) -> str:
-    """What several of the reference's functions share, in a region that the released notebook does not have."""
+def helpers(a: Assignment, own: Mapping[str, str]) -> str:
+    """What several of the reference's functions share, in a region that the released notebook does not have.
+
+    So is the declaration of an assignment that is not minires' own: its secret, perhaps its solution, stand in it.
+    """
     text = cutting.support([part.cut for part in a.parts], ("np",)).strip()
+    for name, declaration in own.items():
+        text += f"\nfrom minires.course.notebook import declare\ndeclare({name!r}, {declaration!r})"
     return f"# Nothing to do here.\n### BEGIN HIDDEN TESTS\n{text}\n### END HIDDEN TESTS"
 
 
@@ -83,10 +90,10 @@ def solution(part: Part) -> str:
     return f"{head}    ### BEGIN SOLUTION\n{body}\n    ### END SOLUTION"
 
 
-def test(what: str, part: Part) -> str:
+def test(shown: str, what: str, part: Part) -> str:
     """The test cell: public checks for everybody, all of them at autograding."""
-    call = f'points_of("{what}", "{part.name}", globals()'
-    return f"{call})\n### BEGIN HIDDEN TESTS\n{call}, hidden=True)\n### END HIDDEN TESTS"
+    public, every = (f'points_of("{name}", "{part.name}", globals()' for name in (shown, what))
+    return f"{public})\n### BEGIN HIDDEN TESTS\n{every}, hidden=True)\n### END HIDDEN TESTS"
 
 
 def _cell(kind: str, source: str, id: str, solution: bool = False, points: int | None = None) -> dict:
