@@ -275,6 +275,7 @@ FUNCTIONS: dict[str, Callable] = {
     "mean": lambda a, axis=None, dtype=None, out=None, keepdims=False: None,
     "std": lambda a, axis=None, dtype=None, out=None, ddof=0, keepdims=False: None,
     "var": lambda a, axis=None, dtype=None, out=None, ddof=0, keepdims=False: None,
+    "tensordot": lambda a, b, axes=2: None,
     "einsum": lambda *operands, **kwargs: None,
 }
 # fmt: on

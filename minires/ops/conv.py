@@ -8,15 +8,16 @@ the window. **im2col** writes each patch as a column of a matrix,
 
     cols[n, (c, a, b), (i, j)] = xpad[n, c, i*s + a*d, j*s + b*d]            (N, K, P), P = H_out*W_out places
 
-and the convolution is a product of matrices. With W = weight.reshape(O, K),
+and the convolution is a product of matrices. With k = (c, a, b), p = (i, j) and filters = weight.reshape(O, K),
 
-    y[n] = W @ cols[n] + bias                         (O, P) = (O, K) @ (K, P)
+    y[n, p, o] = sum over k of  cols[n, k, p] * filters[o, k]  +  bias[o]
 
-Backward. The product is linear in each of its two factors, so their gradients are products with dy again:
+Backward. The product is linear in each of its two factors, so their gradients are products with dy again. Each is a sum
+over the indices that the factor does not have:
 
-    dW    = sum over n of  dy[n] @ cols[n].T          (O, K) = (O, P) @ (P, K)
-    dcols = W.T @ dy                                  (K, P) = (K, O) @ (O, P)
-    dbias = sum of dy over images and places
+    dfilters[o, k]  = sum over n and p of  dy[n, p, o] * cols[n, k, p]
+    dcols[n, k, p]  = sum over o of        filters[o, k] * dy[n, p, o]
+    dbias[o]        = sum over n and p of  dy[n, p, o]
 
 The formula of im2col is one of strides: from window to window it moves on by s pixels, from tap to tap by d. So cols is
 a view of xpad (`as_strided`, no pixel is copied yet), and reshape makes the copy, each pixel as often as there are
@@ -24,9 +25,10 @@ windows over it. **col2im** is the adjoint, the way back of gradients: a pixel r
 received, and <im2col(x), v> = <x, col2im(v)> for every x and v. So dx = col2im(dcols). It runs over the taps: for one
 tap, the pixels under all windows are a slice in which no pixel occurs twice, and `+=` is safe.
 
-The code has the transpose of each y[n] and dy[n], (P, O): that is channels-last memory. So it computes cols[n].T @ W.T
-for y[n].T, and cols[n] @ dy[n].T for the transpose of dW. cols is kh*kw times as large as x: the cache holds x, and
-backward makes the columns again.
+`tensordot(a, b, axes)` is a sum over the named axes of a and b. It lays all others side by side and makes one matrix
+product, of views if memory allows. So cols lies in memory with k outermost, (K, N, P), and y and dy, (N, P, O), are
+channels-last images. dcols comes out tap by tap, each tap a channels-last image: col2im adds whole lines of it. cols is
+kh*kw times as large as x: the cache holds x, and backward makes the columns again.
 
 With `groups` = G, channels and filters fall into G blocks that have nothing to do with each other: the first C/G
 channels meet the first O/G filters, and so on (G = C is called depthwise). These are G convolutions side by side, and
@@ -39,7 +41,7 @@ from typing import Any, NamedTuple
 
 from minires.backend import Array, array_namespace
 from minires.checks import cache_of, check_arrays, check_axes, check_channels, check_shape, check_upstream, whole_shape
-from minires.ops.window import Pair, Window, channels_last, channels_last_memory, inside, pad, padded, place_window
+from minires.ops.window import Pair, Window, channels_last, channels_last_memory, inside, pad, pad_shape, place_window
 
 
 def im2col(x: Array, kernel_size: Pair | Window, *, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1) -> Array:
@@ -54,9 +56,9 @@ def im2col(x: Array, kernel_size: Pair | Window, *, stride: Pair = 1, padding: P
     xpad = pad(xp, x, window)
     (sh, sw), (dh, dw), (n, c, _, _) = window.stride, window.dilation, x.shape
     image, channel, row, pixel = xpad.strides
-    strides = image, channel, dh * row, dw * pixel, sh * row, sw * pixel
-    patches = xp.lib.stride_tricks.as_strided(xpad, (n, c, *window.kernel, *window.out), strides)
-    return patches.reshape(n, c * len(window.taps), -1)
+    strides = channel, dh * row, dw * pixel, image, sh * row, sw * pixel
+    patches = xp.lib.stride_tricks.as_strided(xpad, (c, *window.kernel, n, *window.out), strides)
+    return patches.reshape(c * len(window.taps), n, -1).transpose(1, 0, 2)
 
 
 def col2im(
@@ -70,17 +72,19 @@ def col2im(
 ) -> Array:
     """The adjoint of im2col: adds every entry of cols to the pixel that it was copied from.
 
-    cols (N, C*kh*kw, H_out*W_out), x_shape (N, C, H, W) -> (N, C, H, W). What was copied from the padding is dropped.
-    Raises TypeError or ValueError where these do not fit together.
+    cols (N, C*kh*kw, H_out*W_out), or with axes of their own for channels and taps, (N, C, kh*kw, H_out*W_out), and
+    x_shape (N, C, H, W) -> (N, C, H, W). What was copied from the padding is dropped. Raises TypeError or ValueError
+    where these do not fit together.
     """
     xp = check_arrays(cols=cols)
     if len(whole_shape(x_shape)) != 4:
         raise ValueError(f"x_shape is {tuple(x_shape)}; expected (N, C, H, W)")
     window = place_window(x_shape[2:], kernel_size, stride, padding, dilation)
     (n, c, _, _), (ho, wo), taps = x_shape, window.out, len(window.taps)
-    check_shape("cols", cols, (n, c * taps, ho * wo), "(N, C*kh*kw, H_out*W_out) for this x_shape and window")
+    rows = (c, taps) if cols.ndim == 4 else (c * taps,)
+    check_shape("cols", cols, (n, *rows, ho * wo), "(N, C*kh*kw, H_out*W_out) for this x_shape and window")
     cols = cols.reshape(n, c, taps, ho, wo)
-    dxpad = padded(xp, x_shape, window, cols.dtype)
+    dxpad = xp.zeros_like(cols[:, :, 0], shape=pad_shape(x_shape, window))  # in memory, in the order of cols
     for tap, (rows, columns) in enumerate(window.taps):
         dxpad[:, :, rows, columns] += cols[:, :, tap]
     return channels_last_memory(xp, inside(dxpad, x_shape, window))
@@ -110,7 +114,7 @@ def conv2d_forward(
 
     Raises TypeError for dtypes that differ or cannot be computed in, ValueError for shapes that do not fit.
     """
-    check_arrays({"bias": bias}, x=x, weight=weight)
+    xp = check_arrays({"bias": bias}, x=x, weight=weight)
     check_axes("x", x, "N, C, H, W")
     check_axes("weight", weight, "out_channels, in_channels, kernel_h, kernel_w")
     check_channels(x.shape, weight.shape, groups)
@@ -119,8 +123,8 @@ def conv2d_forward(
     if groups != 1:
         return grouped_forward(x, weight, bias, groups, stride=stride, padding=padding, dilation=dilation)
     window = place_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    cols = im2col(x, window)
-    y = cols.transpose(0, 2, 1) @ weight.reshape(len(weight), -1).T
+    cols, filters = im2col(x, window), weight.reshape(len(weight), -1)
+    y = xp.tensordot(cols, filters, axes=(1, 1))
     if bias is not None:
         y += bias
     y = y.reshape(len(x), *window.out, len(weight)).transpose(0, 3, 1, 2)
@@ -135,9 +139,10 @@ def conv2d_backward(dy: Array, cache: ConvCache | list[ConvCache]) -> tuple[Arra
     xp = check_upstream(dy, (len(x), len(weight), *window.out), x)
     cols = im2col(x, window)
     dy = channels_last(xp, dy).reshape(len(x), -1, len(weight))  # (N, P, O)
-    dweight = (cols @ dy).sum(axis=0).T.reshape(weight.shape)
-    dcols = weight.reshape(len(weight), -1).T @ dy.transpose(0, 2, 1)
-    dx = col2im(dcols, x.shape, window)
+    dweight = xp.tensordot(dy, cols, axes=((0, 1), (0, 2))).reshape(weight.shape)
+    taps = xp.ascontiguousarray(weight.reshape(*weight.shape[:2], -1).transpose(2, 0, 1))  # (kh*kw, O, C)
+    dcols = dy.reshape(-1, len(weight)) @ taps  # (kh*kw, N*P, C)
+    dx = col2im(dcols.reshape(len(taps), *dy.shape[:2], -1).transpose(1, 3, 0, 2), x.shape, window)
     dbias = dy.sum(axis=(0, 1)) if has_bias else None
     return dx, dweight, dbias
 

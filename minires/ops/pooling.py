@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from minires.backend import Array
 from minires.checks import cache_of, check_arrays, check_axes, check_half, check_upstream, flag
-from minires.ops.window import Pair, Window, channels_last, channels_last_memory, inside, pad, padded, place_window
+from minires.ops.window import Pair, Window, channels_last, channels_last_memory, inside, pad, pad_shape, place_window
 
 
 class PoolCache(NamedTuple):
@@ -73,7 +73,7 @@ def avg_pool2d_forward(
     the padding (ceil_mode) never counts.
     """
     xp, window = check_pooling(x, kernel_size, stride, padding, ceil_mode)
-    xpad, counted = pad(xp, x, window), padded(xp, (1, 1, *x.shape[2:]), window, x.dtype)
+    xpad, counted = pad(xp, x, window), xp.zeros(pad_shape((1, 1, *x.shape[2:]), window), x.dtype)
     if flag("count_include_pad", count_include_pad):
         counted[:, :, : counted.shape[2] - window.extra[0], : counted.shape[3] - window.extra[1]] = 1
     else:
@@ -123,4 +123,4 @@ def check_pooling(
 def begin_backward(dy: Array, cache: PoolCache) -> tuple[ModuleType, Array]:
     """The library of dy, and a padded dx of zeros to add to."""
     xp = check_upstream(dy, (*cache_of(cache, PoolCache).x_shape[:2], *cache.window.out), cache.like)
-    return xp, padded(xp, cache.x_shape, cache.window, dy.dtype)
+    return xp, xp.zeros(pad_shape(cache.x_shape, cache.window), dy.dtype)

@@ -16,8 +16,6 @@ from operator import index
 from types import ModuleType
 from typing import NamedTuple
 
-import numpy as np
-
 from minires.backend import Array
 from minires.checks import check_same_padding, pair
 
@@ -85,21 +83,21 @@ def _places(
     return places, extra
 
 
-def padded(xp: ModuleType, shape: tuple[int, ...], window: Window, dtype: np.dtype, value: float = 0) -> Array:
-    """Images of `shape` (N, C, H, W) with the window's padding around them, filled with `value`, in C order."""
+def pad_shape(shape: tuple[int, ...], window: Window) -> tuple[int, ...]:
+    """The shape of images (N, C, H, W) with the window's padding around them."""
     (n, c, h, w), (ph, pw), (below, right) = shape, window.padding, window.extra
-    return xp.full((n, c, h + 2 * ph + below, w + 2 * pw + right), value, dtype)
+    return n, c, h + 2 * ph + below, w + 2 * pw + right
 
 
 def inside(xpad: Array, shape: tuple[int, ...], window: Window) -> Array:
-    """A view: what lies inside the padding of `padded`."""
+    """A view: what lies inside the padding."""
     (ph, pw), (h, w) = window.padding, shape[2:]
     return xpad[:, :, ph : ph + h, pw : pw + w]
 
 
 def pad(xp: ModuleType, x: Array, window: Window, value: float = 0) -> Array:
-    """A copy of x (N, C, H, W) with the window's padding around each image."""
-    xpad = padded(xp, x.shape, window, x.dtype, value)
+    """A copy of x (N, C, H, W) in C order, with the window's padding around each image."""
+    xpad = xp.full(pad_shape(x.shape, window), value, x.dtype)
     inside(xpad, x.shape, window)[...] = x
     return xpad
 

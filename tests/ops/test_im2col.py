@@ -46,6 +46,14 @@ def test_dtype_follows_the_input(dtype):
     assert ops.col2im(cols, IMAGES.shape, 3, padding=1).dtype == dtype
 
 
+def test_channels_and_taps_may_have_axes_of_their_own():
+    v = np.random.default_rng(2).standard_normal((4, 3 * 4, 20))
+    dx = ops.col2im(v, IMAGES.shape, 2)
+    assert np.array_equal(ops.col2im(v.reshape(4, 3, 4, 20), IMAGES.shape, 2), dx)
+    taps_first = np.ascontiguousarray(v.reshape(4, 3, 4, 20).transpose(2, 0, 3, 1)).transpose(1, 3, 0, 2)
+    assert np.array_equal(ops.col2im(taps_first, IMAGES.shape, 2), dx)
+
+
 def test_wrong_input_is_refused():
     with refused(ValueError, "x", "(3, 5, 6)"):
         ops.im2col(IMAGES[0], 3)
@@ -59,5 +67,7 @@ def test_wrong_input_is_refused():
         ops.im2col(IMAGES, 3, stride=0)
     with refused(ValueError, "cols", "(4, 27, 11)"):
         ops.col2im(np.ones((4, 27, 11)), (4, 3, 5, 6), 3)
+    with refused(ValueError, "cols", "(4, 4, 3, 20)"):
+        ops.col2im(np.ones((4, 4, 3, 20)), IMAGES.shape, 2)
     with refused(ValueError, "x_shape", "(3, 5, 6)"):
         ops.col2im(np.ones((4, 27, 12)), (3, 5, 6), 3)

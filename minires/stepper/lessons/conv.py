@@ -70,11 +70,11 @@ def windows(story: Story, r: Record) -> Iterator[Move]:
             r,
             f"Window {k + 1} of 16 is a column",
             f"The window whose corner lies at row {i * STRIDE}, column {j * STRIDE} of xpad, written line by line, is "
-            f"column {k} of `patches`. Its middle pixel is {number(r, 'patches', 0, 0, 1, 1, i, j)}. One line "
+            f"column {k} of `patches`. Its middle pixel is {number(r, 'patches', 0, 1, 1, 0, i, j)}. One line "
             f"makes all 16 "
             "windows: it says only how far apart their pixels lie in memory, and copies none.",
             [Panel(r, "xpad", read=[window(k)])],
-            [Panel(r, "patches", "patches", "0,0,r,r,c,c", write=[(0, k, 9, 1)], known=("column", k + 1))],
+            [Panel(r, "patches", "patches", "0,r,r,0,c,c", write=[(0, k, 9, 1)], known=("column", k + 1))],
             formula="patches_{(a,b),(i,j)} = xpad_{i·s+a, j·s+b}",
             arrows=[Arrow("xpad", "patches")],
         )
@@ -222,11 +222,11 @@ def column_gradient(story: Story, r: Record) -> Iterator[Move]:
             "Each pixel of the window was used by both filters: its gradient is the sum over both of weight·dy. "
             "The first "
             f"one: {term(r, 'weight', 0, 0, 0, 0)}·{term(r, 'dy', 0, k, 0)} + "
-            f"{term(r, 'weight', 1, 0, 0, 0)}·{term(r, 'dy', 0, k, 1)} = {number(r, 'dcols', 0, 0, k)}.",
+            f"{term(r, 'weight', 1, 0, 0, 0)}·{term(r, 'dy', 0, k, 1)} = {number(r, 'dcols', 0, k, 0)}.",
             [Panel(r, "weight", "weight", "r,c,c,c", read=[(0, 0, 2, 9)])],
             [
                 Panel(r, "dy", "dy, flat", "0,c,r", read=[(0, k, 2, 1)]),
-                Panel(r, "dcols", "dcols = W.T @ dy", write=[(0, k, 9, 1)], known=("column", k + 1)),
+                Panel(r, "dcols", "dcols, a tap a row", "r,c,0", write=[(0, k, 9, 1)], known=("column", k + 1)),
             ],
             formula="dcols_{t,k} = Σ_o W_{o,t} dy_{o,k}",
             arrows=[Arrow("weight", "dcols", style="back"), Arrow("dy", "dcols", style="back")],
@@ -255,7 +255,7 @@ def add_tap(story: Story, r: Record) -> Iterator[Move]:
 def pixels(story: Story, r: Record) -> Iterator[Move]:
     for i, j in PIXELS:
         copies = copies_of(i, j)
-        terms = " + ".join(term(r, "dcols", 0, t, k) for t, k in copies)
+        terms = " + ".join(term(r, "dcols", t, k, 0) for t, k in copies)
         window_s = "window" if len(copies) == 1 else "windows"
         yield story.move(
             r,
@@ -263,7 +263,7 @@ def pixels(story: Story, r: Record) -> Iterator[Move]:
             f"Pixel ({i}, {j}) lies in {len(copies)} {window_s}. Its gradient is the sum of what came back to "
             f"{'its copy' if len(copies) == 1 else 'its copies'}: {terms} = {number(r, 'dx', 0, 0, i, j)}. "
             "The edge of zeros is cut off: nobody asks for its gradient.",
-            [Panel(r, "dcols", "dcols", read=[(t, k, 1, 1) for t, k in copies])],
+            [Panel(r, "dcols", "dcols", "r,c,0", read=[(t, k, 1, 1) for t, k in copies])],
             [Panel(r, "dx", "dx", write=[(i, j, 1, 1)])],
             formula="dx = col2im(dcols), the adjoint of im2col",
             arrows=[Arrow("dcols", "dx", style="sum")],
