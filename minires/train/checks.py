@@ -72,7 +72,7 @@ def _labels(name: str, labels: Any) -> Array:
     return labels
 
 
-def check_model(model: Any) -> None:
+def check_engine(model: Any) -> None:
     """TypeError unless `model` is a Layer (an object, not a class) or computes for one, as a compiled model does."""
     if isinstance(model, type) or not all(callable(getattr(model, name, None)) for name in ("infer", "parameters")):
         hint = f"{model.__name__}(...)" if isinstance(model, type) else "a minires.nn.Layer"

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from minires.backend import Array, array_namespace, to_device, to_numpy
-from minires.checks import check_model as check_layer
-from minires.checks import check_whole
+from minires.checks import check_model, check_whole
 from minires.data.batches import batches
 from minires.nn import Layer, SoftmaxCrossEntropy
-from minires.train.checks import alone_with, as_split, check_finite, check_model
+from minires.train.checks import alone_with, as_split, check_engine, check_finite
 
 
 def evaluate(
@@ -25,7 +24,7 @@ def evaluate(
     running statistics hold a NaN or an infinity, naming them, and while another thread is at work on the model; an
     overflow of finite weights gives a loss of NaN.
     """
-    check_model(model)
+    check_engine(model)
     check_whole("batch_size", batch_size, 1)
     x, y = as_split((x, y))[:2]
     check_finite(definition(model))
@@ -54,7 +53,7 @@ def first_nonfinite(model: Layer, x: Array) -> str | None:
     A layer made of layers is looked at after those in it, so the name is that of a single operation. The model is left
     as it was found: its mode, BatchNorm's running statistics, the generators of dropout.
     """
-    check_layer(model)
+    check_model(model)
     found: list[str] = []
 
     def look(layer: Layer, path: str, direction: str, x: Array, y: Array) -> None:

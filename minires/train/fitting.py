@@ -20,8 +20,8 @@ from minires.train.checks import (
     alone_with,
     as_split,
     check_callables,
+    check_engine,
     check_finite,
-    check_model,
     check_optimizer,
     check_parallel,
     check_shares,
@@ -85,7 +85,7 @@ def fit(
     and what to try; OSError where the folder cannot be written at the start. A checkpoint that cannot be written later
     is a warning, and training goes on: the weights are in memory.
     """
-    check_model(model)
+    check_engine(model)
     check_whole("epochs", epochs, 0)
     check_whole("log_every", log_every, 1)
     check_whole("batch_size", batch_size, 1)
