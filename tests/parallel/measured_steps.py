@@ -13,7 +13,7 @@ the cores of a machine share its memory. Then the ranks train together, on 128 i
 Two cores hold two ranks. Four are tried with sleep in place of compute: resnet20's order of layers and its sums, the
 time of each layer slept through. Sleeping wakes up late, and by chance, so here the time of a rank without the others
 is measured first, and how much it scatters: the interquartile range of steps over 1.349 is a normal law's standard
-deviation (and one late step among fifteen does not move it); over the median, and times the square root of the number
+deviation (and a few late steps do not move it); over the median, and times the square root of the number
 of pieces that a step consists of, it is that of a piece. There are three steps: of 80 ms, of 20 ms, and of 5 ms, in
 which communication is no small part.
 
@@ -77,13 +77,14 @@ def of_training(group, work, network):
 def of_sleep(group, work, network):
     found = []
     for planned in (0.08, 0.02, 0.005):
-        alone = times(sleeping_step(None, work, planned), group)
+        steps = max(STEPS, int(1 / planned))  # short ones for a second, too: a burst of other work is shorter
+        alone = times(sleeping_step(None, work, planned), group, steps)
         compute = Compute(float(np.median(alone)), 0.0)
         pieces = 1 + sum(what != "compute" for what, _ in work.events(planned))
         low, high = np.percentile(alone, [25, 75])
         scatter = float((high - low) / 1.349 / np.median(alone) * pieces**0.5)
         others = Others(group)
-        measured = float(np.median(times(sleeping_step(group, work, planned), group)))
+        measured = float(np.median(times(sleeping_step(group, work, planned), group, steps)))
         found += tell(
             f"asleep for {1000 * planned:.0f} ms; {others}",
             measured,
@@ -97,10 +98,10 @@ def of_sleep(group, work, network):
     return found
 
 
-def times(run, group):
+def times(run, group, steps=STEPS):
     """Seconds of steps that all ranks begin together: the slowest rank's."""
     taken = []
-    for _ in range(STEPS + 3):
+    for _ in range(steps + 3):
         group.comm.Barrier()
         start = time.perf_counter()
         run()
