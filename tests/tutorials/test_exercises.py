@@ -141,7 +141,7 @@ WRONG = {
     "6.2": [
         (FORWARD["6.2"] + "(dy - dy.mean(axis=0)) * weight * inv, (dy * xhat).sum(axis=0), dy.sum(axis=0)", "dx"),
         (FORWARD["6.2"] + "dy * inv, (dy * xhat).sum(axis=0), dy.sum(axis=0)", "dx"),
-        (FORWARD["6.2"] + "dy * weight * inv, dy * xhat, dy", "has shape (5, 3)"),
+        (FORWARD["6.2"] + "dy * weight * inv, dy * xhat, dy", "shape (5, 3) where (3,) is needed"),
     ],
     "7.1": [
         (SMALL + "a * (dy @ weight) * (x > 0), a * dy.T @ np.maximum(x, 0)", "dx"),
