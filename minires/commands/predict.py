@@ -186,7 +186,7 @@ def _run(args: argparse.Namespace) -> int:
         for table in block_tables(predictions, reports, screen.width):
             screen.print(table)
         if any(not row.forward.grade for report in predictions.values() for row in summary.blocks(report)):
-            screen.print("?: no grade, the law may be off by a factor of 3. --layers says why.", style="dim")
+            screen.print("?: no grade, the law may be off by a factor of two. --layers says why.", style="dim")
     if args.plot:
         _draw(args, signals)
         screen.print(f"figure: {args.plot}", highlight=False)

@@ -11,7 +11,7 @@ the rules run in reverse, with the law of the gradient. The walk assumes:
 
 Grades and allowances. Exact laws need no allowance. A mean-field law gets one: a floor, and what each approximation on
 the way adds, as the root of the sum of squares. BatchNorm divides by a variance, so it passes on what that may be off.
-A number that may be off by a factor of 3 gets no grade.
+A number that may be off by a factor of two gets no grade.
 
 A layer without a law gets a row that says so. The walk goes on as if the layer left mean squares unchanged, and the
 rows behind it carry no grade until a BatchNorm makes the signal known again.
@@ -37,18 +37,10 @@ from minires.theory.laws.activations import RELU
 from minires.theory.laws.signal import Signal
 from minires.theory.laws.stream import Gamma
 from minires.theory.report import NOTHING, Quantity, Row, SignalReport
-from minires.theory.rules import blocks
-from minires.theory.rules.state import Backward, Gradient, NoLaw, Setting, State, mean_field_cost, worse
+from minires.theory.rules import allowances, blocks
+from minires.theory.rules.state import Backward, Gradient, NoLaw, Setting, State, worse
 from minires.threads import blas_at_one_thread
 
-WHITE_FLOOR = 0.03  # bias that mean field is allowed in any case (3x3 convolutions with BatchNorm: 0 to 2.5 % measured)
-BATCH_FLOOR = 0.1  # of a gradient for an actual batch, beyond what its few directions cost
-BATCH_FORWARD_FLOOR = 0.04
-SMALL_MAP_FLOOR = 0.04  # from where a map has fewer than 16 positions
-WEIGHT_FLOOR = 0.08  # of weight gradients
-AGREEING_WEIGHT_FLOOR = 0.18  # behind global average pooling: 0.83 to 0.97 of the law were measured in the last stage
-AVERAGED_COST = 1.0  # of the batch variance behind an average of pixels whose covariance is neglected
-LARGEST_ALLOWANCE = 2.0  # beyond it a number may be off by a factor of 3, says nothing, and has no grade
 KEPT_POSITIONS = 256  # of the largest map whose covariances the way back may use; 1,024 in networks of few layers
 FEW_LAYERS = 40
 LARGEST_BATCH_MAP = 1100  # positions of an image up to which the covariances of an actual batch are followed
@@ -78,10 +70,9 @@ def predict(
     bias = None if weight is None else init.by_name(bias)
     shape, state = _input_state(x)
     model.output_shape(shape)  # complains, before anything is computed, if x does not fit
-    floor = BATCH_FLOOR if hasattr(x, "shape") else WHITE_FLOOR
     grid, rescale = blocks.grid_of(model, weight)
     few = len(list(model.named_layers())) <= FEW_LAYERS
-    walk = _Walk(Setting(shape[0], weight, bias, grid, rescale, floor, 1024 if few else KEPT_POSITIONS))
+    walk = _Walk(Setting(shape[0], weight, bias, grid, rescale, 1024 if few else KEPT_POSITIONS))
     with np.errstate(all="ignore"):  # a signal that overflows gets a row that says so
         out, backward = walk.layer(model, "", state)
         backward(Gradient(np.ones(out.positions), relvar=2 / (shape[0] * math.prod(out.shape))))
@@ -173,7 +164,7 @@ class _Walk:
             before = replace(back(g), grade="") if note else back(g)
             record["gradient_out"] = self._gradient(g, above)
             record["gradient_in"] = self._gradient(before, below)
-            record["weight_gradient"] = _weight_quantity(before, g, below, self.setting.floor)
+            record["weight_gradient"] = _weight_quantity(before, g, below)
             return replace(before, weight=math.nan, weight_allowance=0.0)
 
         return after, backward
@@ -220,14 +211,14 @@ class _Walk:
 
     def _record(self, path: str, layer: nn.Layer, s: State, note: str = "") -> dict[str, Any]:
         """A new row, with what is known on the way forward."""
-        batch, floor = self.setting.batch, min(self.setting.floor, BATCH_FORWARD_FLOOR)
+        batch, floor = self.setting.batch, allowances.FORWARD_FLOOR
         q, variance = float(s.signal.q.mean()), s.signal.variance_in(batch)
-        forward = _quantity(q, math.sqrt(s.relvar), s.grade, s.allowance, s.positions, floor)
+        forward = _quantity(q, math.sqrt(s.relvar), s.grade, s.allowance, floor)
         # a variance is itself estimated from so many values; a relative error of q costs it more, by q/V
         around = math.sqrt(s.relvar + 2 / (s.channels * batch * s.positions))
         amplified = math.sqrt(max(1.0, q / variance)) if variance > 0 else math.inf if q else 1.0
-        allowance = math.hypot(s.allowance * amplified, floor * amplified, AVERAGED_COST if s.averaged else 0.0)
-        about = _quantity(variance, around, worse(s.grade, "MF"), allowance, s.positions, floor)
+        allowance = math.hypot(s.allowance * amplified, allowances.batch_variance(s, amplified))
+        about = _quantity(variance, around, worse(s.grade, "MF"), allowance, floor)
         row = {"path": path, "kind": type(layer).__name__, "shape": (batch, *s.shape), "note": note}
         self.records.append({**row, "forward": forward, "batch_variance": about})
         return self.records[-1]
@@ -237,12 +228,12 @@ class _Walk:
         stream = None if g.gamma is None else blocks.stream_of(state, self.setting)
         energy = state.pooled(g.energy) if stream is None else g.gamma.energy(stream)
         spread = math.sqrt(g.relvar)
-        return _quantity(float(energy.mean()), spread, g.grade, g.allowance, state.positions, self.setting.floor)
+        return _quantity(float(energy.mean()), spread, g.grade, g.allowance, allowances.BACKWARD_FLOOR)
 
 
 def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting: Setting) -> tuple[State, Backward]:
     """The rule of the ReLU after the sum: max(0, h + g), whose law is the stream's."""
-    stream, cost = walked.stream, mean_field_cost(total, setting.batch)
+    stream = walked.stream
     left = min(stream.positive() ** 2 * total.signal.q.mean() / walked.signal.q.mean(), 1)
     after = total.after(
         walked.signal,
@@ -251,28 +242,28 @@ def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting
         through=RELU,
         stream=stream,
         grade=worse("MF", total.grade),
-        allowance=math.hypot(total.allowance, cost, blocks.drift_cost(walked)),
+        allowance=math.hypot(total.allowance, total.rough / 2),
         scatter=total.scatter * left**2,
     )
 
     def backward(g: Gradient) -> Gradient:
         share = 1.0 if g.on is None else g.on / max(float(stream.positive()), 1e-300)
         gamma = g.gamma or Gamma.constant(stream.grid, g.energy * share)
-        if g.gamma is None and g.gate is not None:
+        if g.gamma is None and g.on is None and g.gate is not None:
             gamma = Gamma.weighted(stream, g.energy, g.gate)
         energy, same, along = blocks.gated(g, gamma, walked)
         met = {"energy": energy, "gamma": gamma, "same": same, "along": along, "on": None, "gate": None}
-        return replace(g, **met, grade=worse(g.grade, "MF"), allowance=math.hypot(g.allowance, cost))
+        return replace(g, **met, grade=worse(g.grade, "MF"), allowance=math.hypot(g.allowance, total.rough))
 
     return after, backward
 
 
-def _quantity(mean: float, spread: float, grade: str, allowance: float, positions: int, floor: float) -> Quantity:
+def _quantity(mean: float, spread: float, grade: str, allowance: float, floor: float) -> Quantity:
     """A number with its grade; none where it is not finite or its allowance says nothing."""
     allowed = 0.0
     if grade == "MF":
-        allowed = math.hypot(allowance, max(floor, SMALL_MAP_FLOOR) if positions < 16 else floor)
-    if not math.isfinite(mean) or not allowed <= LARGEST_ALLOWANCE:
+        allowed = math.hypot(allowance, floor)
+    if not math.isfinite(mean) or not allowed <= allowances.LARGEST:
         return Quantity(mean, spread)
     return Quantity(mean, spread, grade, allowed)
 
@@ -297,13 +288,12 @@ def _unknown(layer: nn.Layer, state: State, batch: int) -> tuple[State, Backward
     )
 
 
-def _weight_quantity(before: Gradient, g: Gradient, state: State, floor: float) -> Quantity:
+def _weight_quantity(before: Gradient, g: Gradient, state: State) -> Quantity:
     """Behind an average pooling the gradients of neighbouring pixels agree; where that is not followed, their sum has a
     law only behind a BatchNorm, which takes away what their inputs have in common."""
     if math.isnan(before.weight) or not (g.spread_out or g.centered or g.same is not None):
         return NOTHING
     grade = worse(g.grade, state.grade, "EX" if g.spread_out else "MF")
-    floor = max(floor, WEIGHT_FLOOR if g.spread_out else AGREEING_WEIGHT_FLOOR)
     spread = math.sqrt(before.weight_relvar)
     allowance = math.hypot(g.allowance, state.allowance, before.weight_allowance)
-    return _quantity(before.weight, spread, grade, allowance, state.positions, floor)
+    return _quantity(before.weight, spread, grade, allowance, allowances.WEIGHT_FLOOR)

@@ -91,7 +91,7 @@ def _measured(report: ComparisonReport | None, path: str, quantity: str) -> str:
 
 LEGEND = (
     "law: exact, an expectation that holds at any width; approximate, right for many channels and a large batch and to "
-    "within a stated allowance; none, where the law may be off by a factor of 3 or there is none. ±: from one network "
-    "to the next."
+    "within a stated allowance; none, where the law may be off by a factor of two or there is none. ±: from one "
+    "network to the next."
 )
 """What the words in the table of all layers mean."""

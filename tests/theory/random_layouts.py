@@ -233,7 +233,11 @@ def judge(found: list[Found]) -> list[str]:
         allowed = [f.allowance for f in rows]
         cells = f"{100 * np.mean(ok):.1f} %", rms, f"{100 * np.median(allowed):.1f} %", f"{100 * max(allowed):.0f} %"
         lines.append(f"| {name}, {side} | {len(rows)} | {' | '.join(cells)} |")
-    return lines
+    rows = [f for f in found if f.grade == "MF"]
+    within, median = np.mean([agrees(f) for f in rows]), np.median([f.allowance for f in rows])
+    share = np.mean([not f.grade for f in found])
+    together = f"{100 * within:.1f} % agree, their median allowance is {100 * median:.1f} %"
+    return [*lines, "", f"Of all approximate rows {together}; {100 * share:.1f} % of all rows carry no grade."]
 
 
 def agrees(f: Found) -> bool:
@@ -261,7 +265,7 @@ def only_predict(count: int, images: dict[str, np.ndarray]) -> None:
         try:
             report = predict(layout.model, layout.x, weight=layout.weight, bias=layout.bias)
             str(report)
-            assert all(q.allowance <= 2 for row in report for q in (row.forward, row.gradient_in, row.weight_gradient))
+            assert all(q.allowance <= 1 for row in report for q in (row.forward, row.gradient_in, row.weight_gradient))
         except Exception as error:
             raised.append(f"layout {number}: {type(error).__name__}: {error}")
     print(f"{count} layouts predicted, {len(raised)} raised an error.", *raised, sep="\n")

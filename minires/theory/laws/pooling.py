@@ -85,13 +85,9 @@ def gate_of_largest(n: float, source: Signal, above: Callable | None) -> Callabl
     """What is sent back arrives where z is the largest of n, with the chance n Phi(z)^(n - 1) in units of 1/n; above:
     gates there, as a function of z'."""
     deviation = math.sqrt(max(float(source.q.mean()) - source.mean**2, 1e-300))
-
-    def gate(z: np.ndarray) -> np.ndarray:
-        chance = normal_cdf((z - source.mean) / deviation)
-        known = 1.0 if above is None else above(_quantile(chance**n).ravel()).reshape(np.shape(chance))
-        return n * chance ** (n - 1) * known
-
-    return gate
+    known = 1.0 if above is None else above(_quantile(CDF_NODES**n))
+    table = n * CDF_NODES ** (n - 1) * known
+    return lambda z: np.interp((z - source.mean) / deviation, NODES, table)
 
 
 def _quantile(chance: np.ndarray) -> np.ndarray:

@@ -25,27 +25,11 @@ from minires.theory.laws import activations as one_layer
 from minires.theory.laws.signal import Outline, Signal, contrasts
 from minires.theory.laws.stream import Stream
 from minires.theory.laws.sums import gate_of_sum, share_on, sum_law
+from minires.theory.rules import allowances
 from minires.theory.rules.chance import gate_relvar, odd_relvar, slope2
 from minires.theory.rules.functions import in_units, unit_source, with_moments
-from minires.theory.rules.state import (
-    Backward,
-    Floats,
-    Gradient,
-    Setting,
-    State,
-    mean_field_cost,
-    pooled_signal,
-    with_diagonal,
-    worse,
-)
+from minires.theory.rules.state import Backward, Floats, Gradient, Setting, State, pooled_signal, with_diagonal, worse
 
-NOT_GAUSSIAN = 0.5
-"""Allowed where a signal is taken for Gaussian that is not."""
-SUM = 0.05
-SHIFTED = 0.1
-"""Allowed a deviation of shift: off its center, a sum of skewed and sparse terms is less of a Gaussian than at it."""
-FORWARD = 0.5
-"""Of `mean_field_cost`, what a second moment pays."""
 LEVELS = np.array([-1.694, -0.921, -0.505, -0.1625, 0.1625, 0.505, 0.921, 1.694])
 """Of a Gaussian, means of eight equal shares, scaled to its variance."""
 FEW_ON = 50
@@ -62,14 +46,8 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         return _of_sum(kind, state, setting)
     q = state.signal.q
     out, slopes, standing = activated(kind, state)
-    gaussian = state.form == "gaussian"
     exact = kind.homogeneous and state.symmetric and state.grade == "EX"
-    shape = 0.0 if exact or gaussian else SUM if state.form == "sum" else NOT_GAUSSIAN
-    if state.signal.mean and gaussian:
-        shape += SHIFTED * abs(state.signal.mean) / math.sqrt(max(float(q.mean()) - state.signal.mean**2, 1e-300))
-    if not kind.homogeneous:
-        shape += state.scatter  # a channel of few directions is not Gaussian over the batch
-    cost = shape if exact else mean_field_cost(state, setting.batch) + shape
+    cost, cost_back = allowances.activation(kind, state)
     on = float(np.mean(slopes)) * state.channels * setting.batch * state.positions
     known = "" if kind.slope == 0 and 0 < on < FEW_ON else "EX"
     alone = state.form in ("gaussian", "sum") and not state.groups and state.kept == 1
@@ -82,7 +60,7 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         throughs=sets,
         members=state.members if sets else (),
         grade="EX" if exact else worse("MF", state.grade, known),
-        allowance=math.hypot(state.allowance, FORWARD * mean_field_cost(state, setting.batch), shape),
+        allowance=math.hypot(state.allowance, 0.0 if exact else cost),
         relvar=state.relvar * slope2(kind, float(q.mean())) + odd_relvar(kind, state, setting.batch),
         scatter=_scatter(state, slopes, out),
     )
@@ -103,25 +81,21 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
             energy = g.energy * _ratio(kept.signal, lambda z: g.gate(z) * kind.derivative(z) ** 2, g.gate)
         else:
             energy = g.energy * slopes
-        still = kind.homogeneous and kept.symmetric and g.spread_out and g.gamma is None and g.gate is None
+        half = kind.homogeneous and kept.symmetric and not kept.dead  # the gates are open half of the time
+        still = half and g.spread_out and g.gamma is None and g.gate is None
         plain = energy if energy.ndim == 1 else kept.pooled(energy)
-        return replace(
-            g,
-            energy=energy,
+        return g.passed(
+            energy,
             same=_agreement(kind, kept, g.same, plain),
             along=_along(kind, kept),
             uneven=g.uneven or (not still and kept.signal.each is not None),
-            **{**GATED, "standing": None if standing is None else g.energy * standing},
+            standing=None if standing is None else g.energy * standing,
             grade=worse(g.grade, "EX" if still else "MF", "EX" if kind.homogeneous else kept.grade, known),
-            allowance=math.hypot(g.allowance, 0.0 if still and exact else cost),
+            allowance=math.hypot(g.allowance, 0.0 if still else cost_back),
             relvar=g.relvar + gate_relvar(kind, kept, setting.batch),
         )
 
     return after, backward
-
-
-GATED = {"gamma": None, "on": None, "gate": None, "standing": None, "centered": 0.0, "unseen": 0.0, "beyond": ""}
-"""What a gradient loses on its way through an activation."""
 
 
 def _of_positive(kind: one_layer.Activation, state: State) -> tuple[State, Backward]:
@@ -133,7 +107,8 @@ def _of_positive(kind: one_layer.Activation, state: State) -> tuple[State, Backw
         energy = g.energy * share
         same = None if g.same is None else with_diagonal(g.same * np.mean(share) ** 2, energy)
         on = np.broadcast_to(on / np.maximum(share, 1e-300), energy.shape[-1:])
-        return replace(g, energy=energy, same=same, **{**GATED, "on": on}, grade=worse(g.grade, "MF"))
+        allowance = math.hypot(g.allowance, allowances.NOT_RECTIFIED)
+        return g.passed(energy, same=same, on=on, grade=worse(g.grade, "MF"), allowance=allowance)
 
     return state, backward
 
@@ -153,6 +128,7 @@ def _of_function(kind: one_layer.Activation, state: State, setting: Setting) -> 
         source=state.source if alone else None,
         through=compose(kind, inners[0][2]) if alone else None,
         grade=worse(state.grade, "MF"),
+        scatter=_scatter(whole, np.mean([share * gate for (share, *_), gate in zip(inners, gates, strict=True)]), out),
     )
 
     def backward(g: Gradient) -> Gradient:
@@ -172,7 +148,7 @@ def _of_function(kind: one_layer.Activation, state: State, setting: Setting) -> 
             root = np.sqrt(np.maximum(pooled / np.maximum(np.diagonal(same), 1e-300), 0.0))
             same = with_diagonal(same * np.multiply.outer(root, root), pooled)
         sent = energy if alone or state.groups else pooled
-        return replace(g, energy=sent, same=same, **{**GATED, "gate": gate}, grade=worse(g.grade, "MF"))
+        return g.passed(sent, same=same, gate=gate, grade=worse(g.grade, "MF"))
 
     return after, backward
 
@@ -182,8 +158,12 @@ def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple
     law = sum_law(kind, state.summands)
     out, slopes, _ = activated(kind, state)
     slopes = slopes / max(float(state.pooled(slopes).mean()), 1e-300)
-    scaled = with_moments(out, law.mean, law.second)
-    cost = math.hypot(mean_field_cost(state, setting.batch), SUM)
+    second, variance = law.second, state.signal.q - state.signal.mean**2
+    if not kind.homogeneous:  # positions that differ, which the law of the sum does not know
+        each = one_layer.activation_moments(kind, np.append(variance, variance.mean()), state.signal.mean).second
+        second *= float(each[:-1].mean() / each[-1])
+    scaled = with_moments(out, law.mean, max(second, law.mean**2))
+    cost, cost_back = allowances.activation(kind, state)
     on = law.slope2 * state.channels * setting.batch * state.positions
     known = "" if kind.slope == 0 and 0 < on < FEW_ON else "EX"
     positive = kind.slope == 0
@@ -194,7 +174,7 @@ def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple
         source=None if positive else unit_source(scaled, law.function),
         through=None if positive else law.function,
         grade=worse("MF", state.grade, known),
-        allowance=math.hypot(state.allowance, FORWARD * mean_field_cost(state, setting.batch), SUM),
+        allowance=math.hypot(state.allowance, cost),
         relvar=state.relvar * slope2(kind, float(state.signal.q.mean())) + odd_relvar(kind, state, setting.batch),
         scatter=_scatter(state, slopes * law.slope2, out),
     )
@@ -212,15 +192,14 @@ def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple
         told = {"gate": gate} if source is None else {"gate": in_units(gate, source)}
         if source is None and len(functions) == 1:
             told |= {"on": np.full(plain.shape, share_on(functions[0].function, gate))}
-        return replace(
-            g,
-            energy=energy,
+        return g.passed(
+            energy,
             same=_agreement(kind, kept, g.same, plain),
             along=_along(kind, kept),
             uneven=g.uneven or kept.signal.each is not None,
-            **{**GATED, **told},
+            **told,
             grade=worse(g.grade, "MF", kept.grade, known),
-            allowance=math.hypot(g.allowance, cost),
+            allowance=math.hypot(g.allowance, cost_back),
             relvar=g.relvar + gate_relvar(kind, kept, setting.batch),
         )
 

@@ -23,10 +23,9 @@ from minires.theory.laws import signal as maps
 from minires.theory.laws.geometry import Axis, ConvGeometry
 from minires.theory.laws.patches import Patches
 from minires.theory.laws.signal import Signal
+from minires.theory.rules import allowances
 from minires.theory.rules.state import Backward, Floats, Gradient, NoLaw, Setting, State, with_diagonal, worse
 
-AGREEMENT_COST = 0.25
-"""Allowed of what different positions add to a weight gradient and take from it: a difference of S and its means."""
 LARGEST_INVERSE = 0.5
 """Of 1 - 1/E[s/v]: beyond it E[s/v] is decided by rare channels, and may be infinite."""
 OVERLAP = 0.55
@@ -81,7 +80,8 @@ def _affine(
 ) -> tuple[State, Backward]:
     groups = getattr(layer, "groups", 1)  # an output reads one group of channels, an input is read by one
     fan_in, fan_out = state.channels // groups * used.taps, shape[0] // groups * used.taps
-    z = _biased(layer, setting.bias, maps.conv(state.signal, used).scaled(variance * fan_in / 2))
+    plain = maps.conv(state.signal, used).scaled(variance * fan_in / 2)
+    z = _biased(layer, setting.bias, plain)
     seen = max(used.taps * used.coverage, 1.0)
     noise = _scale_noise(setting.weight, layer.weight.value.shape, state.channels // groups * seen)
     patches = None if state.batch is None else Patches(state.batch, used)
@@ -89,8 +89,10 @@ def _affine(
     smooth = state.smooth if used.taps == 1 else 1 - OVERLAP * (1 - state.smooth)
     special = {"scale_noise": noise, "patches": None if groups > 1 else patches, "scatter": scatter, "smooth": smooth}
     special["isotropic"] = scatter if state.smooth == 0 else 0.0
+    if state.never_negative and z is plain and (used.taps == 1 or state.channels <= 4):
+        special["dead"] = 0.5**state.channels
     special["directions"] = _directions(state, patches, scatter)
-    out = state.after(z, shape=shape, form="gaussian", symmetric=not z.mean, pointwise=seen < 2, **special)
+    out = state.after(z, shape=shape, form="gaussian", symmetric=not z.mean, **special)
     own = _affine_relvar(out, setting, layer.weight.value.shape, fan_in)
     out = replace(out, relvar=state.relvar + own, grade=worse(state.grade, _known(setting.weight)))
     common = _common_input(full, state.signal)
@@ -110,10 +112,10 @@ def _affine(
             spread_out=g.spread_out,
             uneven=g.uneven,
             grade=worse(g.beyond or g.grade, _known(setting.weight)),
-            allowance=math.hypot(g.allowance, _agreement_cost(g, below, used)),
+            allowance=math.hypot(g.allowance, allowances.convolution(g, below, used.taps)),
             relvar=g.relvar + own,
             weight=weight,
-            weight_allowance=math.hypot(AGREEMENT_COST * agreed, _contrast_cost(g, below)),
+            weight_allowance=allowances.weight_gradient(g, below, agreed),
             weight_relvar=g.relvar + below.relvar + _weight_relvar(g, below, above, fan_in),
         )
 
@@ -157,26 +159,6 @@ def _common_input(geometry: ConvGeometry, signal: Signal) -> Floats:
     small = geometry if signal.span is None else geometry.resized(signal.span.smaller)
     sums = small.pair_row_sums(signal.kernel) / math.prod(small.outputs)
     return sums if signal.span is None else sums[maps.Span(geometry.outputs, small.outputs).index]
-
-
-def _agreement_cost(g: Gradient, below: State, geometry: ConvGeometry) -> float:
-    """What a convolution adds to the bias where neighbouring pixels receive the same gradient: 0.6/C_in.
-
-    The gates above depend on the weights that the gradient now goes through; between two pixels that receive the same
-    gradient such terms do not cancel. A BatchNorm between takes them away. (Measured behind global average pooling
-    without BatchNorm: 20 % at C_in = 3, 6 % at 12, 4 % at 24.)
-    """
-    apart = g.spread_out or g.centered > 0 or geometry.taps == 1
-    return 0.0 if apart else 0.6 / below.channels
-
-
-def _contrast_cost(g: Gradient, below: State) -> float:
-    """What a weight gradient may be off where the samples differ in contrast and the gates above knew it: twice the
-    relative variance of the samples' second moments."""
-    if not g.uneven or below.signal.each is None:
-        return 0.0
-    samples = below.signal.each.mean(axis=1)
-    return 2 * float(np.var(samples) / max(float(samples.mean()) ** 2, 1e-300))
 
 
 def _affine_relvar(out: State, setting: Setting, shape: tuple[int, ...], fan_in: int) -> float:

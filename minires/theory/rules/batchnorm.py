@@ -28,6 +28,7 @@ from minires.theory.laws import batchnorm as normalization
 from minires.theory.laws.activations import NODES, WEIGHTS, Activation
 from minires.theory.laws.signal import Signal
 from minires.theory.laws.sums import Summands
+from minires.theory.rules import allowances
 from minires.theory.rules.activation import activated
 from minires.theory.rules.functions import as_function
 from minires.theory.rules.state import (
@@ -37,19 +38,12 @@ from minires.theory.rules.state import (
     Gradient,
     Setting,
     State,
-    mean_field_cost,
     pooled_signal,
     with_diagonal,
     worse,
 )
 
 MOST_GROUPS = 8
-FEW_COST = 1.2
-"""Of 1/v, per share of v's variance: the few directions that it goes along are known from the stem alone."""
-SMALL_BATCH_COST = 0.6
-"""Over N."""
-FORWARD_SHARE = 0.2
-"""Of what a gradient pays at a BatchNorm, that much at most reaches the signal, whose mean square is fixed."""
 COMMON_MAP = 0.2
 """Of what the variance may be off, this much reaches the normalized channels, by the map that all samples share."""
 LARGEST_NOISE = 1.99
@@ -69,7 +63,7 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     pairs = [(i, own) for i, member in enumerate(members) for own in gains_and_biases(layer, member)]
     groups = tuple((shares[i] * own.share, parts[i].put_out(own.gain2, own.bias)) for i, own in pairs)
     pooled = pooled_signal(groups)
-    cost = mean_field_cost(state, setting.batch) + max(part.cost for part in parts)
+    cost, cost_back = allowances.batchnorm(state, setting.batch)
     # it divides by v = q - common, so what q may be off counts more; most of it is in what is common, too
     uncertain = state.allowance * max(part.amplified for part in parts)
     known = state.grade or ("MF" if state.form == "gaussian" else "")  # a random convolution mixes the unknown away
@@ -79,9 +73,9 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
         members=tuple(own.member for _, own in pairs),
         symmetric=state.symmetric and not any(own.bias for _, own in pairs),
         grade=worse("MF", known),
-        allowance=math.hypot(FORWARD_SHARE * cost, COMMON_MAP * uncertain),
+        allowance=math.hypot(cost, COMMON_MAP * uncertain),
         relvar=0.0,
-        averaged=False,
+        pooled_variance=False,
         groups=groups if len(groups) > 1 else (),
         scatter=max(part.scatter for part in parts),
     )
@@ -94,7 +88,7 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     stands_in = None  # a function of a Gaussian that nothing below knows
     if state.form == "positive":
         stands_in = as_function(state)
-    enough = "MF" if setting.batch * kept.positions > 3 else ""
+    enough = "MF" if setting.batch * kept.positions >= allowances.FEWEST_VALUES else ""
     known_scale = enough if kept.scale_noise < LARGEST_NOISE else ""
 
     def backward(g: Gradient) -> Gradient:
@@ -117,7 +111,7 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
             unseen=parts[0].unseen,
             grade=worse(g.grade, "MF", kept.grade, known_scale),  # it divides by v, which must be known
             beyond=worse(g.grade, "MF", kept.grade, enough),
-            allowance=math.hypot(g.allowance, cost, uncertain),
+            allowance=math.hypot(g.allowance, cost_back, uncertain),
             relvar=g.relvar + (kept.scale_noise - 1) / kept.channels,
             on=on,
             standing=None,
@@ -198,20 +192,17 @@ class _Part:
 
     def __init__(self, layer: nn.BatchNorm2d, part: Signal, state: State, batch: int, stem: Any) -> None:
         v = part.variance_in(batch)
-        self.part, self.v, self.r, self.cost, self.scatter, self.unseen = part, v, 0.0, 0.0, 0.0, 0.0
+        self.part, self.v, self.r, self.scatter, self.unseen = part, v, 0.0, 0.0, 0.0
         if not v > 1e-12 * max(float(part.q.mean()), 1e-30):
             self.factor = 1 / layer.eps  # a constant channel: BN puts out its bias
             return
         spread = max(state.scatter - state.isotropic, 0.0) * (float(part.q.mean()) / v) ** 2
         agreeing = spread if state.smooth == 1 else 0.0  # of white noise it is in the allowance only
         normal, self.r = normalization.batchnorm(part, batch, agreeing, state.directions), v / (v + layer.eps)
-        few = max(normal.concentration, spread)
         fan_in = 1 - 1 / state.scale_noise  # 2 over the number of directions, for Gaussian weights
-        self.cost = 0.15 * fan_in + (0.5 * fan_in) ** 2
         if stem is None:
             self.factor = self.r * normal.inverse_v * state.scale_noise
             self.unseen = min(normal.second / normal.inverse_v + fan_in / 2, 0.9)
-            self.cost += SMALL_BATCH_COST / batch + FEW_COST * few / max(1 - 2 * few, 0.05)
         else:
             each = stem.each * (normal.signal.q / np.maximum(stem.each.mean(axis=0), 1e-30))
             normal = normal._replace(signal=normal.signal._replace(each=each))
@@ -260,8 +251,8 @@ def gains_and_biases(layer: nn.BatchNorm2d, member: Floats | None = None) -> lis
 def _within_channel(each: Floats, scatter: float) -> Floats:
     """The samples' second moments as one channel has them.
 
-    Over all channels z has the kurtosis 3 (1 + c^2), c^2 the relative variance of `each`. Where samples differ along
-    few directions, a share 1 + 2 scatter of it is the variance of v from channel to channel, which is divided away.
+    Over all channels z has the kurtosis 3 (1 + c^2), c^2 the relative variance of `each`. Where they differ along few
+    directions, a factor 1 + 2 scatter of it is the variance of v from channel to channel, which is divided away.
     """
     mean = each.mean(axis=0)
     contrast = float(np.mean((each - mean) ** 2)) / max(float(np.mean(mean**2)), 1e-300)

@@ -21,7 +21,8 @@ from minires.theory.laws.activations import LINEAR, RELU
 from minires.theory.laws.reflected_walk import Grid, grid_for
 from minires.theory.laws.signal import Signal, every
 from minires.theory.laws.stream import Field, Gamma, Stream
-from minires.theory.laws.sums import Summands, gate_of_sum, sum_law
+from minires.theory.laws.sums import Summands, gate_of_sum, share_on, sum_law
+from minires.theory.rules import allowances
 from minires.theory.rules.batchnorm import mean_square
 from minires.theory.rules.functions import in_units, rectified_source
 from minires.theory.rules.state import Gate, Gradient, Setting, State, with_diagonal, worse
@@ -63,8 +64,6 @@ def _branch_gain(block: ResidualBlock, weight: init.Initializer | None) -> float
     return math.prod(gains) / 2 ** (len(gains) - 1)
 
 
-PREACTIVATION_COST = 0.5
-"""Over C: what a PreActBlock adds to the bias. (Measured at width 3, one and two blocks: 7 and 14 %; at 4: 6 %.)"""
 NEGLIGIBLE_SKIP = 1e-3
 """Share of the second moment of a sum below which the skip path does not show in its shape."""
 
@@ -88,18 +87,18 @@ def block_sum(block: ResidualBlock, state: State, branch: State, short: State | 
     gaussian = short.form == branch.form == "gaussian" and short.kept == branch.kept == 1
     drowned = not gaussian and branch.form == "gaussian" and share > 1 - NEGLIGIBLE_SKIP
     summands = () if gaussian or drowned else summands_of(block, state, branch, short, step)
-    own = PREACTIVATION_COST / branch.channels if block.after_sum is None else 0.0
-    grade = worse(branch.grade, short.grade, "MF" if own or drowned else "EX")
+    grade = worse(branch.grade, short.grade, "MF" if block.after_sum is None or drowned else "EX")
     total = total._replace(mean=0.0) if drowned else total
     return branch.after(
         total,
         form="gaussian" if gaussian or drowned else "sum",
         summands=summands,
-        source=short.source if summands and isinstance(block.shortcut, nn.Identity) else None,
+        source=short.source if summands and isinstance(block.shortcut, nn.Identity) and not short.stream else None,
         symmetric=gaussian and block.after_sum is not None and branch.symmetric and short.symmetric,
         groups=tuple((w, part + step) for w, part in short.groups),
+        rough=0.0 if gaussian else branch_cost(block, step),
         grade=grade,
-        allowance=math.hypot(max(branch.allowance, short.allowance), own, drowned * 2 * math.sqrt(max(1 - share, 0.0))),
+        allowance=math.hypot(max(branch.allowance, short.allowance), drowned * 2 * math.sqrt(max(1 - share, 0.0))),
         relvar=_common_relvar(share, branch.relvar, short.relvar),
         scatter=share * branch.scatter + (1 - share) * short.scatter,
     )
@@ -114,8 +113,16 @@ def summands_of(block: ResidualBlock, state: State, branch: State, short: State,
         share = block.shortcut.in_channels / block.shortcut.out_channels
         old = skip_functions(state)
         new = (Summands(1 - share, np.zeros_like),) if share < 1 else ()
-        return tuple(part.scaled(share, 1.0, 0.0).plus(*g) for part in old) + tuple(p.plus(*g) for p in new if old)
+        kept = short.signal.q.mean() / max(share * state.signal.q.mean(), 1e-300)  # every stride-th position
+        old = tuple(part.scaled(share, math.sqrt(kept), 0.0) for part in old)
+        return tuple(part.plus(*g) for part in (*old, *(new if old else ())))
     return tuple(part.plus(*g) for part in skip_functions(short))
+
+
+def branch_cost(block: ResidualBlock, step: Signal) -> float:
+    """See `allowances.branch`."""
+    mean, width = step.mean, block.branch_convolutions()[-1].weight.value.shape[1]
+    return allowances.branch(width, mean, float(step.q.mean()) - mean**2)
 
 
 def gate_behind_sum(total: State, g: Gradient) -> Gradient:
@@ -123,7 +130,10 @@ def gate_behind_sum(total: State, g: Gradient) -> Gradient:
     if g.gate is None or not total.summands:
         return g
     gate = gate_of_sum(LINEAR, total.summands, sum_law(LINEAR, total.summands), g.gate)[1]
-    return replace(g, gate=gate if total.source is None else in_units(gate, total.source))
+    if total.source is not None:
+        return replace(g, gate=in_units(gate, total.source))
+    on = share_on(total.summands[0].function, gate) if len(total.summands) == 1 else None
+    return replace(g, gate=gate, on=None if on is None else np.full(total.positions, on))
 
 
 def skip_functions(state: State) -> tuple[Summands, ...]:
@@ -207,11 +217,6 @@ def energy_by_group(at_sum: Gradient, stream: Stream, before: Stream, short: Sta
     kept = Stream(stream.grid, [replace(p, weight=p.weight / share) for p in old], stream.steps)
     first = at_sum.gamma.energy(kept, gated=True)
     return np.stack([first, (at_sum.energy - share * first) / (1 - share)])
-
-
-def drift_cost(walked: Walked) -> float:
-    """What a walk with a drift adds to the bias: its covariances are those of first order around a walk without one."""
-    return 0.1 * abs(walked.drift) / math.sqrt(max(float(np.mean(walked.variance)), 1e-300))
 
 
 def gated(g: Gradient, gamma: Gamma, walked: Walked) -> tuple[np.ndarray, np.ndarray | None, float]:

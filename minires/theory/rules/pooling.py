@@ -21,16 +21,12 @@ from minires.theory.laws import pooling as windows
 from minires.theory.laws.activations import LINEAR, Activation, hermite_coefficients
 from minires.theory.laws.geometry import ConvGeometry
 from minires.theory.laws.signal import Signal, Span, every, useful
+from minires.theory.rules import allowances
 from minires.theory.rules.functions import as_function, in_units, unit_source
 from minires.theory.rules.state import Backward, Floats, Gradient, Setting, State, with_diagonal, worse
 
-MAX_COST = 0.06
-MAX_BATCH_COST = 0.15
-"""Of an actual batch, whose windows are of mixed contrast."""
 LARGEST_AGREEMENT = 1024
 """Positions up to which the gradient's covariance behind a pool is followed."""
-NOT_GAUSSIAN = 0.5
-"""Allowed where the maximum is taken of what is not Gaussian."""
 
 
 def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State, Backward]:
@@ -62,7 +58,8 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     slope = np.ones_like(first) if plain else np.full_like(first, _mean_slope(source, functions))
     kernel, same, span = window.kernels(first, second, positive * slope)
     known = function or state.form in ("gaussian", "sum")
-    cost = (MAX_COST if state.signal.each is None else MAX_BATCH_COST) + 0.3 * state.scatter if known else NOT_GAUSSIAN
+    overlapping = int(geometry.forward_counts.sum()) > state.positions
+    cost, cost_back = allowances.maximum(state, known, overlapping)
     dropped = 1.0 if state.kept < 1 else 0.0  # the maximum passes over what a Dropout took
     signal, form = Signal(second, kernel, same, float(first.mean()), each, span), _averaged(state)
     told: dict[str, Any] = {"form": form}
@@ -74,6 +71,7 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
         shape=(state.channels, *geometry.outputs),
         **told,
         positive=float(positive.mean()),
+        pooled_variance=True,
         grade=worse(state.grade, "MF"),
         allowance=math.hypot(state.allowance, cost, dropped),
     )
@@ -85,30 +83,13 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
         received = live * _box_transpose(geometry, g.energy / counts)
         on = live * _box_transpose(geometry, g.energy * positive / counts) / np.maximum(received, 1e-300)
         standing = received * on if dropped else None
-        if g.same is None or state.positions > LARGEST_AGREEMENT:
-            return g.passed(
-                received,
-                same=None,
-                on=on,
-                gate=gate,
-                standing=standing,
-                centered=g.centered,
-                grade=worse(g.grade, "MF"),
-                allowance=math.hypot(g.allowance, cost),
-            )
-        reads = np.kron(geometry.height.reads, geometry.width.reads)
-        energy, taken = received + _both(reads, g.same), reads / counts[:, None]
-        same = with_diagonal(taken.T @ g.same @ taken, energy)
-        return g.passed(
-            energy,
-            same=same,
-            on=on,
-            gate=gate,
-            standing=standing,
-            centered=g.centered,
-            grade=worse(g.grade, "MF"),
-            allowance=math.hypot(g.allowance, cost),
-        )
+        energy, same = received, None
+        if g.same is not None and state.positions <= LARGEST_AGREEMENT:
+            reads = np.kron(geometry.height.reads, geometry.width.reads)
+            energy, taken = received + _both(reads, g.same), reads / counts[:, None]
+            same = with_diagonal(taken.T @ g.same @ taken, energy)
+        told = {"on": on, "gate": gate, "standing": standing, "centered": g.centered, "grade": worse(g.grade, "MF")}
+        return g.passed(energy, same=same, **told, allowance=math.hypot(g.allowance, cost_back))
 
     return after, backward
 
@@ -240,7 +221,10 @@ def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[Stat
         source=state.source if alone else None,
         through=state.through if alone else None,
         grade=worse(state.grade, "MF") if not alone else state.grade,
-        averaged=state.averaged or (not alone and signal.same is None),
+        pooled_variance=state.pooled_variance or not alone,
+        allowance=state.allowance
+        if alone
+        else math.hypot(state.allowance, allowances.average(state, q, mean**2 @ signal.q)),
     )
 
     def backward(g: Gradient) -> Gradient:

@@ -50,7 +50,6 @@ class State:
     symmetric: changing the signs of a filter changes the sign of its channel, so half of the entries are above 0.
     grade: "EX", "MF" or "" behind a layer without a law.  allowance: relative bias the mean field is allowed so far.
     relvar: relative variance of the mean of q between networks.
-    pointwise: the last convolution had a single tap, so that 1/C and 1/m corrections do not average out.
     groups: (share, signal) of channels that differ, as BatchNorm's gains and biases make them; () if all are alike.
     scale_noise: E[s/v] of a channel's scale v, random since it has few weights, s = E v; 1 but behind a convolution.
     kept: share of the entries that a Dropout left standing, 1 but behind one.
@@ -58,7 +57,9 @@ class State:
     isotropic: the part of it that is there because a convolution reads few numbers at all, not because they agree.
     directions: shares of the batch's variance along the directions that it spans, see `laws.batchnorm`.
     smooth: share of it that the taps of a kernel have in common, 0 for white noise, 1 for images.
-    averaged: behind an average of pixels whose covariance within a sample is neglected.
+    pooled_variance: behind a pool, whose batch variance is uncertain.
+    rough: what the shape of a sum may cost, see `allowances.branch`.
+    dead: chance that a convolution behind a ReLU reads nothing but zeros, and ReLU'(0) = 0.
     batch: the actual batch, at the input.  patches: what a convolution of it reads, behind that convolution.
     """
 
@@ -76,7 +77,6 @@ class State:
     grade: str = "EX"
     allowance: float = 0.0
     relvar: float = 0.0
-    pointwise: bool = True
     groups: tuple[tuple[float, Signal], ...] = ()
     scale_noise: float = 1.0
     kept: float = 1.0
@@ -84,7 +84,9 @@ class State:
     directions: Floats | None = None
     smooth: float = 1.0
     isotropic: float = 0.0
-    averaged: bool = False
+    pooled_variance: bool = False
+    rough: float = 0.0
+    dead: float = 0.0
     batch: Floats | None = None
     patches: Patches | None = None
 
@@ -179,6 +181,8 @@ _PLAIN = {
     "groups": (),
     "scale_noise": 1.0,
     "kept": 1.0,
+    "rough": 0.0,
+    "dead": 0.0,
     "batch": None,
     "patches": None,
 }
@@ -232,7 +236,7 @@ class Setting(NamedTuple):
     """What the rules need besides the layer.
 
     batch: N. weight, bias: initializers; None: the model's own. grid: for streams, or None; rescale: keep them within
-    it. floor: relative bias that mean field is allowed in any case. keep: largest map whose covariances are kept for
+    it. keep: largest map whose covariances are kept for
     the way back.
     """
 
@@ -241,7 +245,6 @@ class Setting(NamedTuple):
     bias: Any
     grid: Grid | None
     rescale: bool
-    floor: float
     keep: int
 
 
@@ -284,12 +287,3 @@ def pooled_signal(groups: tuple[tuple[float, Signal], ...]) -> Signal:
         total = total + signal.scaled(share)._replace(mean=0.0)
         mean += share * signal.mean
     return total._replace(mean=mean)
-
-
-def mean_field_cost(state: State, batch: int) -> float:
-    """Relative bias that one mean-field layer may add: 0.6/C + 0.75/m, m values per channel.
-
-    Only behind convolutions of a single tap; over the taps of a larger kernel these corrections cancel and what stays
-    is the floor of `Setting`.
-    """
-    return 0.6 / state.channels + 0.75 / (batch * state.positions) if state.pointwise else 0.0
