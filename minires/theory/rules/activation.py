@@ -63,6 +63,7 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         allowance=math.hypot(state.allowance, 0.0 if exact else cost),
         relvar=state.relvar * slope2(kind, float(q.mean())) + odd_relvar(kind, state, setting.batch),
         scatter=_scatter(state, slopes, out),
+        dead=state.dead,
     )
     kept = state.light(state.positions <= setting.keep)
     source = state.source.outline() if state.throughs else None

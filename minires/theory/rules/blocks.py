@@ -87,7 +87,8 @@ def block_sum(block: ResidualBlock, state: State, branch: State, short: State | 
     gaussian = short.form == branch.form == "gaussian" and short.kept == branch.kept == 1
     drowned = not gaussian and branch.form == "gaussian" and share > 1 - NEGLIGIBLE_SKIP
     summands = () if gaussian or drowned else summands_of(block, state, branch, short, step)
-    grade = worse(branch.grade, short.grade, "MF" if block.after_sum is None or drowned else "EX")
+    own = allowances.PREACTIVATION / branch.channels if block.after_sum is None else 0.0
+    grade = worse(branch.grade, short.grade, "MF" if own or drowned else "EX")
     total = total._replace(mean=0.0) if drowned else total
     return branch.after(
         total,
@@ -98,7 +99,7 @@ def block_sum(block: ResidualBlock, state: State, branch: State, short: State | 
         groups=tuple((w, part + step) for w, part in short.groups),
         rough=0.0 if gaussian else branch_cost(block, step),
         grade=grade,
-        allowance=math.hypot(max(branch.allowance, short.allowance), drowned * 2 * math.sqrt(max(1 - share, 0.0))),
+        allowance=math.hypot(max(branch.allowance, short.allowance), own, drowned * 2 * math.sqrt(max(1 - share, 0.0))),
         relvar=_common_relvar(share, branch.relvar, short.relvar),
         scatter=share * branch.scatter + (1 - share) * short.scatter,
     )
