@@ -60,6 +60,7 @@ def batchnorm_forward(
     m = values[..., 0].size
     if trained:
         mean = channel_sum(values, divisor=m)
+        mean += channel_sum(values - mean, divisor=m)  # what rounding has left over
     centered = values - mean
     if trained:
         var = channel_sum(centered**2, divisor=m)

@@ -43,14 +43,22 @@ WHOLE = (0, 0, 1, M)
 
 def mean(story: Story, r: Record) -> Iterator[Move]:
     terms = " + ".join(term(r, "values", i, 0, 0) for i in range(M))
+    title, formula = "The mean", "mean = Σ_i x_i / m"
     text = f"({terms}) / {number(r, 'm')} = {number(r, 'mean', 0)}. Every x moves it a little: this is the second path."
+    if r.before["mean"] is not None:
+        title, formula = "What rounding has left over", "mean ← mean + Σ_i (x_i − mean) / m"
+        text = (
+            "A long sum loses digits, and the mean is off by a little. Once it is taken off every value, the mean of "
+            f"what is left is that error: it is added. Six small numbers leave none, and the mean stays "
+            f"{number(r, 'mean', 0)}."
+        )
     yield story.move(
         r,
-        "The mean",
+        title,
         text,
         [Panel(r, "values", "x", ROW, read=[WHOLE])],
         [Panel(r, "mean", write=[cell(0)])],
-        formula="mean = Σ_i x_i / m",
+        formula=formula,
         arrows=[Arrow("values", "mean", style="sum")],
     )
 
