@@ -203,7 +203,8 @@ def _keep(values: Variables, name: str, value: Any, previous: Variables) -> None
         same = name in previous and type(previous[name]) is type(value) and previous[name] == value
         values[name] = previous[name] if same else value
     elif isinstance(value, tuple) and type(value) is tuple and value and all(isinstance(v, int) for v in value):
-        values[name] = previous[name] if previous.get(name) == value else value
+        same = type(previous.get(name)) is tuple and previous[name] == value  # an array would compare entry by entry
+        values[name] = previous[name] if same else value
     elif isinstance(value, list) and value and all(isinstance(v, np.ndarray) for v in value):
         for i, inner in enumerate(value):
             _keep(values, f"{name}[{i}]", inner, previous)

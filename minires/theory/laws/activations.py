@@ -141,7 +141,7 @@ def activation_kernel(
         return total
     cosine = _cosine(deviation, covariance)
     size = np.max(np.abs(coefficients), axis=0) ** 2 * float(np.abs(cosine).max()) ** np.arange(terms)
-    needed, power = np.flatnonzero(size > 1e-7 * size.sum()), cosine.copy()
+    needed, power = np.flatnonzero(size > np.finfo(cosine.dtype).eps * size.sum()), cosine.copy()
     for k in range(1, max(needed, default=0) + 1):  # none if nothing gets through, or what comes in is not finite
         if k in needed:
             a = coefficients[:, k].astype(total.dtype)

@@ -27,6 +27,8 @@ NOT_RECTIFIED = 0.25
 NARROW, SHIFTED = 0.22, 0.25
 """Of a sum: over the width of the branch, and times its mean in deviations. Narrow, or skewed and sparse away from its
 center, a branch is less of a Gaussian; a quarter of that shows forward."""
+ROUNDING = 64
+"""Units in the last place, of a second moment and of a covariance: sums over a thousand nodes and two dozen terms."""
 DYING = 3.0
 """Of a batch variance and a weight gradient, times the chance that a narrow layer is dead: what is left scatters."""
 PREACTIVATION = 0.6
@@ -44,13 +46,13 @@ def uneven(q: np.ndarray) -> float:
 
 def batch_variance(state: State, amplified: float) -> float:
     """Behind a pool it is a difference of covariances that are known to first order; few directions of actual images.
+    It is the difference of a second moment and a covariance, and carries the rounding of both.
 
     amplified: what a relative error of the second moment costs, which is more where the difference is small.
     """
-    real = state.signal.each is not None
-    return math.hypot(
-        0.35 * amplified * state.pooled_variance, 0.03 * real, 0.2 * real * state.scatter, DYING * state.dead
-    )
+    real, rounding = state.signal.each is not None, ROUNDING * float(np.finfo(state.signal.kernel.dtype).eps)
+    pooled = 0.35 * amplified * state.pooled_variance
+    return math.hypot(pooled, 0.03 * real, 0.2 * real * state.scatter, DYING * state.dead, rounding * amplified**2)
 
 
 def branch(width: int, mean: float, variance: float) -> float:
