@@ -4,6 +4,7 @@ import base64
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import pytest
 
 from minires.gradcheck import check_file
@@ -23,7 +24,8 @@ def affine_backward(dy, cache):
 
 
 def heard(source, op=None, session=None, **options):
-    """The messages of a run, or of a check."""
+    """The messages of a run, or of a check. It would show figures that other tests of this process left open."""
+    plt.close("all")
     messages = []
     session = session or Session(messages.append)
     session.send = messages.append
