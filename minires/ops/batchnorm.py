@@ -59,11 +59,11 @@ def batchnorm_forward(
     eps, values = check_number("eps", eps, 0), by_channel(xp, x)
     m = values[..., 0].size
     if trained:
-        mean = channel_sum(values, divisor=m)
-        mean += channel_sum(values - mean, divisor=m)  # what rounding has left over
+        mean = channel_sum(values) / m
+        mean += channel_sum(values - mean) / m  # what rounding has left over
     centered = values - mean
     if trained:
-        var = channel_sum(centered**2, divisor=m)
+        var = channel_sum(centered**2) / m
     inv = 1 / xp.sqrt(var + eps)
     xhat = centered * inv
     y = xhat * weight + bias
@@ -90,10 +90,7 @@ def as_images(values: Array, shape: tuple[int, ...]) -> Array:
     return values[:, 0] if len(shape) == 2 else values.reshape(len(values), *shape[2:], -1).transpose(0, 3, 1, 2)
 
 
-def channel_sum(values: Array, divisor: int = 1) -> Array:
-    """(N, pixels, C) -> (C,). Added up in float64: a float32 sum of a million numbers would lose half of its digits.
-
-    With a `divisor` it is a mean, rounded to values' dtype once: the mean of equal numbers is that number.
-    """
+def channel_sum(values: Array) -> Array:
+    """(N, pixels, C) -> (C,). Added up in float64: a float32 sum of a million numbers would lose half of its digits."""
     wide = np.result_type(values.dtype, np.float64)
-    return (values.sum(axis=0, dtype=wide).sum(axis=0) / divisor).astype(values.dtype)
+    return values.sum(axis=0, dtype=wide).sum(axis=0).astype(values.dtype)

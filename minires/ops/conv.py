@@ -81,8 +81,8 @@ def col2im(
         raise ValueError(f"x_shape is {tuple(x_shape)}; expected (N, C, H, W)")
     window = place_window(x_shape[2:], kernel_size, stride, padding, dilation)
     (n, c, _, _), (ho, wo), taps = x_shape, window.out, len(window.taps)
-    rows = (c, taps) if cols.ndim == 4 else (c * taps,)
-    check_shape("cols", cols, (n, *rows, ho * wo), "(N, C*kh*kw, H_out*W_out) for this x_shape and window")
+    entries = (c, taps) if cols.ndim == 4 else (c * taps,)
+    check_shape("cols", cols, (n, *entries, ho * wo), "(N, C*kh*kw, H_out*W_out) for this x_shape and window")
     cols = cols.reshape(n, c, taps, ho, wo)
     dxpad = xp.zeros_like(cols[:, :, 0], shape=pad_shape(x_shape, window))  # in memory, in the order of cols
     for tap, (rows, columns) in enumerate(window.taps):
