@@ -200,7 +200,7 @@ def _grade(args: argparse.Namespace) -> int:
 def _grade_class(args: argparse.Namespace, executor: Executor | None) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    from minires.course.classroom import find, grade_class
+    from minires.course.classroom import find, grade_class, passed_over
     from minires.course.pages import points
 
     for path in args.submission:
@@ -229,6 +229,8 @@ def _grade_class(args: argparse.Namespace, executor: Executor | None) -> int:
             f"{report.id}: {points(report.earned)} of {report.points}"
             + (f"  ({report.problem})" if report.problem else "")
         )
+    if others := passed_over(args.submission):
+        print(f"no submissions, by their names: {', '.join(path.name for path in others)}")
     print(f"{out}/grades.csv, {out}/class.html, {out}/reports")
     return 0
 

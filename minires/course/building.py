@@ -159,10 +159,10 @@ def test_{name}(case):
     options = {{name: value(code) for name, code in case["options"].items()}}
     result = getattr(yours, case["function"])(*arguments, **options)
     if case["backward"]:
-        assert isinstance(result, tuple) and len(result) == 2, "forward has to return (y, cache)"
+        assert isinstance(result, (tuple, list)) and len(result) == 2, "forward has to return (y, cache)"
         result = getattr(yours, case["backward"])(value(case["dy"]), result[1])
     elif case["forward"]:
-        assert isinstance(result, tuple) and len(result) == 2, "forward has to return (y, cache)"
+        assert isinstance(result, (tuple, list)) and len(result) == 2, "forward has to return (y, cache)"
         result = result[0]
     results = list(result) if isinstance(result, (tuple, list)) else [result]
     assert len(results) >= len(case["right"]), f"{{len(results)}} results; expected {{', '.join(case['names'])}}"

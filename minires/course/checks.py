@@ -73,21 +73,18 @@ class OpCheck:
         given = tuple(a.copy() for a in case.inputs)
         settings = deepcopy(case.options)  # labels, say: what a submission makes of them is not what the reference gets
         result = caller.call(self.functions[0], *given, keep=True, **settings)
-        y, cache = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
         if self.direction == "forward":
             before = [*case.inputs, *case.options.values()]
-            return self._judge_forward(caller, case, changed([*given, *settings.values()], before), result, y)
-        return self._judge_backward(caller, case, cache)
+            return self._judge_forward(caller, case, changed([*given, *settings.values()], before), result)
+        return _without_cache(self, result) or self._judge_backward(caller, case, result[1])
 
-    def _judge_forward(
-        self, caller: Caller, case: StandardCase, changes_inputs: bool, result: object, y: object
-    ) -> Outcome:
+    def _judge_forward(self, caller: Caller, case: StandardCase, changes_inputs: bool, result: object) -> Outcome:
         if changes_inputs:
             said = f"{self.functions[0]} changes its inputs in place; others may still need them. Make a new array"
             return Outcome(0.0, (_verdict(self.functions[0]), said, said), fault=f"{self.op}:input-in-place")
-        if not isinstance(result, tuple) or len(result) != 2:
+        if not _is_pair(result):
             return judged(self.title, returned(self.functions[0], result, "(y, cache)"), self.hidden)
-        right, _ = run_forward(self.op, case.inputs, case.options)
+        y, (right, _) = result[0], run_forward(self.op, case.inputs, case.options)
         found = difference("y", y, right)
         if found is None:
             return Outcome(1.0)
@@ -145,7 +142,11 @@ class GradientCheck:
     title = name
 
     def run(self, caller: Caller, seed: int) -> Outcome:
-        words = diagnose_backward(self.op, caller, self.functions, self._case())
+        case = self._case()
+        result = caller.call(self.functions[0], *(a.copy() for a in case.inputs), keep=True, **deepcopy(case.options))
+        if lost := _without_cache(self, result):
+            return lost
+        words = diagnose_backward(self.op, caller, self.functions, case)
         if words.verdict != "fail":
             return Outcome(1.0)
         said = f"{self.functions[1]} does not pass the gradient check"
@@ -157,6 +158,18 @@ class GradientCheck:
         free = DEFINITIONS[self.op].required + DEFINITIONS[self.op].optional
         cases = standard_cases(self.op, free, {}, PUBLIC_SEED)
         return next((c for c in cases if c.name == self.case), cases[0])
+
+
+def _is_pair(result: object) -> bool:
+    return isinstance(result, tuple | list) and len(result) == 2
+
+
+def _without_cache(check: OpCheck | GradientCheck, result: object) -> Outcome | None:
+    """Why a backward cannot be asked: its forward returned no cache. None where it did."""
+    if _is_pair(result):
+        return None
+    forward, backward = check.functions
+    return judged(check.title, returned(forward, result, f"(y, cache): {backward} needs the cache"), check.hidden)
 
 
 def _wrong(check: OpCheck | GradientCheck, found: Difference, words: GradientWords) -> Outcome:

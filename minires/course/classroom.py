@@ -63,13 +63,22 @@ def find(paths: list[Path]) -> dict[str, Path]:
     return found
 
 
+def passed_over(paths: list[Path]) -> list[Path]:
+    """Files beside the submissions of a class that are taken for none, such as a .docx."""
+    classes = [path for path in paths if path.is_dir() and not path.is_symlink() and _class_of(path) != [path]]
+    return [p for path in classes for p in _inside(path) if p.is_file() and p not in _class_of(path)]
+
+
 def _class_of(path: Path) -> list[Path]:
     """The submissions at a path: itself, or what a folder of a class holds."""
     if not path.is_dir() or path.is_symlink():
         return [path]
-    inside = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-    kept = [p for p in inside if p.is_dir() or p.is_symlink() or p.suffix in (".py", ".ipynb", ".zip")]
+    kept = [p for p in _inside(path) if p.is_dir() or p.is_symlink() or p.suffix in (".py", ".ipynb", ".zip")]
     return [p for p in kept if p.name != "__pycache__"] or [path]
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
 
 
 def grade_class(

@@ -1,12 +1,14 @@
 """What gradcheck says about one half of a student's pair, the other half being the reference.
 
 A backward is judged with the reference's output, so that a wrong forward does not spoil the numerical derivative; it
-gets the cache of the student's forward. A forward is judged with the reference's backward. Numerical derivatives take
-hundreds of outputs. They come from the reference; the student's forward only runs where its cache is needed.
+gets the cache of the student's forward, which has run on these inputs before. A forward is judged with the reference's
+backward. Numerical derivatives take hundreds of outputs. They come from the reference; the student's forward only runs
+where its cache is needed.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from typing import NamedTuple
@@ -14,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.backend import Array
+from minires.course.callers import Missing
 from minires.course.declaration import Caller
 from minires.gradcheck import GradReport, check_op
 from minires.gradcheck.definitions import run_backward, run_forward
@@ -34,6 +37,8 @@ class GradientWords(NamedTuple):
     fault: str | None
     alike: tuple[str, ...] = ()
     """Faults that would look the same here."""
+    case: str = ""
+    """The inputs that it was said of."""
 
 
 def diagnose_backward(
@@ -45,14 +50,12 @@ def diagnose_backward(
         y, _ = run_forward(op, inputs, case.options)
         if _is_step(inputs, case.inputs):
             return y, None
-        result = caller.call(functions[0], *inputs, keep=True, **deepcopy(case.options))
-        return y, result[1] if isinstance(result, tuple) and len(result) == 2 else None
+        return y, caller.call(functions[0], *inputs, keep=True, **deepcopy(case.options))[1]
 
     def backward(dy: Array, cache: object) -> object:
         return _called(caller, functions[1], dy, cache)
 
-    forward(*(a.copy() for a in case.inputs))  # what it raises is no fault of the backward's
-    return _once(caller, functions[1], hidden, lambda: _words(forward, backward, op, case))
+    return _once(caller, functions[1], hidden, case, lambda: _words(forward, backward, op, case))
 
 
 def diagnose_forward(op: str, caller: Caller, name: str, case: StandardCase, hidden: bool = False) -> GradientWords:
@@ -66,20 +69,25 @@ def diagnose_forward(op: str, caller: Caller, name: str, case: StandardCase, hid
     def backward(dy: Array, cache: object) -> object:
         return run_backward(op, dy, cache)[: len(case.inputs)]
 
-    return _once(caller, name, hidden, lambda: _words(forward, backward, op, case))
+    return _once(caller, name, hidden, case, lambda: _words(forward, backward, op, case))
 
 
-def _once(caller: Caller, function: str, hidden: bool, diagnose: Callable[[], GradientWords]) -> GradientWords:
+def _once(
+    caller: Caller, function: str, hidden: bool, case: StandardCase, diagnose: Callable[[], GradientWords]
+) -> GradientWords:
     """One diagnosis is enough where it names a fault, and two where none does: the checks of a part fail together.
 
-    A public check never hears what was said about hidden numbers.
+    A public check never hears what was said about hidden numbers. Numbers of other inputs are told as such.
     """
     own = caller.words.setdefault(f"{function} hidden" if hidden else function, [])
     known = [*caller.words.get(function, []), *own] if hidden else own
     named = [words for words in known if words.fault]
     if named or len([w for w in known if w.verdict == "fail"]) >= 2:
-        return (named or known)[-1]
-    own.append(diagnose())
+        words = (named or known)[-1]
+        if words.case == case.name or not re.search(r"\d", words.sentence):
+            return words
+        return words._replace(sentence=f'{words.sentence} (in "{words.case or "the gradient check"}")')
+    own.append(diagnose()._replace(case=case.name))
     return own[-1]
 
 
@@ -95,12 +103,12 @@ def _is_step(inputs: tuple[Array, ...], first: tuple[Array, ...]) -> bool:
 def _called(caller: Caller, function: str, *arguments: object) -> object:
     try:
         return caller.call(function, *arguments)
-    except Stopped as error:
+    except (Stopped, Missing) as error:
         raise _Ended(str(error)) from None
 
 
 class _Ended(BaseException):
-    """A call that was stopped, on its way past the gradient check, which has nothing to add."""
+    """A call that was stopped or could not be made, on its way past the gradient check, which has nothing to add."""
 
 
 def _words(forward: object, backward: object, op: str, case: StandardCase) -> GradientWords:

@@ -207,8 +207,9 @@ def busy() -> float:
     return min(max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0), 5.0)
 
 
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
-"""Nothing of the grader's own environment reaches a submission: tokens may stand in it."""
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "MPLCONFIGDIR": "/tmp"}
+"""Nothing of the grader's own environment reaches a submission: tokens may stand in it. An `import matplotlib.pyplot`
+that was left in wants a folder whose modes let it write; where it may not after all, it goes on without one."""
 
 
 def _readable(stage: Path) -> None:

@@ -84,7 +84,8 @@ class Bubblewrap:
         spaces = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
         if not root:
             spaces += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
-        shown = ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--size", str(SCRATCH), "--tmpfs", "/tmp"]
+        shown = ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--size", str(SCRATCH), "--perms", "1777"]
+        shown += ["--tmpfs", "/tmp"]
         for path in SYSTEM:
             shown += _shown(path)
         for path in _interpreter():

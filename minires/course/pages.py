@@ -18,7 +18,7 @@ STYLE = """
 body {font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62em; margin: 2em auto; padding: 0 1em}
 table {border-collapse: collapse; width: 100%; margin: .5em 0 1.5em}
 th, td {text-align: left; vertical-align: top; padding: .25em .6em; border-bottom: 1px solid #ddd}
-td.n {text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums}
+.n {text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums}
 .ok {color: #00734d} .no {color: #b3261e} .part {color: #8a5a00} .quiet {color: #666}
 .say {border-left: 4px solid #b3261e; background: #fbefee; padding: .5em .8em}
 .bar {display: inline-block; height: .8em; background: #0072b2}
@@ -60,7 +60,7 @@ def student_page(report: SubmissionReport) -> str:
 def _part(part: PartReport) -> str:
     rows = "".join(_check(check) for check in part.checks)
     head = f"<h2>{escape(part.name)}: {points(part.earned)} of {part.points}</h2>"
-    return f"{head}<table><tr><th>check</th><th>points</th><th></th></tr>{rows}</table>"
+    return f'{head}<table><tr><th>check</th><th class="n">points</th><th></th></tr>{rows}</table>'
 
 
 def _check(check: CheckReport) -> str:
@@ -135,24 +135,36 @@ def _faults(reports: Sequence[SubmissionReport]) -> str:
 
 
 def _wrong_with(part: PartReport) -> set[str]:
-    """The faults that are named; where none is, what the first check says, without counts that differ by student."""
+    """The faults that are named; where none is, what the first check with numbers that all students share says."""
     lost = [check for check in part.checks if check.told]
     faults = {c.fault for c in lost if c.fault}
     named = {f"{CATALOGUE[name].sentence} ({name})" if name in CATALOGUE else name for name in faults}
     if named or not lost:
         return named
-    plain = next((c for c in lost if "entries" in c.told), lost[0])
+    plain = next((c for c in lost if c.example), lost[0])
     return {re.sub(r" in \d+ of \d+ entries", "", plain.told)}
 
 
 def _copies(copies: Sequence[tuple[float, str, str]]) -> str:
     if not copies:
         return "<p>None.</p>"
-    rows = [
-        f'<tr><td class="n">{share:.0%}</td><td>{escape(a)}</td><td>{escape(b)}</td></tr>' for share, a, b in copies
-    ]
+    rows = []
+    for shares, names in _groups(copies):
+        span = " to ".join(f"{share:.0%}" for share in sorted({min(shares), max(shares)}))
+        rows.append(f'<tr><td class="n">{span}</td><td>{escape(", ".join(sorted(names)))}</td></tr>')
     told = "Share of the syntax trees in common, whatever names and layout are. A reason to look, no proof."
     return f'<p class="quiet">{told}</p><table>{"".join(rows)}</table>'
+
+
+def _groups(copies: Sequence[tuple[float, str, str]]) -> list[tuple[list[float], set[str]]]:
+    """Everybody who is nearly identical to somebody of a group, once: of ten copies there are 45 pairs."""
+    groups: list[tuple[list[float], set[str]]] = []
+    for share, a, b in copies:
+        met = [group for group in groups if group[1] & {a, b}]
+        shares = [share, *(s for group in met for s in group[0])]
+        groups = [group for group in groups if group not in met]
+        groups.append((shares, {a, b}.union(*(group[1] for group in met))))
+    return sorted(groups, key=lambda group: (-max(group[0]), min(group[1])))
 
 
 def _everybody(reports: Sequence[SubmissionReport]) -> str:

@@ -17,7 +17,7 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from minires.course.declaration import Assignment, load
+from minires.course.declaration import ORDER, Assignment, load
 from minires.gradcheck.process import printable
 
 LARGEST = 2 << 20
@@ -56,6 +56,7 @@ def read(path: Path, a: Assignment) -> Submission:
         for earlier in map(load, a.needs):
             if any(PurePosixPath(f).stem == earlier.name for f in files):
                 found.texts[earlier.name] = _text(files, earlier, found.notes)
+        found.notes += _unread(files, a)
     except (Unreadable, OSError, zipfile.BadZipFile, RecursionError, ValueError, RuntimeError) as error:
         found.problem = printable(str(error) or type(error).__name__)
     found.notes = [printable(note) for note in found.notes]
@@ -138,6 +139,15 @@ def _text(files: Files, a: Assignment, notes: list[str]) -> str:
     text = _decoded(content, chosen)
     asked = {part.name for part in a.parts}
     return _notebook(text, chosen, asked, notes) if chosen.endswith(".ipynb") else text
+
+
+def _unread(files: Files, a: Assignment) -> list[str]:
+    """Says of modules that lie beside the file, and that it may import, that they are not there when it is graded."""
+    known = {name for each in (*ORDER, a.name) for name in (each, f"test_{each}")}
+    others = sorted(n for n in files if n.endswith(".py") and PurePosixPath(n).stem not in known)
+    if not others or f"{a.name}.py" not in files:
+        return []
+    return [f"only {a.name}.py is graded: put into it what it needs of {', '.join(others[:5])}"]
 
 
 def _decoded(content: bytes, name: str) -> str:

@@ -308,6 +308,10 @@ def sizes(case: Case) -> dict[str, float]:
         sizes["the window's area"] = float(np.prod(np.broadcast_to(case.options["kernel_size"], 2)))
     if "p" in case.options:
         sizes["1 - p"] = 1 - case.options["p"]
+    if case.like == "softmax_cross_entropy" and x.shape[1]:
+        sizes["N / K, the samples over the classes"] = x.shape[0] / x.shape[1]
     if x.ndim >= 2 and x.shape[1] and (m := x.size // x.shape[1]) > 1:
-        sizes["m / (m - 1), biased against unbiased variance"] = m / (m - 1)
+        has_variance = case.like is None or "norm" in case.like
+        means = ", biased against unbiased variance" if has_variance else f" with m = {m}"
+        sizes[f"m / (m - 1){means}"] = m / (m - 1)
     return sizes

@@ -251,17 +251,6 @@ def test_the_class_that_ships_with_the_tests():
     assert alike(prints["bob"], prints["eve"]) > 0.95
 
 
-def test_the_class_page_counts_students_not_sentences(tmp_path):
-    """The same mistake is one line, however many entries it made wrong for each of them."""
-    wrong = GOOD.replace("dy.sum(axis=0) if has_bias", "dy.sum(axis=0) + 0.1 if has_bias")
-    for name in ("ada", "bob"):
-        _file(tmp_path / "class" / name, wrong)
-    grade_class(LINEAR, find([tmp_path / "class"]), tmp_path / "out", **TRUST)
-    page = (tmp_path / "out" / "class.html").read_text()
-    faults = page.partition("What went wrong")[2].partition("Nearly identical")[0]
-    assert faults.count("<tr>") == 1 and '<td class="n">2</td><td>linear_backward: dbias is wrong' in faults, faults
-
-
 def test_a_report_is_written_whatever_an_exception_says(tmp_path):
     text = f"{GOOD}\n\ndef linear_forward(x, weight, bias=None):\n    raise ValueError('\\ud800 \\x1b[2J <b>')\n"
     found = find([_file(tmp_path, text)])

@@ -153,6 +153,30 @@ def test_gradients_in_the_wrong_order():
     assert report["dx"].verdict == report["dz"].verdict == "fail"
 
 
+def test_a_factor_of_n_over_n_minus_one_is_a_variance_only_where_there_is_one():
+    """Five samples of four classes: a gradient divided by K, or by N - 1, is 1.25 times the right one."""
+    rng = np.random.default_rng(3)
+    options = {"labels": rng.integers(0, 4, 5)}
+    logits = rng.standard_normal((5, 4))
+
+    def backward(dy, cache):
+        return 5 / 4 * ops.softmax_cross_entropy_backward(dy, cache)
+
+    def forward(logits):
+        return ops.softmax_cross_entropy_forward(logits, **options)
+
+    report = check_op(forward, backward, [logits], like="softmax_cross_entropy", options=options)
+    assert report.diagnosis.endswith(": N / K, the samples over the classes or m / (m - 1) with m = 5")
+    x, gain, shift = rng.standard_normal((5, 4)), rng.standard_normal(4), rng.standard_normal(4)
+
+    def too_much(dy, cache):
+        dx, dweight, dbias = ops.batchnorm_backward(dy, cache)
+        return 5 / 4 * dx, dweight, dbias
+
+    report = check_op(ops.batchnorm_forward, too_much, [x, gain, shift], like="batchnorm")
+    assert report.diagnosis.endswith(": m / (m - 1), biased against unbiased variance")
+
+
 def test_dy_changed_in_place():
     def relu_backward(dy, x):
         dy[x <= 0] = 0
