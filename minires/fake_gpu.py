@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,16 @@ class Waits:
 
 
 waits = Waits()
+
+
+def _waiting(function: Callable) -> Callable:
+    """A method for which the host waits: the function of the array's numbers."""
+
+    def method(self: DeviceArray) -> Any:
+        waits()
+        return function(self._host)
+
+    return method
 
 
 class DeviceArray:
@@ -73,40 +83,11 @@ class DeviceArray:
 
     # --- what waits for the device
 
-    def get(self) -> np.ndarray:
-        """A copy on the host."""
-        waits()
-        return self._host.copy()
-
-    def item(self) -> complex:
-        """The one number it holds."""
-        waits()
-        return self._host.item()
-
-    def tolist(self) -> list:
-        """Its numbers as a list of lists."""
-        waits()
-        return self._host.tolist()
-
-    def __float__(self) -> float:
-        waits()
-        return float(self._host)
-
-    def __int__(self) -> int:
-        waits()
-        return int(self._host)
-
-    def __complex__(self) -> complex:
-        waits()
-        return complex(self._host)
-
-    def __bool__(self) -> bool:
-        waits()
-        return bool(self._host)
-
-    def __repr__(self) -> str:
-        waits()
-        return f"DeviceArray({self._host!r})"
+    get = _waiting(np.ndarray.copy)
+    item = _waiting(np.ndarray.item)
+    tolist = _waiting(np.ndarray.tolist)
+    __float__, __int__, __complex__, __bool__ = map(_waiting, (float, int, complex, bool))
+    __repr__ = _waiting(lambda host: f"DeviceArray({host!r})")
 
     # --- indexing
 
@@ -365,9 +346,7 @@ def _make_device() -> ModuleType:
     for name in CONSTANTS:
         setattr(module, name, getattr(np, name))
     module.ndarray = DeviceArray
-    module.lib = ModuleType("lib")
-    module.lib.stride_tricks = ModuleType("stride_tricks")
-    module.lib.stride_tricks.as_strided = _as_strided
+    module.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
     return module
 
 

@@ -3,9 +3,9 @@
 First the times, each engine in a process of its own and nothing beside it: a training step, inference and single
 layers, and the memory of a training step. Then an epoch on random images of CIFAR's shape. Then, all at one time, the
 checks: the tests that need a GPU, `gradcheck`, `train` and `compare`. Each part has a time at which it ends, so a slow
-machine gives fewer figures, and the table says which are missing.
+machine, or an engine that hangs, gives fewer figures, and the table says which are missing.
 
-Exit code: 0 if all that ran has passed, 1 if not or if a check was cut off.
+Exit code: 0 if all that ran has passed, 1 if not, if an engine failed or if a check was cut off.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -39,6 +40,9 @@ from minires.threads import num_threads
 
 TIMES_END, EPOCH_END, CHECKS_END = 125, 145, 215
 """Seconds from the start at which each part ends."""
+
+GRACE = 10
+"""Seconds that a case may take beyond its engine's share before the engine is taken to hang."""
 
 TURN, TURNS = 0.15, 5
 """Seconds that a turn takes at least, and turns of each case: fewer once an engine's share of the time is used up."""
@@ -70,6 +74,7 @@ class Findings:
         self.bytes: dict[str, int] = {}
         self.checks: dict[str, dict[str, Any]] = {}
         self.missing: list[str] = []
+        self.failed = False
 
     def left(self, end: float) -> float:
         """Seconds until `end`, which is told in seconds from the start."""
@@ -117,10 +122,27 @@ def take_times(found: Findings) -> None:
             continue
         print(f"{-found.left(0):.0f} s: {name}", file=sys.stderr)
         try:
-            with patch.dict(os.environ, environment):
+            with patch.dict(os.environ, environment), limited(end):
                 take_column(found, name, engine, end)
-        except EngineFailed as problem:
-            found.missing.append(f"{name}: {problem}")
+        except Exception as problem:  # whatever it is, the other engines have their turn
+            found.missing.append(f"{name}: {type(problem).__name__}: {problem}")
+            found.failed = True
+
+
+@contextlib.contextmanager
+def limited(end: float) -> Iterator[None]:
+    """EngineFailed where the block still runs GRACE seconds after the end."""
+
+    def late(*_: object) -> None:
+        raise EngineFailed("it hangs")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, end + GRACE - time.monotonic()))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def take_column(found: Findings, name: str, engine: str, end: float) -> None:
@@ -137,6 +159,7 @@ def take_column(found: Findings, name: str, engine: str, end: float) -> None:
                 times[case] = take_case(worker, case, end)
             except EngineFailed as problem:
                 found.missing.append(f"{name}, {case}: {problem}")
+                found.failed = True
     if time.monotonic() < end:
         with open_worker(engine, found.device, threads, keep_memory=False) as worker:
             found.bytes[name] = worker.ask("memory", case=asdict(cases[0]))["bytes"]
@@ -252,7 +275,7 @@ def main() -> int:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(args.json, found.as_json())
         print(table(found), f"{-found.left(0):.0f} s in all; every number: {args.json}", sep="\n")
-    return 1 if any(check["exit_code"] != 0 for check in found.checks.values()) else 0
+    return 1 if found.failed or any(check["exit_code"] != 0 for check in found.checks.values()) else 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.parallel.launch import mpiexec
+from tests.parallel.launch import clear_shared_memory, mpiexec
 
 SWEEP = [sys.executable, "-m", "minires", "compare", "--depth", "8", "--epochs", "1"]
 
@@ -39,6 +39,7 @@ def kill_after(runs: int, command: list[str], folder: Path, rank: int | None = N
         time.sleep(0.01)
     os.kill(process.pid if rank is None else pid_of_rank(process.pid, rank), signal.SIGKILL)
     process.wait(timeout=10)
+    clear_shared_memory()
     assert process.returncode != 0
 
 

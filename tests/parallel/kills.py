@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .launch import run, start
+from .launch import clear_shared_memory, run, start
 
 SIZES = (2, 3, 4)
 STEPS = 50
@@ -78,6 +78,7 @@ def kill_one(size, folder, rng, seconds):
     killed = time.perf_counter()
     printed = process.stdout.read()
     process.wait()
+    clear_shared_memory()
     return process.returncode, printed, time.perf_counter() - killed
 
 

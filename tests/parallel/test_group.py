@@ -1,6 +1,10 @@
 """The group over MPI: sums, broadcasts, and ranks that fail."""
 
+import mmap
+import os
 import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +16,7 @@ from minires.parallel import MPIGroup
 from minires.parallel.group import PendingSum
 
 from .group_programs import rows_of
-from .launch import SOON, needs_mpi, run
+from .launch import SOON, clear_shared_memory, needs_mpi, run
 
 PROGRAMS = "tests.parallel.group_programs"
 
@@ -57,6 +61,19 @@ def test_a_rank_that_is_killed_ends_the_others():
     code, output, seconds = run(3, PROGRAMS, "killed", ".")
     assert code != 0 and seconds < SOON
     assert "KILLED" in output.upper(), output
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="this system keeps shared memory elsewhere")
+def test_of_shared_memory_only_what_a_dead_job_left_is_removed():
+    used, left = (Path(f"/dev/shm/mpich_shm_{os.getpid()}_{name}") for name in ("used", "left"))
+    left.write_bytes(b"x")
+    used.write_bytes(bytes(mmap.PAGESIZE))
+    with used.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+        time.sleep(1.1)
+        clear_shared_memory()
+        assert used.exists() and not left.exists()
+    clear_shared_memory()
+    assert not used.exists()
 
 
 @needs_mpi
