@@ -30,10 +30,14 @@ class LocalCaller:
         arguments = tuple(np.random.default_rng(a.seed) if isinstance(a, Seeded) else a for a in arguments)
         if function.startswith("driver:"):
             return getattr(drivers, function.removeprefix("driver:"))(self.functions, *arguments, **options)
-        if function not in self.functions:
-            raise Missing(f"{function} is not there")
+        if absent := self.absent(function):
+            raise Missing(absent)
         with np.errstate(all="ignore"):
             return self.functions[function](*arguments, **options)
+
+    def absent(self, function: str) -> str:
+        """A sentence where there is no such function."""
+        return "" if function in self.functions else f"{function} is not there"
 
 
 class WatchedCaller:
@@ -50,8 +54,8 @@ class WatchedCaller:
         stops = self.stops.get(asked, 0)
         if stops >= PATIENCE:
             raise Stopped(f"{asked} was stopped {stops} times before and is not run again")
-        if not function.startswith("driver:") and function not in self.student.functions:
-            raise Missing(f"{function} is not in the file: was it renamed or deleted?")
+        if not function.startswith("driver:") and (absent := self.absent(function)):
+            raise Missing(absent)
         before = self.student.limits
         if stops:
             self.student.limits = _less(before, stops)
@@ -62,6 +66,12 @@ class WatchedCaller:
             raise
         finally:
             self.student.limits = before
+
+    def absent(self, function: str) -> str:
+        """A sentence where the file defines no such function."""
+        return (
+            "" if function in self.student.functions else f"{function} is not in the file: was it renamed or deleted?"
+        )
 
     def line(self, number: int | None) -> str:
         """This line of the file as it was handed in, whatever its process says; empty where there is none."""

@@ -76,7 +76,9 @@ class OpCheck:
         if self.direction == "forward":
             before = [*case.inputs, *case.options.values()]
             return self._judge_forward(caller, case, changed([*given, *settings.values()], before), result)
-        return _without_cache(self, result) or self._judge_backward(caller, case, result[1])
+        if lost := _without_cache(self, result):
+            return lost
+        return _of_a_wrong_forward(self, case, result[0], self._judge_backward(caller, case, result[1]))
 
     def _judge_forward(self, caller: Caller, case: StandardCase, changes_inputs: bool, result: object) -> Outcome:
         if changes_inputs:
@@ -150,7 +152,8 @@ class GradientCheck:
         if words.verdict != "fail":
             return Outcome(1.0)
         said = f"{self.functions[1]} does not pass the gradient check"
-        return _wrong(self, Difference(words.where or said, "", said), words)
+        outcome = _wrong(self, Difference(words.where or said, "", said), words)
+        return _of_a_wrong_forward(self, case, result[0], outcome)
 
     def _case(self) -> StandardCase:
         if self.op not in STANDARD:
@@ -170,6 +173,20 @@ def _without_cache(check: OpCheck | GradientCheck, result: object) -> Outcome | 
         return None
     forward, backward = check.functions
     return judged(check.title, returned(forward, result, f"(y, cache): {backward} needs the cache"), check.hidden)
+
+
+def _of_a_wrong_forward(check: OpCheck | GradientCheck, case: StandardCase, y: object, outcome: Outcome) -> Outcome:
+    """Says of a backward that fails, why is not known, that its forward fails on the same inputs: the cache is its."""
+    if (
+        outcome.passed
+        or outcome.fault
+        or difference("y", y, run_forward(check.op, case.inputs, case.options)[0]) is None
+    ):
+        return outcome
+    verdict, *told = outcome.told
+    first = f"{check.functions[0]}, whose cache it gets, is wrong here, too: mend that first"
+    outcome.told = (verdict, *(f"{text}. {first}" for text in told))
+    return outcome
 
 
 def _wrong(check: OpCheck | GradientCheck, found: Difference, words: GradientWords) -> Outcome:

@@ -41,6 +41,9 @@ class Caller(Protocol):
     def call(self, function: str, *arguments: object, keep: bool = False, **options: object) -> object:
         """The result; with keep, (y, something that stands for the cache)."""
 
+    def absent(self, function: str) -> str:
+        """A sentence where there is no such function, else nothing."""
+
 
 @dataclass
 class Outcome:

@@ -18,7 +18,7 @@ import numpy as np
 from minires.backend import Array
 from minires.course.callers import Missing
 from minires.course.declaration import Caller
-from minires.gradcheck import GradReport, check_op
+from minires.gradcheck import CATALOGUE, GradReport, check_op
 from minires.gradcheck.definitions import run_backward, run_forward
 from minires.gradcheck.runner import Stopped
 from minires.gradcheck.standard_cases import StandardCase
@@ -84,7 +84,8 @@ def _once(
     named = [words for words in known if words.fault]
     if named or len([w for w in known if w.verdict == "fail"]) >= 2:
         words = (named or known)[-1]
-        if words.case == case.name or not re.search(r"\d", words.sentence):
+        of_all = words.fault in CATALOGUE and CATALOGUE[words.fault].sentence == words.sentence
+        if words.case == case.name or of_all or not re.search(r"\d", words.sentence):
             return words
         return words._replace(sentence=f'{words.sentence} (in "{words.case or "the gradient check"}")')
     own.append(diagnose()._replace(case=case.name))

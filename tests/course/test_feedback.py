@@ -14,6 +14,7 @@ from minires.course.classroom import find, passed_over
 from minires.course.grading import local_report
 from minires.course.selfcheck import reference_functions
 from minires.course.submissions import read
+from minires.gradcheck import CATALOGUE
 
 LINEAR = load("linear_softmax")
 GOOD = solution_text(LINEAR)
@@ -64,10 +65,42 @@ def test_a_backward_without_a_cache_blames_what_forward_returned(returned, said)
     assert all(c.told.endswith("linear_backward needs the cache") and not c.earned for c in checks)
 
 
+def test_a_backward_may_fail_for_the_cache_of_a_wrong_forward():
+    """Nothing is wrong with the first backward; the x that it finds in its cache is."""
+
+    def forward(scale):
+        return lambda x, weight, bias: (scale * x @ weight.T + bias, (scale * x, weight))
+
+    def backward(scale):
+        return lambda dy, cache: (scale * dy @ cache[1], dy.T @ cache[0], dy.sum(axis=0))
+
+    for scales, blamed in (((1.37, 1), True), ((1, 1.37), False)):
+        own = {"linear_forward": forward(scales[0]), "linear_backward": backward(scales[1])}
+        lost = [check for check in report(**own)["linear_backward"].checks if check.told]
+        assert {check.told.endswith("linear_forward, whose cache it gets, is wrong here, too: mend that first")
+                for check in lost if not check.fault} == {blamed}  # fmt: skip
+
+
 def test_a_missing_function_is_said_to_be_missing_and_no_more():
     for part, name in (("linear_backward",) * 2, ("linear_forward",) * 2, ("linear_backward", "linear_forward")):
         checks = report(**{name: None})[part].checks
         assert {c.told for c in checks} <= {f"{name} is not there"}
+
+
+def test_a_missing_method_is_not_said_to_be_unwritten():
+    """The engine's own stands in its place there, without a body."""
+    sgd = load("sgd")
+    (part,) = local_report(sgd, LocalCaller({}))
+    assert {check.told for check in part.checks} == {"sgd_step is not there"} and not part.earned
+
+
+def test_a_fault_that_is_named_is_named_without_the_inputs_that_showed_it():
+    batchnorm = load("batchnorm")
+    reference = reference_functions(batchnorm)
+    fault = CATALOGUE["batchnorm:forward-unbiased-variance"]
+    own = {"batchnorm_forward": fault.forward, "batchnorm_backward": fault.backward}
+    checks = local_report(batchnorm, LocalCaller(reference | own))[0].checks
+    assert {check.told for check in checks if check.told} == {fault.sentence}
 
 
 def test_a_list_is_as_good_as_a_tuple(tmp_path):
