@@ -27,7 +27,8 @@ def compile(model: Layer, *, threads: int | None = None) -> Compiled:
     threads: how many share a batch; by default MINIRES_NUM_THREADS, or else the cores this process may use.
 
     Before it is used, it is compared with the definition (`minires.ops`, `minires.nn`) on small random batches, one
-    for each distinct layer. Raises ValueError naming the layer and the pass where they disagree.
+    for each distinct layer; in one process, once, unless code has been replaced since. Raises ValueError naming the
+    layer and the pass where they disagree.
     """
     from minires.fast.compiled import Compiled
 

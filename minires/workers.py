@@ -99,6 +99,8 @@ def _one_thread() -> Iterator[None]:
 
 def become_worker() -> None:
     """From here on this process works on one thread; for processes that do nothing else."""
+    import numpy  # noqa: F401 - its BLAS can be limited only once it is loaded
+
     from minires.machine import keep_freed_memory
 
     os.environ["MINIRES_NUM_THREADS"] = "1"

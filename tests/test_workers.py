@@ -37,6 +37,18 @@ def test_what_fails_fails_alone():
     assert "exit code 3" in found["exit"].reason
 
 
+def blas_threads(task):
+    """A task that is the first to load NumPy in its process."""
+    import numpy  # noqa: F401
+    from threadpoolctl import threadpool_info
+
+    return [library["num_threads"] for library in threadpool_info()]
+
+
+def test_a_task_that_loads_numpy_has_one_thread_of_blas():
+    assert set(dict(each_result(blas_threads, [0, 1], workers=2))[0]) == {1}
+
+
 def test_one_worker_is_this_process():
     found = list(each_result(lambda task: os.getpid() if task else work("raise"), [1, 0, 2], workers=1))
     assert found == [(1, os.getpid()), (0, Failure("ValueError: no such thing")), (2, os.getpid())]

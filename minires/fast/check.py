@@ -3,52 +3,62 @@
 Each distinct configuration of a layer is compared once: on a copy with random weights, gains and biases that are not
 zero, in float64, on a few images of odd size, in training and in evaluation, forward, backward and at inference.
 Values are compared, not code: a change that shows only on other values is not noticed.
+
+What agrees is remembered for as long as the process lives and nothing in the modules and classes of either way has
+been replaced, so that the next model of a comparison need not be compared again.
 """
 
 import copy
-import sys
-from collections.abc import Callable
-from types import FunctionType
+from collections.abc import Callable, Set
 from typing import Any
 
 import numpy as np
 
 from minires import nn
 from minires.backend import Array, array_namespace, to_numpy
+from minires.changes import CodeAsItWas
 from minires.fast.program import Program, known_kind
 
 CHANNELS = ("in_channels", "num_features", "in_features")
 """What layers call the number of channels that they take."""
 
+PARTS = ("minires.ops", "minires.nn", "minires.fast")
+"""Where the code of both ways is."""
+
 TOLERANCE = 1e-9
 """Largest difference, relative to the largest value: both ways compute in float64."""
 
 
-class Checked:
-    """Which configurations have been found to agree."""
+class Agreeing:
+    """The configurations that this process has found to agree, with the code as it is."""
 
     def __init__(self) -> None:
-        self._found, self._functions = set[Any](), list[Any]()
+        self._code, self._found = CodeAsItWas(PARTS), set[Any]()
 
-    def check(self, program: Program, compiled: Callable[..., Any]) -> None:
-        """Compares what has not been compared yet; all of it, if a function of the definition has been replaced.
+    def now(self, kinds: Set[type] = frozenset()) -> set[Any]:
+        """The configurations; a new set, once the code, or one of these kinds of layers, is not what it was."""
+        if not self._code.holds() or not kinds <= self._code.kinds:
+            self._code, self._found = CodeAsItWas(PARTS, kinds | self._code.kinds), set()
+        return self._found
 
-        compiled(layer, threads=1) is the fast way through a layer.
 
-        Raises ValueError naming the layer, the pass and the difference where the two ways disagree, and whatever the
-        definition itself raises.
-        """
-        modules = [module for name, module in [*sys.modules.items()] if name.startswith(("minires.ops", "minires.nn"))]
-        kinds = {kind: None for module in modules for kind in vars(module).values() if isinstance(kind, type)}
-        functions = [f for scope in (*modules, *kinds) for f in vars(scope).values() if type(f) is FunctionType]
-        functions += [f.__code__ for f in functions]
-        if functions != self._functions:
-            self._found.clear()
-        for path, layer, configuration in program.layers:
-            if configuration is not None and configuration not in self._found:
-                _compare(path, layer, compiled)
-                self._found.add(configuration)
-        self._functions = functions
+agreeing = Agreeing()
+"""One for all compiled models."""
+
+
+def check(program: Program, compiled: Callable[..., Any]) -> None:
+    """Compares what has not been compared yet; all of it, if the code has been changed.
+
+    compiled(layer, threads=1) is the fast way through a layer.
+
+    Raises ValueError naming the layer, the pass and the difference where the two ways disagree, and whatever the
+    definition itself raises.
+    """
+    found = agreeing.now({type(layer) for _, layer, _ in program.layers})
+    for path, layer, configuration in program.layers:
+        if configuration is not None and configuration not in found:
+            _compare(path, layer, compiled)
+            found.add(configuration)
 
 
 def _passes(way: Any, layer: nn.Layer, x: Array) -> dict[tuple[str, str], Array]:

@@ -10,8 +10,9 @@ from typing import Any, NoReturn, Self
 import numpy as np
 
 from minires.backend import Array, array_namespace
+from minires.changes import ModelAsItWas
 from minires.checks import check_upstream, whole
-from minires.fast.check import Checked
+from minires.fast.check import agreeing, check
 from minires.fast.gpu import for_gpu
 from minires.fast.program import Program
 from minires.fast.worker import Refused, Worker, channels_first
@@ -37,9 +38,9 @@ class Compiled:
         if not isinstance(model, Layer):
             raise TypeError(f"model is {model!r}; expected a Layer, as in minires.compile(nn.resnet20())")
         self.model, self.threads = model, num_threads() if threads is None else whole("threads", threads)
-        self._team, self._in_use, self._checked = Team(self.threads, group), lock_of(model), Checked()
-        self._planned, self._way_back = dict[Any, list[Worker]](), None
-        self._check(Program(True, model))
+        self._team, self._in_use = Team(self.threads, group), lock_of(model)
+        self._planned, self._way_back, self._agreed = dict[Any, list[Worker]](), None, None
+        self._program(True)
 
     def forward(self, x: Array) -> Array:
         """x -> y, as `model.forward`; keeps what backward will need."""
@@ -63,7 +64,7 @@ class Compiled:
         """x, labels (N,) -> loss, logits: zero_grad, forward, softmax cross-entropy and backward in one go."""
         with self._alone():
             loss = SoftmaxCrossEntropy()
-            self.model.zero_grad()
+            self.zero_grad()
             logits = self._forward(x, keeps=True, wants_dx=False)
             value = loss.forward(logits, labels)
             self._backward(loss.backward())
@@ -71,10 +72,9 @@ class Compiled:
 
     def _forward(self, x: Array, keeps: bool, wants_dx: bool = True) -> Array:
         self._way_back = self.model._cache = None  # neither forward pass of before is gone back through any more
-        program = Program(keeps, self.model, wants_dx)
-        self._check(program)
+        program, key = self._program(keeps, wants_dx)
         try:
-            workers = self._workers(program, x)
+            workers = self._workers(program, key, x)
             y = self._run("forward", workers, x)
         except (TypeError, ValueError, IndexError):  # the definition says it better; on a copy, which may be changed
             model = copy.deepcopy(self.model)
@@ -98,21 +98,30 @@ class Compiled:
             parameter.add_grad(xp.ascontiguousarray(sum(others, first)))
         return dx
 
-    def _workers(self, program: Program, x: Array) -> list[Worker]:
+    def _program(self, keeps: bool, wants_dx: bool = True) -> tuple[Program, Any]:
+        """The program of the model as it is, checked, and its key: the one of before, if nothing has changed since."""
+        if self._agreed is not (agreed := agreeing.now()) or not self._model_was.holds():
+            self._agreed, self._programs, self._model_was = agreed, dict[Any, Any](), ModelAsItWas(self.model)
+        if (keeps, wants_dx) not in self._programs:
+            program = Program(keeps, self.model, wants_dx)
+            self._check(program)
+            self._programs[keeps, wants_dx] = program, program.key()
+        return self._programs[keeps, wants_dx]
+
+    def _workers(self, program: Program, key: Any, x: Array) -> list[Worker]:
         """One for each rank; those of an earlier pass, which have planned, if all is as it was."""
         if getattr(x, "ndim", 0) < 2 or x.size == 0:
             raise Refused
         n, pixels, xp = len(x), math.prod(x.shape[2:]), array_namespace(x)
         ranks = self._team.at_most(max(1, min(self.threads, n, n * pixels // SHARE_PIXELS))) if xp is np else 1
-        key = program.key(), type(x), x.dtype, x.shape, ranks
+        key = key, type(x), x.dtype, x.shape, ranks
         workers = self._planned.pop(key, None)
         if workers is None:
             again = partial(Program, program.keeps, self.model, program.wants_dx, fuses=xp is np)
             programs = [again() if xp is np else for_gpu(again()) for _ in range(ranks)]
             workers = [Worker(xp, *each) for each in zip(programs, divide(0, n, ranks), strict=True)]
         self._planned[key] = workers  # as the last one
-        for old in [*self._planned][:-PLANS]:
-            del self._planned[old]
+        self._planned = dict([*self._planned.items()][-PLANS:])
         return workers
 
     def _run(self, direction: str, workers: list[Worker], x: Array) -> Array:
@@ -146,7 +155,8 @@ class Compiled:
 
     def zero_grad(self) -> None:
         """Sets every gradient of the model to zero."""
-        self.model.zero_grad()
+        known = getattr(self.model.zero_grad, "__func__", None) is Layer.zero_grad and self._model_was.holds()
+        Layer.zero_grad(self._model_was) if known else self.model.zero_grad()
 
     def train(self, mode: bool = True) -> Self:
         """Puts the model into training mode."""
@@ -161,7 +171,7 @@ class Compiled:
         raise TypeError("a compiled model cannot be copied or pickled; copy or save its model, `fast.model`")
 
     def _check(self, program: Program) -> None:
-        self._checked.check(program, _Probe)
+        check(program, _Probe)
 
 
 class _Probe(Compiled):

@@ -66,9 +66,7 @@ class _Share:
     def __init__(self, parameter: Parameter, grad: Array) -> None:
         self.parameter, self.grad = parameter, grad
 
-    @property
-    def value(self) -> Array:
-        return self.parameter.value
+    value = property(lambda self: self.parameter.value)
 
     def add_grad(self, grad: Array) -> None:
         self.grad += grad

@@ -128,9 +128,8 @@ def sums_of_images(worker: Worker, f: Array, g: Array) -> Array:
     xp, n, c, dtype = worker.xp, len(f), f.shape[-1], f.dtype
     lines, others = (x.reshape(n, 1 if x.ndim == 2 else x.shape[1], -1) for x in (f, g))
     columns = worker.scratch("columns of sums", (n, 2, lines.shape[2]), dtype)
-    worker.do(
-        xp.matmul, xp.ones((1, lines.shape[1]), dtype), lines, out=columns[:, :1]
-    )  # a product is faster than `sum`
+    # a product is faster than `sum`
+    worker.do(xp.matmul, xp.ones((1, lines.shape[1]), dtype), lines, out=columns[:, :1])
     worker.do(lambda: setitem(columns, np.s_[:, 1], xp.einsum("nij,nij->nj", lines, others)))
     sums = worker.new((n, 1 + 2 * c), np.result_type(dtype, np.float64))
     sums[:, 0] = 1

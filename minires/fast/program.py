@@ -22,7 +22,6 @@ SAMPLEWISE |= {nn.MaxPool2d, nn.AvgPool2d, nn.GlobalAvgPool2d}
 """Layers of which each image takes its way alone. They run their own code, on each worker's images."""
 
 OTHERS = {nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Identity, nn.Dropout, nn.Sequential, ResidualBlock}
-SETTINGS = (int, float, str, tuple, type(None))
 PASSES = ("forward", "backward", "infer", "_forward", "_backward")
 OWN = {kind: [getattr(kind, name) for name in PASSES] for kind in SAMPLEWISE | OTHERS}
 
@@ -44,7 +43,7 @@ def configuration_of(layer: nn.Layer) -> tuple[Any, ...]:
             found.append((name, value.value.shape, value.value.dtype, type(value.value)))
         elif isinstance(value, nn.Layer) and not isinstance(layer, nn.Sequential):
             found.append((name, configuration_of(value)))
-        elif name[0] != "_" and name != "training" and isinstance(value, SETTINGS):
+        elif name[0] != "_" and name != "training" and isinstance(value, int | float | str | tuple | None):
             found.append((name, str(value)))
     return tuple(found)
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Generator
 from functools import partial
 from itertools import count
 from operator import setitem  # noqa: F401 - how a node notes that one array is copied into another
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ class Worker:
     program: of its own, since the nodes remember the numbers of its pass. images: those of its share.
     """
 
-    def __init__(self, xp: ModuleType, program: Any, images: slice) -> None:
+    def __init__(self, xp: Any, program: Any, images: slice) -> None:
         self.xp, self.program, self.images = xp, program, images
         self.gradients, self._scratch = dict[Parameter, Array](), dict[Any, Array]()
         self._free, self._block = dict[Any, list[Array]](), np.empty(0, np.uint8)

@@ -308,3 +308,84 @@ def test_the_loss_of_a_step_is_the_definitions(monkeypatch):
     monkeypatch.setattr(ops, "softmax_cross_entropy_forward", lambda *a: (called.append(1), original(*a))[1])
     fast.step(images(), np.zeros(6, int))
     assert called
+
+
+def count_comparisons(monkeypatch):
+    """A list that grows by the path of each layer that is compared with the definition."""
+    from minires.fast import check
+
+    compared, compare = [], check._compare
+    monkeypatch.setattr(check, "_compare", lambda path, *others: (compared.append(path), compare(path, *others)))
+    return compared
+
+
+def test_what_has_agreed_once_is_compared_again_only_once_code_has_been_replaced(monkeypatch):
+    class Mine(nn.ReLU):
+        note = 1
+
+    model, compared = network(), count_comparisons(monkeypatch)
+    compiled(model).infer(images())
+    assert compared
+    compared.clear()
+    fast = compiled(copy.deepcopy(model))
+    fast.step(images(), np.zeros(6, int))
+    fast.eval().infer(images())
+    assert not compared
+    model.relu = Mine()
+    fast = compiled(model)
+    assert "relu" in compared
+    compared.clear()
+    fast.forward(images())
+    assert not compared
+    monkeypatch.setattr(Mine, "note", 2)
+    fast.forward(images())
+    assert "relu" in compared
+    compared.clear()
+    monkeypatch.setattr(ops.activation, "relu_forward", lambda x: np.maximum(x, 0))
+    compiled(network())
+    assert compared
+
+
+def test_the_program_is_made_once_and_again_after_a_change(monkeypatch):
+    from minires.fast import compiled as module
+
+    model, made, original = network(), [], module.Program
+    monkeypatch.setattr(module, "Program", lambda *about, **how: (made.append(about), original(*about, **how))[1])
+    fast = compiled(model)
+    for _ in range(3):
+        fast.step(images(), np.zeros(6, int))
+    before = len(made)
+    fast.step(images(), np.zeros(6, int))
+    assert len(made) == before
+    model.bn1.eps = 0.25
+    fast.step(images(), np.zeros(6, int))
+    assert len(made) > before
+
+
+@pytest.mark.parametrize("where", ["class", "object"])
+def test_a_models_own_zero_grad_runs(where):
+    class Mine(nn.Sequential):
+        def zero_grad(self):
+            called.append(1)
+            super().zero_grad()
+
+    called = []
+    model = Mine(network()) if where == "class" else network()
+    if where == "object":
+        model.zero_grad = lambda: called.append(1)
+    fast = compiled(model)
+    called.clear()
+    fast.zero_grad()
+    assert called
+
+
+def test_gradients_of_parameters_in_a_list_are_set_to_zero():
+    class Mine(nn.Sequential):
+        pass
+
+    model = Mine(network())
+    fast = compiled(model)
+    model.others = [nn.Parameter(np.ones(3, np.float32))]
+    model.others[0].grad += 1
+    fast.zero_grad()
+    assert not model.others[0].grad.any()
