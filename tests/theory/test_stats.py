@@ -36,10 +36,10 @@ def test_normal_cdf_and_its_quantile_are_inverse():
         assert stats.normal_cdf(NormalDist().inv_cdf(p)) == pytest.approx(p, rel=1e-9)
 
 
-def test_incomplete_beta_closed_forms():
-    for x in (0.1, 0.4, 0.93):
-        assert stats.incomplete_beta(1, 3, x) == pytest.approx(1 - (1 - x) ** 3, rel=1e-12)
-        assert stats.incomplete_beta(0.5, 0.5, x) == pytest.approx(2 / math.pi * math.asin(math.sqrt(x)), rel=1e-12)
+def test_t_distribution_closed_forms():
+    for t in (0.1, 1.0, 7.0):
+        assert stats.t_two_sided(t, 1) == pytest.approx(1 - 2 / math.pi * math.atan(t), rel=1e-12)
+        assert stats.t_two_sided(t, 2) == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-12)
 
 
 @pytest.mark.parametrize("freedom", [5, 40, 300])
