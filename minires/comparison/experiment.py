@@ -20,8 +20,9 @@ import numpy as np
 from minires import init, nn, optim
 from minires.backend import Array, array_namespace, to_device, to_numpy
 from minires.data import Split, count_batches, hold_out, load_digits
-from minires.theory.forecast import ALIKE, ONE_LIVES, Forecast, as_drawn, departure, one_channel_lives, read
-from minires.theory.outlook import MOVES, UNDECIDED, UNKNOWN, Outlook, foresee
+from minires.theory.forecast import ALIKE, ONE_LIVES, Forecast, departure, one_channel_lives, read, units_alike
+from minires.theory.laws.tangent_kernel import tangent_kernel
+from minires.theory.outlook import MOVES, UNDECIDED, UNKNOWN, Outlook, outlook
 from minires.theory.predict import predict
 from minires.train import TrainingDiverged, evaluate, fit
 
@@ -145,7 +146,7 @@ def run_case(case: Case) -> Run:
         init.from_pretrained(model, pretrain(replace(case, initializer=init.HeNormal())))
     else:
         init.initialize(model, case.initializer, rng=case.seed)
-    foreseen, outlook = foretell(model, case, data)
+    foreseen, said = foretell(model, case, data)
     model.to(case.device)
     x, y = (to_device(array[:MEASURED_IMAGES], case.device) for array in data[:2])
     with np.errstate(all="ignore"):  # overflow is one of the things to be seen here
@@ -153,7 +154,7 @@ def run_case(case: Case) -> Run:
         losses, last_loss = train(model, data, case)
         diverged = not math.isfinite(last_loss)
         accuracy = math.nan if diverged else evaluate(model, *data[2:], device=case.device)[1]
-    return Run(case, signal, foreseen, (loss, *losses), diverged, accuracy, last_loss, outlook)
+    return Run(case, signal, foreseen, (loss, *losses), diverged, accuracy, last_loss, said)
 
 
 def pretrain(case: Case) -> dict[str, np.ndarray]:
@@ -167,20 +168,16 @@ def pretrain(case: Case) -> dict[str, np.ndarray]:
 
 
 def foretell(model: nn.Layer, case: Case, data: Split) -> tuple[Forecast, Outlook]:
-    """What the theory says of the signal and of training, from the weights' law: nothing is run.
-
-    Trained weights are taken as they are, by their mean squares, with BatchNorm's own gains and biases.
-    """
-    law = None if case.initializer is None else as_drawn(model)
-    if law is None and case.initializer is not None:
+    """What the theory says of the signal and of training, from the model's weights as they are: nothing is run."""
+    if units_alike(model):
         return Forecast(ALIKE, [], []), Outlook(ALIKE)
     schedule, steps = schedule_of(case, len(data.x_train))
     rates = [schedule(step) for step in range(steps)]
     with np.errstate(all="ignore"):
-        predicted = predict(model, (MEASURED_IMAGES, *data.x_train.shape[1:]), weight=law)
+        predicted = predict(model, (MEASURED_IMAGES, *data.x_train.shape[1:]), weight=None)
         if isinstance(case.initializer, init.Dirac):  # nothing in it is random
             return read(predicted), Outlook(ONE_LIVES) if one_channel_lives(model) else UNKNOWN
-        return read(predicted), foresee(model, predicted, max(rates), sum(rates))
+        return read(predicted), outlook(tangent_kernel(model, predicted), max(rates), sum(rates))
 
 
 def measure(model: nn.Layer, x: Array, labels: Array) -> tuple[Signal, float]:

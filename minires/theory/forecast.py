@@ -4,17 +4,15 @@
 linear layers, counted from 1 at the input. The forward signal is compared with the input's rms of 1, the gradient with
 what arrives at the last station, since its scale is the loss's own.
 
-The weights are taken as they are in the model, one variance for all weights of one shape. Three starts have no random
-law: weights that are all alike leave all units of a layer alike for ever, which is the forecast; Dirac's weights, on
-images of one channel, leave one channel alive (`one_channel_lives`); weights that were trained are treated as if drawn
-at random with the same variance.
+The weights are taken as they are in the model, each layer's by its mean square, as if drawn at random. Two starts are
+not random. Weights that are all alike leave all units of a layer alike for ever, which is the forecast. Dirac's
+weights, on images of one channel, leave one channel alive (`one_channel_lives`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +20,6 @@ import numpy as np
 from minires import nn
 from minires.backend import to_numpy
 from minires.checks import check_model
-from minires.init.distributions import Initializer
 from minires.theory.predict import predict
 from minires.theory.report import SignalReport
 
@@ -47,37 +44,17 @@ class Forecast(NamedTuple):
     gradients: list[tuple[str, float]]
 
 
-@dataclass(frozen=True)
-class _AsDrawn(Initializer):
-    """The law that a model's weights seem to obey: their mean square, by shape."""
-
-    mean_squares: tuple[tuple[tuple[int, ...], float], ...]
-
-    def variance(self, shape: Sequence[int]) -> float:
-        return dict(self.mean_squares)[tuple(shape)]
-
-    def kurtosis(self, shape: Sequence[int]) -> float:
-        return 3.0
-
-
 def forecast(model: nn.Layer, input_shape: Sequence[int]) -> Forecast:
     """The signal of ``model`` on white noise of ``input_shape`` (N, C, H, W) or (N, features), without running it."""
-    law = as_drawn(check_model(model))
-    if law is None:
+    if units_alike(check_model(model)):
         return Forecast(ALIKE, [], [])
-    return read(predict(model, input_shape, weight=law))
+    return read(predict(model, input_shape, weight=None))
 
 
-def as_drawn(model: nn.Layer) -> Initializer | None:
-    """The law that the weights seem to be drawn from; None where all units of a layer are alike."""
-    weights: dict[tuple[int, ...], list[np.ndarray]] = {}
-    for parameter in model.parameters():
-        if parameter.value.ndim >= 2:
-            shape = (parameter.value.shape[0] // parameter.groups, *parameter.value.shape[1:])  # of one group
-            weights.setdefault(shape, []).append(to_numpy(parameter.value))
-    if any(values[0].flat[0] != 0 and all(np.ptp(v) == 0 for v in values) for values in weights.values()):
-        return None
-    return _AsDrawn(tuple((shape, float(np.mean(np.square(v, dtype=float)))) for shape, v in weights.items()))
+def units_alike(model: nn.Layer) -> bool:
+    """Whether some layer's weights are all one number that is not 0."""
+    weights = [to_numpy(parameter.value) for parameter in model.parameters() if parameter.value.ndim >= 2]
+    return any(len(w) > 1 and w.flat[0] != 0 and np.ptp(w) == 0 for w in weights)
 
 
 def one_channel_lives(model: nn.Layer) -> bool:

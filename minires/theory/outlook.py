@@ -42,10 +42,8 @@ import math
 from statistics import NormalDist
 from typing import NamedTuple
 
-from minires import nn
 from minires.checks import check_number
-from minires.theory.laws.tangent_kernel import TangentKernel, tangent_kernel
-from minires.theory.report import SignalReport
+from minires.theory.laws.tangent_kernel import TangentKernel
 
 MOVES, TOO_SMALL, TOO_LARGE, UNDECIDED = "will move", "too small to move", "too large to be stable", "undecided"
 
@@ -113,11 +111,6 @@ def _beyond(value: float, limit: Limit, log_variance: float) -> float:
     median = math.log10(value) - log_variance / 4 / math.log(10)
     spread = math.sqrt(log_variance) / 2 / math.log(10)
     return NormalDist().cdf((median - limit.at) / math.hypot(limit.blur, spread))
-
-
-def foresee(model: nn.Layer, predicted: SignalReport, rate: float, total: float, momentum: float = 0.9) -> Outlook:
-    """`outlook` of a model whose signal was predicted with its weights' own mean squares (`forecast.as_drawn`)."""
-    return outlook(tangent_kernel(model, predicted), rate, total, momentum)
 
 
 def learning_rates(

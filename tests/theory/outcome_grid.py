@@ -142,17 +142,16 @@ def interval(right: int, of: int) -> tuple[float, float]:
 def foreseen(case: Case) -> tuple[str, bool, bool]:
     """The law's word for a case, whether the theory of the signal alone calls it steady, what S and T alone say."""
     from minires.theory import outlook, predict, tangent_kernel
-    from minires.theory.forecast import ALIKE, ONE_LIVES, as_drawn, one_channel_lives, read
+    from minires.theory.forecast import ALIKE, ONE_LIVES, one_channel_lives, read, units_alike
 
     model, data = build(case), halves()[1]
     init.initialize(model, case.initializer, rng=case.seed)
-    law = as_drawn(model)
-    if law is None:
+    if units_alike(model):
         return ALIKE, False, False
     random = not isinstance(case.initializer, init.Dirac)
     schedule, steps = schedule_of(case, len(data.x_train))
     with np.errstate(all="ignore"):
-        predicted = predict(model, (case.batch_size, *data.x_train.shape[1:]), weight=law)
+        predicted = predict(model, (case.batch_size, *data.x_train.shape[1:]), weight=None)
         rates = [schedule(step) for step in range(steps)]
         kernel = tangent_kernel(model, predicted)
         word = outlook(kernel if random else None, max(rates), sum(rates)).word
