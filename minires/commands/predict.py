@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from minires.nn import ResNet
     from minires.theory import SignalReport, TangentKernel
-    from minires.theory.compare import ComparisonReport
+    from minires.theory.compare import Comparison, ComparisonReport
 
 HELP = "foretell a network's signal, layer by layer, without running it"
 
@@ -181,7 +182,7 @@ def _run(args: argparse.Namespace) -> int:
         for name, predicted in predictions.items():
             table = side_by_side(reports[name], name) if reports else predicted.table()
             screen.print(fitted(table, screen.width, ESSENTIALS))
-        screen.print(summary.LEGEND, style="dim", highlight=False)
+        screen.print(LEGEND, style="dim", highlight=False)
     else:
         for table in block_tables(predictions, reports, screen.width):
             screen.print(table)
@@ -217,17 +218,47 @@ def block_tables(
 ) -> Iterator[Table]:
     """The signal block by block; where the screen has no room for all initializers, in several tables."""
     from minires.terminal import natural_width
-    from minires.theory import summary
 
     names = list(predictions)
     while names:
         for count in range(len(names), 0, -1):
-            table = summary.table({name: predictions[name] for name in names[:count]}, reports)
+            table = block_table({name: predictions[name] for name in names[:count]}, reports)
             if natural_width(table) <= width:
                 break
         yield fitted(table, width)
         names = names[count:]
 
+
+def block_table(predictions: dict[str, SignalReport], reports: dict[str, ComparisonReport]) -> Table:
+    """A row a block; for each initializer the rms of the block's output and of the gradient there, in units of that at
+    the network's output, and measured/law where it was measured."""
+    from rich.table import Table
+
+    from minires.theory import summary
+
+    table = Table(title="rms of the signal and of the gradient, block by block", title_justify="left")
+    table.add_column("block", no_wrap=True)
+    for name in predictions:
+        table.add_column(f"{name}\nsignal", justify="right", no_wrap=True)
+        table.add_column("\ngradient", justify="right", no_wrap=True)
+    found = {(name, c.path, c.quantity): c for name, report in reports.items() for c in report.comparisons}
+    for rows in zip(*map(summary.blocks, predictions.values()), strict=True):
+        cells = []
+        for name, row in zip(predictions, rows, strict=True):
+            for quantity in ("forward", "gradient_out"):
+                law, c = getattr(row, quantity), found.get((name, row.path, quantity))
+                text = "-" if math.isnan(law.rms) else f"{law.rms:.3g}{'' if law.grade else ' ?'}"
+                cells.append(text if c is None else f"{text} ×{math.sqrt(max(1 + c.deviation, 0)):.2f}{mark(c)}")
+        table.add_row(rows[0].path, *cells)
+    return table
+
+
+LEGEND = (
+    "law: exact, an expectation that holds at any width; approximate, right for many channels and a large batch and to "
+    "within a stated allowance; none, where the law may be off by a factor of two or there is none. ±: from one "
+    "network to the next."
+)
+"""What the words in the table of all layers mean."""
 
 ESSENTIALS = ("layer", "forward E y²", "gradient E dy²", "E dy²", "E dW²", "verdict")
 """What a narrow terminal shows of either table."""
@@ -248,9 +279,14 @@ def side_by_side(report: ComparisonReport, name: str) -> Table:
     found = {(c.path, c.quantity): c for c in report.comparisons}
     for row, _ in report.rows:
         numbers = [found.get((row.path, quantity)) for quantity in COLUMNS]
-        cells = [f"{c.predicted:.4g}, {1 + c.deviation:.3f}{'' if c.ok else ' !'}" if c else "-" for c in numbers]
+        cells = [f"{c.predicted:.4g}, {1 + c.deviation:.3f}{mark(c)}" if c else "-" for c in numbers]
         table.add_row(row.path, row.kind, *cells, row.note or report.row_verdict(row.path))
     return table
+
+
+def mark(comparison: Comparison) -> str:
+    """An exclamation mark behind what departs from its law."""
+    return "" if comparison.ok else " !"
 
 
 def build(args: argparse.Namespace) -> ResNet:
