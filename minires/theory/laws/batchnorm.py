@@ -66,7 +66,7 @@ def batchnorm(
     row = signal.rows(batch)
     center = float(row.mean())
     z = signal.q - 2 * row + center
-    at = row if signal.span is None else row[signal.span.member]
+    at = signal.at_kernel(row)
     c = signal.kernel - at[:, None].astype(signal.kernel.dtype)
     c += (center - at).astype(c.dtype)
     v = float(z.mean())

@@ -36,7 +36,7 @@ _MOMENTS = ("q", "kernel", "same", "each")
 
 
 class Signal(NamedTuple):
-    """q: second moment per position, (P,). kernel: cross-sample covariance K, (P, P).
+    """q: second moment per position, (P,). kernel: cross-sample covariance K, (P, P); None: not kept.
 
     same: S, (P, P) with q on its diagonal; None: different pixels of a sample share no more than K.
     mean: E h, the same for all channels.  each: (N, P), second moment of each sample; None: all alike.
@@ -44,7 +44,7 @@ class Signal(NamedTuple):
     """
 
     q: Floats
-    kernel: Floats
+    kernel: Floats | None
     same: Floats | None = None
     mean: float = 0.0
     each: Floats | None = None
@@ -91,6 +91,10 @@ class Signal(NamedTuple):
         """Values at the kernel's positions, at all positions."""
         return values if self.span is None else values[self.span.index]
 
+    def at_kernel(self, values: Floats) -> Floats:
+        """Values at all positions, at the kernel's."""
+        return values if self.span is None else values[self.span.member]
+
     @property
     def diagonal(self) -> Floats:
         """K(i, i), (P,)."""
@@ -114,12 +118,10 @@ class Signal(NamedTuple):
 
     variance = property(variance_in, doc="The same for many samples.")
 
-    def outline(self, keep: bool = False) -> Signal | Outline:
+    def outline(self, keep: bool = False) -> Signal:
         """The signal without K, which weighs 4 MB on a 32x32 map, unless it is to be kept."""
-        if keep:
-            return self
         each = None if self.each is None else contrasts(self.each)
-        return Outline(self.q, self.variance, mean=self.mean, each=each)
+        return self if keep else Signal(self.q, None, mean=self.mean, each=each)
 
     def __add__(self, other: Signal) -> Signal:
         """Sum of independent signals, at most one of which has a mean that is not 0 in the mean of its channels."""
@@ -195,15 +197,8 @@ def useful(span: Span | None) -> Span | None:
     return None if span is None or span.image == span.smaller else span
 
 
-class Outline(NamedTuple):
-    """What is kept of a signal for later: second moments and batch variance."""
-
-    q: Floats
-    variance: float
-    kernel: None = None
-    same: None = None
-    mean: float = 0.0
-    each: Floats | None = None
+Outline = Signal
+"""A signal that may have been kept without its covariances."""
 
 
 def contrasts(each: Floats) -> Floats:

@@ -30,7 +30,7 @@ import numpy as np
 from minires.theory.laws import signal as maps
 from minires.theory.laws.activations import RELU, activation_kernel
 from minires.theory.laws.reflected_walk import Floats, Grid
-from minires.theory.laws.signal import Outline, Signal
+from minires.theory.laws.signal import Signal
 
 
 class _Classes(NamedTuple):
@@ -61,7 +61,7 @@ class _Population:
     walk: Floats
     average: Floats
     survivors: Floats
-    fresh: Outline | None
+    fresh: Signal | None
 
     def subsampled(self, kept: np.ndarray, weight: float) -> _Population:
         """The same channels at some positions."""
@@ -86,7 +86,7 @@ class Stream:
         self.grid, self.populations, self.steps, self.scale = grid, populations, steps, scale
 
     @classmethod
-    def started(cls, grid: Grid, source: Signal | Outline, *, rescale: bool = False) -> Stream | None:
+    def started(cls, grid: Grid, source: Signal, *, rescale: bool = False) -> Stream | None:
         """relu(z), z of law `source`, in units of its deviation if so asked; None if the grid is too coarse for it."""
         scale = float(np.sqrt(source.q.mean())) if rescale and source.q.any() else 1.0
         if source.kernel is None:  # only the walk is wanted
@@ -131,22 +131,21 @@ class Stream:
         q, last = self._q, self.steps[-1]
         same = None
         if last.same is not None:
-            same = self._kernel([s.whole_same() for s in self.steps], np.arange(len(q)))
+            same = self._kernel([s.whole_same() for s in self.steps], lambda values: values)
             np.fill_diagonal(same, q)
-        member = np.arange(len(q)) if last.span is None else last.span.member
         means = [p.weight * self.grid.moment(p.walk, 1)[p.classes.index].mean() for p in self.populations]
-        kernel = self._kernel([s.kernel for s in self.steps], member)
+        kernel = self._kernel([s.kernel for s in self.steps], last.at_kernel)
         return Signal(q, kernel, same, float(sum(means)), span=last.span).scaled(self.scale**2)
 
-    def _kernel(self, kernels: list[Floats], member: np.ndarray) -> Floats:
+    def _kernel(self, kernels: list[Floats], at: Callable[[Floats], Floats]) -> Floats:
         coefficients = np.zeros(len(kernels))
         total = np.zeros_like(kernels[-1])
         for p in self.populations:
             if p.fresh is not None:
-                deviation = np.sqrt(p.fresh.q - p.fresh.mean**2)[member]
+                deviation = at(np.sqrt(p.fresh.q - p.fresh.mean**2))
                 total += p.weight * activation_kernel(RELU, deviation, kernels[-1], p.fresh.mean)
                 continue
-            mean = self.grid.moment(p.walk, 1)[p.classes.index][member]
+            mean = at(self.grid.moment(p.walk, 1)[p.classes.index])
             total += np.multiply.outer(*2 * [(math.sqrt(p.weight) * mean).astype(total.dtype)])
             coefficients[-len(p.survivors) :] += p.weight * p.survivors.sum(axis=-1) ** 2
         for coefficient, kernel in zip(coefficients, kernels, strict=True):
@@ -195,7 +194,7 @@ def _step(grid: Grid, p: _Population, step: Signal, kept: np.ndarray | slice, we
     walk = grid.step(p.walk[before[classes.member]], q[classes.member], drift)
     average = grid.step(p.average, q.mean(), drift)
     survivors = np.concatenate([grid.step(p.survivors, q.mean(), drift), average[None]]) * grid.gate
-    fresh = Outline(step.q, 0.0, mean=drift) if q.any() and not len(p.survivors) else None
+    fresh = Signal(step.q, None, mean=drift) if q.any() and not len(p.survivors) else None
     return _Population(weight, classes, walk, average, survivors, fresh)
 
 

@@ -8,6 +8,7 @@ for each entry. Covariances go over to the Gaussian to first order (Price's theo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from minires.theory.laws.activations import (
     hermite_coefficients,
     rectified_match,
 )
-from minires.theory.laws.signal import Outline, Signal
+from minires.theory.laws.signal import Signal
 from minires.theory.laws.sums import function_of_normal, sum_law
 from minires.theory.rules.state import Floats, Gate, State, with_diagonal
 
@@ -40,50 +41,33 @@ def as_function(state: State) -> tuple[Signal | None, Activation | None]:
     return None, None
 
 
-def rectified_source(signal: Signal | Outline) -> Signal | None:
+def rectified_source(signal: Signal) -> Signal | None:
     """The Gaussian whose ReLU has the signal's mean and second moment, for what is never negative but no such ReLU:
-    an average or a maximum of some, or channels with biases of their own. Covariances to first order (Price)."""
+    an average or a maximum of some, or channels with biases of their own."""
     q = float(signal.q.mean())
     if not 0 < signal.mean**2 < q:
         return None
     mean, variance = rectified_match(signal.mean, q)
-    profile = signal.q / q
-    source = Signal(mean**2 + variance * profile, np.zeros((1, 1)), mean=mean)
+    root = np.sqrt(signal.q / q)
+    second = mean**2 + variance * root**2
     if signal.kernel is None:
-        return source
-    slope = float(activation_moments(RELU, variance, mean).slope2)
-
-    def covariance(of: np.ndarray, share: np.ndarray) -> np.ndarray:
-        first = signal.mean * np.sqrt(share).astype(of.dtype)
-        limit = variance * np.sqrt(np.multiply.outer(share, share)).astype(of.dtype)
-        return np.clip((of - np.multiply.outer(first, first)) / slope**2, -limit, limit) + mean**2
-
-    member = profile if signal.span is None else profile[signal.span.member]
-    same = None if signal.same is None else covariance(signal.same, profile)
-    return source._replace(
-        kernel=covariance(signal.kernel, member), same=with_diagonal(same, source.q), span=signal.span
+        return Signal(second, np.zeros((1, 1)), mean=mean)
+    slope2 = float(activation_moments(RELU, variance, mean).slope2) ** 2
+    return _recast(
+        signal,
+        (second, mean),
+        root,
+        lambda k, both: np.clip((k - signal.mean**2 * both) / slope2, -variance * both, variance * both) + mean**2,
     )
 
 
 def unit_source(signal: Signal, function: Activation) -> Signal:
-    """The Gaussian of unit variance that the signal is a function of; covariances to first order (Price's theorem)."""
-    coefficients = hermite_coefficients(function, np.ones(1), 2)[0]
-    slope2, first2 = max(float(coefficients[1]) ** 2, 1e-300), float(coefficients[0]) ** 2
+    """The Gaussian of unit variance that the signal is a function of."""
+    first, slope = map(float, hermite_coefficients(function, np.ones(1), 2)[0])
     root = np.sqrt(signal.q / max(float(signal.q.mean()), 1e-300))
-
-    def covariance(kernel: Floats, root: Floats) -> Floats:
-        both = np.multiply.outer(root, root).astype(kernel.dtype)
-        return np.clip((kernel - first2 * both) / slope2, -1.0, 1.0)
-
-    member = root if signal.span is None else root[signal.span.member]
-    same = None if signal.same is None else with_diagonal(covariance(signal.same, root), np.ones_like(root))
-    return Signal(np.ones_like(signal.q), covariance(signal.kernel, member), same, span=signal.span)
-
-
-def in_units(gate: Gate, source: Signal | Outline) -> Gate:
-    """A function of a unit Gaussian, as one of the source."""
-    mean, deviation = source.mean, math.sqrt(max(float(source.q.mean()) - source.mean**2, 1e-300))
-    return lambda z: gate(np.ravel((z - mean) / deviation)).reshape(np.shape(z))
+    slope2 = max(slope**2, 1e-300)
+    one = np.ones_like(signal.q)
+    return _recast(signal, (one, 0.0), root, lambda k, both: np.clip((k - first**2 * both) / slope2, -1.0, 1.0))
 
 
 def with_moments(signal: Signal, mean: float, second: float) -> Signal:
@@ -91,13 +75,28 @@ def with_moments(signal: Signal, mean: float, second: float) -> Signal:
     q = float(signal.q.mean())
     root = np.sqrt(signal.q / q) if q else signal.q
     scale = max(second - mean**2, 0.0) / max(q - signal.mean**2, 1e-300)
-
-    def moved(kernel: Floats, root: Floats) -> Floats:
-        both = np.multiply.outer(root, root).astype(kernel.dtype)
-        return np.clip(mean**2 * both + (kernel - signal.mean**2 * both) * scale, -second * both, second * both)
-
-    member = root if signal.span is None else root[signal.span.member]
-    found = root**2 * second
-    same = None if signal.same is None else with_diagonal(moved(signal.same, root), found)
     each = None if signal.each is None else signal.each * (second / max(q, 1e-300))
-    return Signal(found, moved(signal.kernel, member), same, mean, each, signal.span)
+
+    def change(k: Floats, both: Floats) -> Floats:
+        return np.clip(mean**2 * both + (k - signal.mean**2 * both) * scale, -second * both, second * both)
+
+    return _recast(signal, (root**2 * second, mean), root, change)._replace(each=each)
+
+
+def _recast(
+    signal: Signal, moments: tuple[Floats, float], root: Floats, change: Callable[[Floats, Floats], Floats]
+) -> Signal:
+    """A signal of these second moments and mean; its covariances are change(k, r r'), r the root at their positions."""
+
+    def changed(k: Floats, root: Floats) -> Floats:
+        return change(k, np.multiply.outer(root, root).astype(k.dtype))
+
+    q, mean = moments
+    same = None if signal.same is None else with_diagonal(changed(signal.same, root), q)
+    return Signal(q, changed(signal.kernel, signal.at_kernel(root)), same, mean, span=signal.span)
+
+
+def in_units(gate: Gate, source: Signal) -> Gate:
+    """A function of a unit Gaussian, as one of the source."""
+    mean, deviation = source.mean, math.sqrt(max(float(source.q.mean()) - source.mean**2, 1e-300))
+    return lambda z: gate(np.ravel((z - mean) / deviation)).reshape(np.shape(z))

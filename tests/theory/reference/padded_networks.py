@@ -173,7 +173,7 @@ class BlockSignal:
         self.second = ConvGeometry.of(self.first.outputs, k, 1, p)
         self.shortcut = ConvGeometry.of(image, 1, block.stride)
         signal = stream.signal
-        self.arriving = signal.outline()
+        self.arriving = signal
         first = conv_batchnorm(signal, self.first)
         second = conv_batchnorm(relu(first), self.second)
         projection = conv_batchnorm(signal, self.shortcut) if self.restarts else None
