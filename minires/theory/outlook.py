@@ -1,34 +1,31 @@
 """What training will do, foreseen from the tangent kernel: will it move, is the rate too small, or too large?
 
-SGD with momentum m and rate lr moves the weights as plain gradient descent at lr/(1 - m) does, once its memory of
-1/(1 - m) steps is full. The cross-entropy's gradient with respect to the K outputs of a sample has a norm of about 1
+Once its memory of 1/(1 - m) steps is full, SGD with momentum m and rate lr moves the weights as plain gradient descent
+at lr/(1 - m) does. The gradient of the cross-entropy with respect to the K outputs of a sample has a norm of about 1
 until the sample is learned. With T_l and |W_l| from `tangent_kernel`, that makes three numbers:
 
-    S = sum_t lr_t/(1 - m) T_head / K            e-foldings that the head alone can take off the loss
+    S = sum_t lr_t/(1 - m) T_head / K                e-foldings that the head alone can take off the loss
     R = sum_t lr_t/(1 - m) mean_l sqrt(T_l)/|W_l|    relative change of a typical layer, start to end (geometric mean)
     c = max_t lr_t/(1 - m) sum_l sqrt(T_l)/|W_l|     relative change of the whole network within the momentum's memory
 
-**Too small.** The loss's gradient flow is d log(residual)/dt = -(eigenvalue of the kernel) p(1-p), of order T/K where
-a batch's gradients agree. *With BatchNorm* the features under the head have a scale of their own and differ between
-samples, so the head learns from them whatever the layers below do: training moves if S > 0.6. The kernel of those
-layers says nothing here: they are scale-invariant, so their part of T grows as 1/|W|^2, or exponentially towards the
-input of a plain network, without any use to the loss. *Without BatchNorm* the samples' features nearly coincide in a
-deep network, and the head alone cannot tell them apart: the layers must change. Training moves if R > 0.13.
+**Too small.** *With BatchNorm* the features under the head keep their scale and differ between samples, so the head
+learns whatever the layers below do: training moves if S > 0.6. The kernel of those layers says nothing here: they are
+scale-invariant, so their part of T grows as 1/|W|^2 without any use to the loss. *Without BatchNorm* the samples'
+features nearly coincide in a deep network, and the head alone cannot tell them apart: the layers must change. Training
+moves if R > 0.13.
 
-**Too large.** Linear theory says that gradient descent with momentum is unstable where the largest eigenvalue of the
-loss's curvature exceeds 2(1 + m)/lr. The curvature of cross-entropy with small logits is 1/K in each output; the
-kernel's blocks, one an output, have trace N T over a batch, and so their largest eigenvalue lies between r N T and N T,
-r the mean correlation of two samples' gradients, which deep networks without BatchNorm bring close to 1. That makes
-lr T/K < 3.8 for m = 0.9. As a bound it is refuted:
-the loss is not quadratic, its gradient is bounded, and a network beyond that edge is thrown to where it is flatter
-(Lewkowycz et al. 2020, arXiv:2003.02218; Cohen et al. 2021, arXiv:2103.00065). What ends training is that the outputs,
-a product of layers, change by more than the product can bear: c > 20. *With BatchNorm* a layer that is thrown far only
-grows, which lowers its own effective rate (van Laarhoven 2017, arXiv:1706.05350), so that the limit is c > 1600.
+**Too large.** In linear theory gradient descent with momentum is unstable where the largest eigenvalue of the loss's
+curvature exceeds 2(1 + m)/lr. Cross-entropy with small logits curves by 1/K in each output; the kernel's blocks, one an
+output, have trace N T over a batch, and a largest eigenvalue between r N T and N T, r the mean correlation of two
+samples' gradients, close to 1 in deep networks without BatchNorm. That makes lr T/K < 3.8 for m = 0.9. As a bound it is
+refuted: the loss is not quadratic, its gradient is bounded, and a network beyond that edge is thrown to where it is
+flatter (Lewkowycz et al. 2020, arXiv:2003.02218; Cohen et al. 2021, arXiv:2103.00065). What ends training is that the
+outputs, a product of layers, change by more than the product can bear: c > 20. *With BatchNorm* a layer that is thrown
+far only grows, which lowers its own effective rate (van Laarhoven 2017, arXiv:1706.05350): the limit is c > 1600.
 
-Near a limit, and between networks, nothing is certain: each limit is blurred, and T without BatchNorm is log-normal.
-`Outlook` has the probabilities, and "undecided" for a word where none reaches 0.9. Weights in which nothing is random
-(Dirac's) have no T. Where they leave one channel alive (`forecast.one_channel_lives`), that is the word instead, which
-says that training will not move: ten digits do not come apart along one number. Of others the law is undecided.
+Each limit is blurred, and between networks T is log-normal without BatchNorm. `Outlook` has the probabilities, and
+"undecided" for a word where none reaches 0.9. Weights in which nothing is random (Dirac's) have no T: undecided, unless
+one channel alone lives (`forecast.one_channel_lives`); ten digits do not come apart along one number.
 
 Domain. The limits were fitted to 198 runs on 8x8 digits (plain and residual networks, 8 to 56 layers, width 8 and 16,
 batches of 32, momentum 0.9, a tenth of warm-up and a cosine, 46 to 184 steps). On 240 others, declared before they
@@ -74,14 +71,12 @@ class Outlook(NamedTuple):
 
 
 UNKNOWN = Outlook(UNDECIDED)
-"""Where there is no law."""
 
 
 def outlook(kernel: TangentKernel | None, rate: float, total: float, momentum: float = 0.9) -> Outlook:
-    """What training will do.
+    """What training will do at a schedule whose highest learning rate is `rate` and whose rates sum up to `total`.
 
-    kernel: of the network at its start; None: no law, so undecided. rate: the highest learning rate of the schedule.
-    total: the sum of its rates over all steps.
+    kernel: of the network at its start; None: no law, so undecided.
     """
     rate, total = check_number("rate", rate, 0), check_number("total", total, 0)
     momentum = check_number("momentum", momentum, 0, below=1)

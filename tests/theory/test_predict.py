@@ -9,8 +9,9 @@ from threadpoolctl import threadpool_limits
 
 from minires import init, nn
 from minires.theory import predict
-from minires.theory.laws import activations
+from minires.theory.laws import activations, signal
 from minires.theory.laws.geometry import ConvGeometry
+from minires.theory.report import QUANTITIES
 from tests.theory.reference import batchnorm_networks, convolution, padded_networks
 from tests.theory.reference import plain_networks as reference_plain_networks
 from tests.theory.reference.blocks import Block
@@ -266,3 +267,15 @@ def test_every_row_of_a_deep_network_is_finite(depth):
             assert row.forward.grade
             assert np.isfinite([row.forward.mean, row.batch_variance.mean, row.gradient_in.mean]).all()
             assert np.isfinite([row.forward.spread, row.gradient_in.spread]).all()
+
+
+def test_a_large_map_kept_on_a_smaller_one_has_the_same_laws(monkeypatch):
+    model = nn.resnet(8, shortcut="B")
+    kept_smaller = predict(model, (8, 3, 40, 36))
+    monkeypatch.setattr(signal, "_LARGEST_AXIS", 1000)
+    for row, other in zip(kept_smaller, predict(model, (8, 3, 40, 36)), strict=True):
+        for name in QUANTITIES:
+            assert getattr(row, name).mean == pytest.approx(getattr(whole, name).mean, rel=1e-4, nan_ok=True), (
+                row,
+                name,
+            )

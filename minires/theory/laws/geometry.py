@@ -1,17 +1,16 @@
 """Which tap of a kernel touches which pixel: exact for any kernel, stride, padding and dilation.
 
-Along one axis a convolution (or a pooling window) reads, for output ``i`` and tap ``t``, the input pixel
-``j = i*stride + t*dilation - padding``; taps that fall outside ``0 <= j < size`` read padding, a zero. Everything a
-convolution does to second moments depends on the incidence ``A[t, i, j] = 1`` where output i reads pixel j by tap t.
-The two axes of an image are independent, so the incidence of an image is a product.
+Along one axis output i of a convolution (or pooling window) reads by tap t the pixel j = i*stride + t*dilation -
+padding; outside 0 <= j < size that is padding, a zero. The two axes of an image are independent.
 
-The weights of different taps are independent. So a second moment that varies over the image goes through the
-*box filter*, ``box(q)(i) = sum of q over the pixels that i reads``, a gradient through its transpose, and a
-covariance between two positions through ``pair(K)(i, i') = sum_t K(i's pixel by tap t, i''s pixel by tap t)``.
+The weights of different taps are independent. So a second moment that varies over the image goes through the *box
+filter*, box(q)(i) = sum of q over the pixels that i reads, a gradient through its transpose, and a covariance between
+two positions through pair(K)(i, i') = sum_t K(i's pixel by tap t, i''s pixel by tap t).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -23,7 +22,7 @@ Pair = int | tuple[int, int]
 
 @dataclass(frozen=True)
 class Axis:
-    """The taps of one axis: ``size`` input pixels, ``kernel`` taps; ValueError if no output fits."""
+    """The taps of one axis of `size` pixels; ValueError if no output fits."""
 
     size: int
     kernel: int
@@ -120,25 +119,13 @@ class ConvGeometry(NamedTuple):
 
     def pair(self, kernel: np.ndarray) -> np.ndarray:
         """(H*W, H*W) -> (Ho*Wo, Ho*Wo): sum over taps t of K(pixel of i by t, pixel of i' by t); both inside."""
-        by_axes = _along(_along(_by_axes(kernel, self.image), self.height, 0), self.width, 1)
-        return by_axes.reshape(2 * [self.outputs[0] * self.outputs[1]])
+        by_axes = _along(_along(kernel.reshape(2 * self.image), self.height, 0), self.width, 1)
+        return by_axes.reshape(2 * [math.prod(self.outputs)])
 
     def pair_transpose(self, kernel: np.ndarray) -> np.ndarray:
         """(Ho*Wo, Ho*Wo) -> (H*W, H*W): the adjoint of `pair`, which a covariance goes through on its way back."""
-        by_axes = _along(_by_axes(kernel, self.outputs), self.height, 0, back=True)
-        return _along(by_axes, self.width, 1, back=True).reshape(2 * [self.image[0] * self.image[1]])
-
-    def pair_row_sums(self, kernel: np.ndarray) -> np.ndarray:
-        """(H*W, H*W) -> (Ho*Wo,): the row sums of `pair(kernel)`, without making it."""
-        rows, columns = self.height.incidence, self.width.incidence
-        inside = np.einsum("tih,ujw->tuhw", rows, columns, optimize=True)  # pixels that each tap reads
-        sums = kernel @ inside.reshape(self.taps, -1).T.astype(kernel.dtype)
-        by_tap = sums.astype(float).reshape(*self.image, len(rows), len(columns))
-        return np.einsum("tih,hwtu,ujw->ij", rows, by_tap, columns, optimize=True).ravel()
-
-
-def _by_axes(kernel: np.ndarray, image: tuple[int, int]) -> np.ndarray:
-    return np.asarray(kernel).reshape(*image, *image)
+        by_axes = _along(kernel.reshape(2 * self.outputs), self.height, 0, back=True)
+        return _along(by_axes, self.width, 1, back=True).reshape(2 * [math.prod(self.image)])
 
 
 def _along(kernel: np.ndarray, axis: Axis, position: int, back: bool = False) -> np.ndarray:

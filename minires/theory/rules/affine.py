@@ -36,17 +36,13 @@ LARGEST_CENTERED = 256
 
 def conv(layer: nn.Conv2d, state: State, setting: Setting) -> tuple[State, Backward]:
     """A convolution; see `tests.theory.reference.convolution`."""
-    options = layer.kernel_size, layer.stride, layer.padding, layer.dilation
-    geometry = ConvGeometry.of(state.image, *options)
-    variance, used = _weight_law(layer, setting.weight, geometry)
-    return _affine(layer, state, setting, variance, used, geometry, (layer.out_channels, *geometry.outputs))
+    geometry = ConvGeometry.of(state.image, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    return _affine(layer, state, setting, geometry, (layer.out_channels, *geometry.outputs))
 
 
 def linear(layer: nn.Linear, state: State, setting: Setting) -> tuple[State, Backward]:
     """A convolution over one pixel."""
-    geometry = ConvGeometry.of((1, 1), 1)
-    variance, used = _weight_law(layer, setting.weight, geometry)
-    return _affine(layer, state, setting, variance, used, geometry, (layer.out_features,))
+    return _affine(layer, state, setting, ConvGeometry.of((1, 1), 1), (layer.out_features,))
 
 
 def _weight_law(layer: Any, law: Any, geometry: ConvGeometry) -> tuple[float, ConvGeometry]:
@@ -61,41 +57,44 @@ def _weight_law(layer: Any, law: Any, geometry: ConvGeometry) -> tuple[float, Co
     variance = law.variance(shape)
     if not isinstance(law, init.DeltaOrthogonal) or geometry.taps == 1:
         return variance, geometry
-    axes = [
-        Axis(a.size, 1, a.stride, a.padding - a.kernel // 2 * a.dilation) for a in (geometry.height, geometry.width)
-    ]
-    if any(a.padding < 0 for a in axes) or (axes[0].outputs, axes[1].outputs) != geometry.outputs:
+    center = ConvGeometry(*(Axis(a.size, 1, a.stride, a.padding - a.kernel // 2 * a.dilation) for a in geometry))
+    if any(axis.padding < 0 for axis in center) or center.outputs != geometry.outputs:
         raise NoLaw("a delta-orthogonal kernel that reads beyond the image")
-    return variance * geometry.taps, ConvGeometry(*axes)
+    return variance * geometry.taps, center
 
 
 def _affine(
-    layer: Any,
-    state: State,
-    setting: Setting,
-    variance: float,
-    used: ConvGeometry,
-    full: ConvGeometry,
-    shape: tuple[int, ...],
+    layer: Any, state: State, setting: Setting, full: ConvGeometry, shape: tuple[int, ...]
 ) -> tuple[State, Backward]:
+    variance, used = _weight_law(layer, setting.weight, full)
     groups = getattr(layer, "groups", 1)  # an output reads one group of channels, an input is read by one
     fan_in, fan_out = state.channels // groups * used.taps, shape[0] // groups * used.taps
-    plain = maps.conv(state.signal, used).scaled(variance * fan_in / 2)
+    reading = maps.conv(state.signal, used)
+    plain = reading.scaled(variance * fan_in / 2)
     z = _biased(layer, setting.bias, plain)
     seen = max(used.taps * used.coverage, 1.0)
     noise = _scale_noise(setting.weight, layer.weight.value.shape, state.channels // groups * seen)
     patches = None if state.batch is None else Patches(state.batch, used)
     scatter = state.scatter * (state.smooth + (1 - state.smooth) / seen) if patches is None else patches.scatter
     smooth = state.smooth if used.taps == 1 else 1 - OVERLAP * (1 - state.smooth)
-    special = {"scale_noise": noise, "patches": None if groups > 1 else patches, "scatter": scatter, "smooth": smooth}
-    special["isotropic"] = scatter if state.smooth == 0 else 0.0
-    if state.never_negative and z is plain and (used.taps == 1 or state.channels <= 4):
-        special["dead"] = 0.5**state.channels
-    special["directions"] = _directions(state, patches, scatter)
-    out = state.after(z, shape=shape, form="gaussian", symmetric=not z.mean, **special)
+    may_die = state.never_negative and z is plain and (used.taps == 1 or state.channels <= 4)
+    out = state.after(
+        z,
+        shape=shape,
+        form="gaussian",
+        symmetric=not z.mean,
+        scale_noise=noise,
+        patches=None if groups > 1 else patches,
+        scatter=scatter,
+        smooth=smooth,
+        isotropic=scatter if state.smooth == 0 else 0.0,
+        directions=_directions(state, patches, scatter),
+        dead=0.5**state.channels if may_die else 0.0,
+        grade=worse(state.grade, _known(setting.weight)),
+    )
     own = _affine_relvar(out, setting, layer.weight.value.shape, fan_in)
-    out = replace(out, relvar=state.relvar + own, grade=worse(state.grade, _known(setting.weight)))
-    common = _common_input(full, state.signal)
+    out = replace(out, relvar=state.relvar + own)
+    common = (reading if used is full else maps.conv(state.signal, full)).rows() * full.taps / 2
     below, above = state.light(state.positions <= setting.keep), out.light(False)
 
     def backward(g: Gradient) -> Gradient:
@@ -152,13 +151,6 @@ def _biased(layer: Any, law: Any, z: Signal) -> Signal:
         each = None if z.each is None else z.each + shift
         z = z._replace(q=z.q + shift, kernel=z.kernel + shift, same=same, each=each)
     return z.shifted(mean) if mean else z
-
-
-def _common_input(geometry: ConvGeometry, signal: Signal) -> Floats:
-    """(P_out,): mean over the outputs i' of pair(K)(i, i'), the input that all samples share."""
-    small = geometry if signal.span is None else geometry.resized(signal.span.smaller)
-    sums = small.pair_row_sums(signal.kernel) / math.prod(small.outputs)
-    return sums if signal.span is None else sums[maps.Span(geometry.outputs, small.outputs).index]
 
 
 def _affine_relvar(out: State, setting: Setting, shape: tuple[int, ...], fan_in: int) -> float:
