@@ -273,9 +273,7 @@ def test_a_large_map_kept_on_a_smaller_one_has_the_same_laws(monkeypatch):
     model = nn.resnet(8, shortcut="B")
     kept_smaller = predict(model, (8, 3, 40, 36))
     monkeypatch.setattr(signal, "_LARGEST_AXIS", 1000)
-    for row, other in zip(kept_smaller, predict(model, (8, 3, 40, 36)), strict=True):
+    for row, whole in zip(kept_smaller, predict(model, (8, 3, 40, 36)), strict=True):
         for name in QUANTITIES:
-            assert getattr(row, name).mean == pytest.approx(getattr(whole, name).mean, rel=1e-4, nan_ok=True), (
-                row,
-                name,
-            )
+            found, expected = getattr(row, name).mean, getattr(whole, name).mean
+            assert found == pytest.approx(expected, rel=1e-4, nan_ok=True), (row.path, name)
