@@ -39,6 +39,11 @@ class Activation(NamedTuple):
         """phi(c z) = c phi(z) for c > 0."""
         return self.slope is not None
 
+    @property
+    def differentiated(self) -> Activation:
+        """phi' as a function of its own, for the laws that need no more than values."""
+        return self._replace(value=self.derivative, slope=None)
+
 
 def leaky_relu(slope: float, name: str = "leaky_relu") -> Activation:
     """phi(z) = z for z > 0, slope * z otherwise."""
@@ -169,16 +174,10 @@ def slope_kernel(
     activation: Activation, deviation: np.ndarray, covariance: np.ndarray, mean: float = 0.0
 ) -> np.ndarray:
     """E phi'(u) phi'(v): what a gradient that two pixels share keeps of its covariance."""
-    cosine = _cosine(deviation, covariance)
     if activation.homogeneous and not mean:
         b = activation.slope
-        return b + (1 - b) ** 2 * (math.pi - np.arccos(cosine)) / (2 * math.pi)
-    derivative = activation._replace(value=activation.derivative, slope=None)
-    total, power = np.zeros_like(cosine), np.ones_like(cosine)
-    for a in hermite_coefficients(derivative, deviation, 12, mean).T:
-        total += np.multiply.outer(a, a) * power
-        power = power * cosine
-    return total
+        return b + (1 - b) ** 2 * (math.pi - np.arccos(_cosine(deviation, covariance))) / (2 * math.pi)
+    return activation_kernel(activation.differentiated, deviation, covariance, mean, terms=12)
 
 
 def hermite_coefficients(activation: Activation, deviation: np.ndarray, terms: int, mean: float = 0.0) -> np.ndarray:

@@ -11,6 +11,7 @@ the same pixel, with a chance of one in the number of pixels of both together:
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,7 @@ LARGEST_AGREEMENT = 1024
 def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State, Backward]:
     """[MF] The maximum of what a window's pixels share plus independent Gaussians; see `laws.pooling`."""
     geometry = ConvGeometry.of(state.image, layer.kernel_size, layer.stride, layer.padding)
-    source, through = as_function(state) if state.form != "gaussian" else (None, None)
-    functions = ((1.0, through),)
-    if state.throughs and state.form != "gaussian":
-        source, functions = state.source, state.functions
-    function = source is not None and source.kernel is not None
-    source = source if function else state.signal
+    source, functions = _gaussian_behind(state)
     window = _Windows(geometry, source)
     live = (source.q - source.mean**2 > 1e-6 * source.q.max()).astype(float)  # not so where all taps read padding
     counts = np.maximum(_box(geometry, live), 1.0)
@@ -45,26 +41,25 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     every_pair = geometry.forward_counts.ravel().astype(float)
     pairs = np.maximum(every_pair * (every_pair - 1), 1) / np.maximum(counts * (counts - 1), 1)  # of live pixels
     common = np.clip((window.shared - source.mean**2) * pairs / q, 0.0, 1.0)
-    first, second, positive = _pooled_moments(counts, common, source.mean, np.sqrt(q), functions if function else ())
-    if state.form == "positive" and state.positive < 1 and not function:
+    first, second, positive = _pooled_moments(counts, common, source.mean, np.sqrt(q), functions)
+    if state.form == "positive" and state.positive < 1 and not functions:
         positive = 1 - (1 - state.positive) ** counts
     number = windows.independent_count(float(counts.mean()), float(common.mean()))
-    alone = state.form == "gaussian" or (function and through is not None)
     each = None
     if state.signal.each is not None:
         each = np.stack([_box(geometry, one) for one in state.signal.each])
         each *= second / np.maximum(each.mean(axis=0), 1e-300)
-    plain = not function or functions[0][1].slope == 0
-    slope = np.ones_like(first) if plain else np.full_like(first, _mean_slope(source, functions))
+    slope = 1.0 if not functions or functions[0][1].slope == 0 else _mean_slope(source, functions)
     kernel, same, span = window.kernels(first, second, positive * slope)
-    known = function or state.form in ("gaussian", "sum")
+    known = bool(functions) or state.form in ("gaussian", "sum")
     overlapping = int(geometry.forward_counts.sum()) > state.positions
     cost, cost_back = allowances.maximum(state, known, overlapping)
     dropped = 1.0 if state.kept < 1 else 0.0  # the maximum passes over what a Dropout took
     signal, form = Signal(second, kernel, same, float(first.mean()), each, span), _averaged(state)
     told: dict[str, Any] = {"form": form}
-    if alone and form != "positive":
-        largest = windows.largest_of(number, source.mean, float(np.sqrt(q).mean()), through if function else LINEAR)
+    if form != "positive" and (state.form == "gaussian" or len(functions) == 1):
+        through = functions[0][1] if functions else LINEAR
+        largest = windows.largest_of(number, source.mean, float(np.sqrt(q).mean()), through)
         told = {"form": "function", "source": unit_source(signal, largest), "through": largest}
     after = state.after(
         signal,
@@ -78,7 +73,7 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
 
     def backward(g: Gradient) -> Gradient:
         gate = None
-        if state.form in ("function", "sum") and function:
+        if state.form in ("function", "sum") and functions:
             gate = windows.gate_of_largest(number, source, None if form == "positive" else g.gate)
         received = live * _box_transpose(geometry, g.energy / counts)
         on = live * _box_transpose(geometry, g.energy * positive / counts) / np.maximum(received, 1e-300)
@@ -92,6 +87,14 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
         return g.passed(energy, same=same, **told, allowance=math.hypot(g.allowance, cost_back))
 
     return after, backward
+
+
+def _gaussian_behind(state: State) -> tuple[Signal, tuple[tuple[float, Activation], ...]]:
+    """The Gaussian of which the values are functions, and these; the values themselves where no function is known."""
+    if state.form != "gaussian" and state.throughs:
+        return state.source, state.functions
+    source, through = as_function(state) if state.form != "gaussian" else (None, None)
+    return (state.signal, ()) if source is None else (source, ((1.0, through),))
 
 
 def _box(geometry: ConvGeometry, q: Floats) -> Floats:
@@ -116,8 +119,7 @@ class _Windows:
         within = source.kernel if source.same is None else source.same
         pairs = np.einsum("ij,jk,ik->i", self.reads, within, self.reads, optimize=True)
         pairs = (pairs - self.reads @ np.diagonal(within)) / np.maximum(self.counts * (self.counts - 1), 1)
-        full = source.span is not None and self.span is not None
-        self.shared = pairs[self.span.index] if full else pairs
+        self.shared = pairs if self.span is None else pairs[self.span.index]
 
     def kernels(self, first: Floats, second: Floats, positive: Floats) -> tuple[Floats, Floats | None, Span | None]:
         """K, and S where windows share pixels or pixels agree: windows that share pixels share their maximum in so many
@@ -172,8 +174,7 @@ def _mean_slope(source: Signal, functions: tuple[tuple[float, Activation], ...])
     deviation = np.sqrt(np.maximum(source.q.mean() - source.mean**2, 0.0))
     squares = 0.0
     for share, function in functions:
-        derivative = function._replace(value=function.derivative, slope=None)
-        squares += share * hermite_coefficients(derivative, np.array([deviation]), 2, source.mean)[0, 0] ** 2
+        squares += share * hermite_coefficients(function.differentiated, [deviation], 1, source.mean)[0, 0] ** 2
     return math.sqrt(squares)
 
 
@@ -185,22 +186,20 @@ def avg_pool(layer: nn.AvgPool2d, state: State, setting: Setting) -> tuple[State
 
 def global_avg_pool(layer: nn.GlobalAvgPool2d, state: State, setting: Setting) -> tuple[State, Backward]:
     """The mean over all positions."""
+    if state.positions == 1:
+        return replace(state, shape=(state.channels,)), lambda g: g
     return _average(state, np.full((1, state.positions), 1 / state.positions), ())
 
 
 def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[State, Backward]:
     """mean: (P_out, P), the weight of each pixel in each output."""
-    signal, alone = state.signal, state.positions == 1
-    if signal.span is None:
-        kernel = mean @ signal.kernel @ mean.T
-    else:
+    signal, folded = state.signal, mean
+    if signal.span is not None:
         folded = np.zeros((len(mean), len(signal.kernel)))
         np.add.at(folded.T, signal.span.index, mean.T)
-        kernel = folded @ signal.kernel @ folded.T
-    overlapping = ((mean > 0).sum(axis=0) > 1).any()
+    kernel = folded @ signal.kernel @ folded.T
     if signal.same is None:
-        own = (signal.q - signal.diagonal) * mean
-        same = kernel + own @ mean.T
+        same = kernel + ((signal.q - signal.diagonal) * mean) @ mean.T
     else:
         same = mean @ signal.same @ mean.T
     q = np.diagonal(same).astype(float).copy()
@@ -208,28 +207,20 @@ def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[Stat
     if signal.each is not None:
         profile = signal.each @ (mean / np.maximum(mean.sum(axis=1, keepdims=True), 1e-30)).T
         each = profile * (q / np.maximum(profile.mean(axis=0), 1e-300))
+    if signal.same is None and ((mean > 0).sum(axis=0) <= 1).all():  # windows that share no pixel
+        same = None
     after = state.after(
-        Signal(
-            q,
-            kernel,
-            same if overlapping or signal.same is not None else None,
-            signal.mean * float(mean.sum(1).mean()),
-            each,
-        ),
+        Signal(q, kernel, same, signal.mean * float(mean.sum(1).mean()), each),
         shape=(state.channels, *outputs),
-        form=state.form if alone else "gaussian" if state.form == "gaussian" else _averaged(state),
-        source=state.source if alone else None,
-        through=state.through if alone else None,
-        grade=worse(state.grade, "MF") if not alone else state.grade,
-        pooled_variance=state.pooled_variance or not alone,
-        allowance=state.allowance
-        if alone
-        else math.hypot(state.allowance, allowances.average(state, q, mean**2 @ signal.q)),
+        form="gaussian" if state.form == "gaussian" else _averaged(state),
+        grade=worse(state.grade, "MF"),
+        pooled_variance=True,
+        allowance=math.hypot(state.allowance, allowances.average(state, q, mean**2 @ signal.q)),
     )
 
     def backward(g: Gradient) -> Gradient:
-        if alone or state.positions > LARGEST_AGREEMENT:
-            return g.passed((mean**2).T @ g.energy, same=None, centered=g.centered, spread_out=g.spread_out and alone)
+        if state.positions > LARGEST_AGREEMENT:
+            return g.passed((mean**2).T @ g.energy, same=None, centered=g.centered, spread_out=False)
         received = np.diag(g.energy) if g.same is None else g.same
         same = mean.T @ received @ mean
         return g.passed(np.diagonal(same).copy(), same=same, centered=g.centered, spread_out=False)
