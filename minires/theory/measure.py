@@ -57,11 +57,8 @@ def measure(
         if weight is not None:
             _draw(network, weight, bias, generator)
         rows = _one_network(network, x, generator, samples)
-    finished = tuple(
-        Row(path, kind, size, **{name: _quantity(samples.get((path, name))) for name in QUANTITIES})
-        for path, kind, size in rows
-    )
-    return SignalReport("measured", finished, shape, seeds, dict(samples))
+    finished = (Row(*row, **{name: _quantity(samples.get((row[0], name))) for name in QUANTITIES}) for row in rows)
+    return SignalReport("measured", tuple(finished), shape, seeds, dict(samples))
 
 
 def _draw(network: nn.Layer, weight: Initializer, bias: Initializer, generator: np.random.Generator) -> None:

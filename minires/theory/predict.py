@@ -9,9 +9,8 @@ the rules run in reverse, with the law of the gradient. The walk assumes:
     weights    every weight of two or more axes from one initializer, biases from another (zeros), BatchNorm's gains
                and biases as they are in the model; training mode
 
-Grades and allowances. Exact laws need no allowance. A mean-field law gets one: a floor, and what each approximation on
-the way adds, as the root of the sum of squares. BatchNorm divides by a variance, so it passes on what that may be off.
-A number that may be off by a factor of two gets no grade.
+Exact laws need no allowance. A mean-field law gets one: a floor, and what each approximation on the way adds, as the
+root of the sum of squares (`rules.allowances`). A number that may be off by a factor of two gets no grade.
 
 A layer without a law gets a row that says so. The walk goes on as if the layer left mean squares unchanged, and the
 rows behind it carry no grade until a BatchNorm makes the signal known again.
@@ -115,11 +114,6 @@ def _empirical(x: np.ndarray) -> Signal:
     return Signal(each.mean(axis=0), kernel, same, each=each)
 
 
-def _below(path: str, name: str) -> str:
-    """The path of a child, as `Layer.named_layers` writes it."""
-    return f"{path}.{name}" if path else name
-
-
 class _Walk:
     """Walks the tree once; every method returns the state at the output and the way back.
 
@@ -140,7 +134,7 @@ class _Walk:
         """One layer after the other, and the way back through all of them."""
         backs = []
         for name, child in layers:
-            state, back = self.layer(child, _below(path, name), state)
+            state, back = self.layer(child, f"{path}.{name}".lstrip("."), state)
             backs.append(back)
 
         def backward(g: Gradient) -> Gradient:
@@ -175,7 +169,7 @@ class _Walk:
         branch, branch_back = self._in_turn(named, path, state)
         short, short_back = state, None
         if block.shortcut is not None:
-            short, short_back = self.layer(block.shortcut, _below(path, "shortcut"), state)
+            short, short_back = self._in_turn([("shortcut", block.shortcut)], path, state)
         scale2 = block.branch_scale**2
         step = branch.signal.scaled(scale2)
         after = total = blocks.block_sum(block, state, branch, short if short_back else None, step)
@@ -186,7 +180,7 @@ class _Walk:
                 chance = blocks.alignment_relvar(block, state, step, walked.signal)
                 total, rule = replace(total, relvar=total.relvar + chance), partial(_gate_of_stream, walked)
             gate = getattr(block, block.after_sum)
-            after, gate_back = self._leaf(gate, _below(path, block.after_sum), total, rule)
+            after, gate_back = self._leaf(gate, f"{path}.{block.after_sum}".lstrip("."), total, rule)
         record = self._record(path, block, after)
         above, below, total, short = (each.light(False) for each in (after, state, total, short))
 
@@ -260,12 +254,9 @@ def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting
 
 def _quantity(mean: float, spread: float, grade: str, allowance: float, floor: float) -> Quantity:
     """A number with its grade; none where it is not finite or its allowance says nothing."""
-    allowed = 0.0
-    if grade == "MF":
-        allowed = math.hypot(allowance, floor)
-    if not math.isfinite(mean) or not allowed <= allowances.LARGEST:
-        return Quantity(mean, spread)
-    return Quantity(mean, spread, grade, allowed)
+    allowed = math.hypot(allowance, floor) if grade == "MF" else 0.0
+    known = math.isfinite(mean) and allowed <= allowances.LARGEST
+    return Quantity(mean, spread, grade, allowed) if known else Quantity(mean, spread)
 
 
 def has_row(layer: nn.Layer) -> bool:
@@ -276,16 +267,12 @@ def has_row(layer: nn.Layer) -> bool:
 def _unknown(layer: nn.Layer, state: State, batch: int) -> tuple[State, Backward]:
     """A layer without a law: mean squares pass unchanged, averaged over the image where its size changes."""
     shape = tuple(layer.output_shape((batch, *state.shape)))[1:]
-    image = tuple(shape[1:]) if len(shape) == 3 else (1, 1)
-    same = image == state.image
-    signal = state.signal
-    if not same:
-        plain = Signal.white_noise(image, float(signal.q.mean()))
-        signal = plain._replace(kernel=plain.kernel + signal.rows().mean())
-    after = State(shape, signal, grade="", allowance=state.allowance, relvar=math.nan)
-    return after, lambda g: g.passed(
-        g.energy if same else np.full(state.positions, float(g.energy.mean())), same=None, relvar=math.nan
-    )
+    after = State(shape, state.signal, grade="", allowance=state.allowance, relvar=math.nan)
+    if after.image == state.image:
+        return after, lambda g: g.passed(g.energy, same=None, relvar=math.nan)
+    plain = Signal.white_noise(after.image, float(state.signal.q.mean()))
+    after = replace(after, signal=plain._replace(kernel=plain.kernel + state.signal.rows().mean()))
+    return after, lambda g: g.passed(np.full(state.positions, g.energy.mean()), same=None, relvar=math.nan)
 
 
 def _weight_quantity(before: Gradient, g: Gradient, state: State) -> Quantity:

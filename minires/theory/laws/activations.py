@@ -47,9 +47,8 @@ class Activation(NamedTuple):
 
 def leaky_relu(slope: float, name: str = "leaky_relu") -> Activation:
     """phi(z) = z for z > 0, slope * z otherwise."""
-    return Activation(
-        name, lambda z: np.where(z > 0, z, slope * z), lambda z: np.where(z > 0, 1.0, slope), float(slope), slope == 0
-    )
+    value, derivative = lambda z: np.where(z > 0, z, slope * z), lambda z: np.where(z > 0, 1.0, slope)
+    return Activation(name, value, derivative, float(slope), rectifies=slope == 0)
 
 
 LINEAR = leaky_relu(1.0, "linear")
@@ -187,8 +186,6 @@ def hermite_coefficients(activation: Activation, deviation: np.ndarray, terms: i
         levels = np.linspace(float(deviation.min()), float(deviation.max()), _LEVELS)
         found = hermite_coefficients(activation, levels, terms, mean)
         return np.stack([np.interp(deviation, levels, column) for column in found.T], axis=1)
-    basis = [np.ones_like(NODES), NODES]
-    for k in range(1, terms - 1):
-        basis.append((NODES * basis[k] - math.sqrt(k) * basis[k - 1]) / math.sqrt(k + 1))
-    values = activation.value(mean + deviation[:, None] * NODES)
-    return values @ (np.stack(basis[:terms]) * WEIGHTS).T
+    root = np.sqrt(np.cumprod(np.maximum(np.arange(terms), 1.0)))
+    basis = np.polynomial.hermite_e.hermevander(NODES, terms - 1) / root
+    return activation.value(mean + deviation[:, None] * NODES) @ (WEIGHTS[:, None] * basis)

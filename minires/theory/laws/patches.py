@@ -44,14 +44,9 @@ class StemLaw(NamedTuple):
 
 def unfolded(x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """(N, C, H, W) -> (N Ho Wo, C kh kw), the order of an OIHW weight's flattened filter."""
-    vertical, horizontal = geometry.height, geometry.width
-    cols = im2col(
-        np.asarray(x, dtype=float),
-        (vertical.kernel, horizontal.kernel),
-        stride=(vertical.stride, horizontal.stride),
-        padding=(vertical.padding, horizontal.padding),
-        dilation=(vertical.dilation, horizontal.dilation),
-    )
+    names = ("kernel", "stride", "padding", "dilation")
+    kernel, stride, padding, dilation = (tuple(getattr(axis, name) for axis in geometry) for name in names)
+    cols = im2col(np.asarray(x, dtype=float), kernel, stride=stride, padding=padding, dilation=dilation)
     return cols.transpose(0, 2, 1).reshape(-1, x.shape[1] * geometry.taps)
 
 

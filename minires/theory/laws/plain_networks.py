@@ -4,9 +4,9 @@
 of variance s_l^2, uncorrelated within a filter, and each filter's law unchanged under w -> -w. Let f = (1 + slope^2)/2.
 Condition on a_{l-1} and flip the sign of one filter: its products w_i w_j stay, z changes sign, so
 E[w_i w_j phi'(z)^2] = f s^2 delta_ij and E phi(z)^2 = f E z^2, whatever the width. Cross terms between filters are odd
-and vanish. So forward E z^2 = s^2 fan_in f E z_below^2, backward E dx^2 = s^2 fan_out f E dy^2, without assuming that
-the two passes are independent, for an upstream that is independent of the weights and uncorrelated. (Global average
-pooling and a softmax loss are no such upstreams.) He's variance makes f s^2 fan_in = 1: only edges change the signal.
+and vanish. So forward E z^2 = s^2 fan_in f E z_below^2, backward E dx^2 = s^2 fan_out f E dy^2, for an upstream that is
+uncorrelated and independent of the weights (not that of a global average pooling or a softmax loss). He's variance
+makes f s^2 fan_in = 1: only edges change the signal.
 
 *One network is one sample* [EX]. In a fully connected ReLU network with Gaussian weights the ratios |a_l|^2 /
 |a_{l-1}|^2 are independent with mean 1 (He) and relative variance 5/n: each of n terms (2/n) relu(g)^2 has variance

@@ -5,21 +5,18 @@ One output f_k of a network, for one sample, changes by <df_k/dW, dW> when the w
     T = sum over layers of T_l,    T_l = mean over samples and outputs k of |df_k/dW_l|^2
 
 is the mean diagonal of the neural tangent kernel (Jacot et al. 2018, arXiv:1806.07572). A backward pass with an
-upstream gradient of N K independent entries of mean square 1 returns E |dW_l|^2 = N K T_l, so `predict` has it already,
-wherever it has a law for a weight gradient.
+upstream gradient of N K independent entries of mean square 1 returns E |dW_l|^2 = N K T_l: that is what `predict` has.
 
-**ReLU networks without BatchNorm need no backward pass.** Let s^2 be the variance of the weights W_l, drawn with mean 0
-and independently. f is linear in W_l once the gates are fixed: f = <W_l, J_l>, J_l = df/dW_l. Then
+**ReLU networks without BatchNorm** have T_l from the outputs, too, which serves where maps are too large for a law of
+the weight gradient. Let s^2 be the variance of the weights W_l, drawn with mean 0 and independently. f is linear in
+W_l once the gates are fixed: f = <W_l, J_l>, J_l = df/dW_l. Then
 
     E f^2 = s^2 E |J_l|^2,  hence  T_l = E f^2 / s^2
 
 exactly for fully connected ReLU layers at any width (flipping the sign of one unit's weights exchanges its gate, so a
 gate is 1/2 on average whatever the products of weights beside it are). In a residual network only the branch goes
-through W_l; with q_branch and q_skip the second moments that meet at its sum,
-
-    T_l = E f^2 / s^2 * q_branch / (q_branch + q_skip).
-
-In convolutional networks both are upper bounds: the pixels' gradients agree only in part, while the signals that a ReLU
+through W_l: its share q_branch / (q_branch + q_skip) of the second moments that meet at the sum is a factor of T_l. In
+convolutional networks this is an upper bound: the pixels' gradients agree only in part, while the signals that a ReLU
 has made positive agree more. `AGREEMENT` says what is left.
 
 **Spread.** Without BatchNorm, T follows E f^2, whose logarithm is nearly normal between networks with the variance
@@ -131,12 +128,11 @@ def _weight(layer: nn.Layer) -> np.ndarray | None:
 
 
 def _from_outputs(row: Row, last: Row, square: float, shares: dict[str, float]) -> float:
-    """E f^2 / s^2 and the share of the branch that the layer is in."""
+    """E f^2 / s^2, times the share of the branch that the layer is in and its agreement."""
     if square == 0:
         return 0.0
-    share = next((share for path, share in shares.items() if row.path.startswith(f"{path}.")), None)
-    agreement = AGREEMENT["trunk" if share is None or share == 1 else "branch"]
-    return last.forward.mean / square * (1 if share is None else share) * agreement
+    share = next((share for path, share in shares.items() if row.path.startswith(f"{path}.")), 1.0)
+    return last.forward.mean / square * share * AGREEMENT["trunk" if share == 1 else "branch"]
 
 
 def _shares(layers: dict[str, nn.Layer], rows: dict[str, Row]) -> dict[str, float]:
