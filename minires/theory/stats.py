@@ -3,8 +3,8 @@
 z-score            (measured - expected) / sd, compared with the normal quantile of the false-alarm rate
 family-wise rate   n checks at rate alpha/n each raise a false alarm with probability at most alpha (Bonferroni)
 Student's t        R networks: mean over sd/sqrt(R) is t with R - 1 degrees of freedom
-Kolmogorov-Smirnov the largest gap between the empirical and the expected distribution function; asks whether
-                   z-scores are *distributed* as they should be, which "all of them are small" does not
+Kolmogorov-Smirnov the largest gap between the empirical and the expected distribution function: are z-scores
+                   *distributed* as they should be, which "all of them are small" does not say
 """
 
 from __future__ import annotations

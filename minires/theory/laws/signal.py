@@ -2,20 +2,20 @@
 
 All samples share the weights. So two things are followed over positions i: the second moment q(i), and the covariance
 between *different samples* K(i, i') = E_c[h(n, i) h(n', i')], n != n', the part of a channel's map that all samples
-share. BatchNorm averages over pairs of samples, among which a sample with itself weighs only 1/N, so for large N it
-needs no more than K. A convolution with k^2 taps and weights of variance gain/fan_in puts out (see `geometry`)
+share. BatchNorm averages over pairs of samples, among which a sample with itself weighs only 1/N: for large N, and
+white noise, it needs no more than K. A convolution with k^2 taps and weights of variance gain/fan_in puts out (see
+`geometry`)
 
     z = (gain/k^2) box(q),     C = (gain/k^2) pair(K)
 
-*Any batch.* White noise in a large batch needs no more. An actual batch, a shift of all channels or a pooling window
-does, and it goes through the same formulas:
+An actual batch, a shift of all channels or a pooling window needs more, which goes through the same formulas:
 
     same     S(i, i') = E[h(n, i) h(n, i')] within a sample: neighboring pixels of a photograph agree
     mean     E h, where it is not 0: a constant bias, BatchNorm's own; q, K and S include its square
     each     q of each sample: a batch of mixed contrasts is a mixture, and what is not linear in q is averaged over it
 
-*Large maps.* Inside a map of white noise K is constant, whatever the distance. A kernel of more than 32 pixels an axis
-is kept on a smaller map with the same edges (`span`).
+Inside a large map of white noise K is constant. A kernel of more than 32 pixels an axis is kept on a smaller map with
+the same edges (`span`).
 """
 
 from __future__ import annotations
@@ -66,13 +66,11 @@ class Signal(NamedTuple):
     @property
     def centered(self) -> Signal:
         """Without its mean."""
-        square = self.mean**2
-        return self.changed(lambda moments: moments - square, 0.0) if self.mean else self
+        return self.changed(lambda moments: moments - self.mean**2, 0.0) if self.mean else self
 
     def shifted(self, mean: float) -> Signal:
         """A centered signal plus a constant."""
-        square = mean**2
-        return self.changed(lambda moments: moments + square, mean)
+        return self.changed(lambda moments: moments + mean**2, mean)
 
     def scaled(self, factor: float) -> Signal:
         """The signal times a constant whose square is `factor`."""
@@ -88,11 +86,11 @@ class Signal(NamedTuple):
         return across + own / batch
 
     def full(self, values: Floats) -> Floats:
-        """Values at the kernel's positions, at all positions."""
+        """From values at the kernel's positions, those at all positions."""
         return values if self.span is None else values[self.span.index]
 
     def at_kernel(self, values: Floats) -> Floats:
-        """Values at all positions, at the kernel's."""
+        """From values at all positions, those at the kernel's."""
         return values if self.span is None else values[self.span.member]
 
     @property
@@ -126,13 +124,13 @@ class Signal(NamedTuple):
     def __add__(self, other: Signal) -> Signal:
         """Sum of independent signals, at most one of which has a mean that is not 0 in the mean of its channels."""
         if self.kernel.shape != other.kernel.shape:
-            whole = [signal._replace(kernel=signal.whole_kernel(), span=None) for signal in (self, other)]
-            return whole[0] + whole[1]
-        same = each = None
-        if self.same is not None or other.same is not None:
+            mine, others = (signal._replace(kernel=signal.whole_kernel(), span=None) for signal in (self, other))
+            return mine + others
+        both, same, each = (self, other), None, None
+        if any(signal.same is not None for signal in both):
             same = self.whole_same() + other.whole_same()
-        if self.each is not None or other.each is not None:
-            each = (self.q if self.each is None else self.each) + (other.q if other.each is None else other.each)
+        if any(signal.each is not None for signal in both):
+            each = sum(signal.q if signal.each is None else signal.each for signal in both)
         summed = Signal(self.q + other.q, self.kernel + other.kernel, same, self.mean + other.mean, each, self.span)
         cross = 2 * self.mean * other.mean
         return summed.changed(lambda moments: moments + cross, summed.mean) if cross else summed
@@ -149,8 +147,7 @@ class Signal(NamedTuple):
 
 def _means(kernel: Floats, weights: Floats | None = None) -> Floats:
     """Weighted means of the rows; a product with a vector is faster than a mean."""
-    if weights is None:
-        weights = np.full(len(kernel), 1 / len(kernel))
+    weights = np.full(len(kernel), 1 / len(kernel)) if weights is None else weights
     return (kernel @ weights.astype(kernel.dtype)).astype(float)
 
 

@@ -5,8 +5,8 @@ the correlation (Price's theorem)
 
     K(i, i') = m(i) m(i') + sum_s S_s^2 C^_s(i, i'),     m = E h,   S_s = P(h > 0 at all steps s..now)
 
-over the steps s since the walk started from zero. After the first step alone the arc-cosine kernel is exact. S_s is
-taken from the average walk: for steps of equal variance it does not depend on that variance. A projection (shortcut B)
+over the steps s since the walk started from zero; after the first step alone the arc-cosine kernel is exact. S_s is
+that of the average walk: for steps of equal variance it does not depend on the variance. A projection (shortcut B)
 restarts the walk with a step of both branches' variances. Shortcut A lets the old channels walk on and starts the new
 ones from zero; these *populations* are kept apart, because BatchNorm centers each channel by itself.
 
@@ -52,8 +52,8 @@ class _Population:
     """Channels with one history.
 
     weight: their share of all channels. classes, walk: law of h for each class of positions. average: the walk with the
-    average position's steps; survivors (steps, n + 1): for each step since the start from zero, the part of that walk
-    that has been positive ever since. fresh: the first step while it is the only one.
+    average position's steps; survivors (steps, n + 1): for each step, the part of that walk that has been positive ever
+    since. fresh: the first step while it is the only one.
     """
 
     weight: float
@@ -103,14 +103,13 @@ class Stream:
         if not _fits(self.grid, step):
             return None
         steps = self.steps if stride == 1 else [s.subsampled(image, stride) for s in self.steps]
-        kept, moves = maps.every(image, stride), step.q.any()
-        if moves:
-            populations = [_step(self.grid, p, step, kept, share * p.weight) for p in self.populations]
-        else:
-            populations = [p.subsampled(kept, share * p.weight) for p in self.populations]
+        populations = [p.subsampled(maps.every(image, stride), share * p.weight) for p in self.populations]
+        if step.q.any():
+            populations = [_step(self.grid, p, step) for p in populations]
+            steps = [*steps, step.centered]
         if share < 1:
             populations.append(_start(self.grid, 1 - share, step))
-        return Stream(self.grid, populations, [*steps, step.centered] if moves else steps, self.scale)
+        return Stream(self.grid, populations, steps, self.scale)
 
     def rescaled(self) -> Stream:
         """The same stream in units of its own rms."""
@@ -184,18 +183,18 @@ def _start(grid: Grid, weight: float, step: Signal) -> _Population:
     """Channels that make their first step, from zero."""
     classes = _Classes(np.zeros(len(step.q), int), np.zeros(1, int))
     nothing = _Population(weight, classes, grid.start((1,)), grid.start(), np.zeros((0, grid.n + 1)), None)
-    return _step(grid, nothing, step, slice(None), weight)
+    return _step(grid, nothing, step)
 
 
-def _step(grid: Grid, p: _Population, step: Signal, kept: np.ndarray | slice, weight: float) -> _Population:
-    q, drift = step.q - step.mean**2, step.mean
-    before = p.classes.index[kept]
+def _step(grid: Grid, p: _Population, step: Signal) -> _Population:
+    """The same channels after one more step."""
+    q, drift, before = step.q - step.mean**2, step.mean, p.classes.index
     classes = _Classes.of(before, q)
     walk = grid.step(p.walk[before[classes.member]], q[classes.member], drift)
     average = grid.step(p.average, q.mean(), drift)
     survivors = np.concatenate([grid.step(p.survivors, q.mean(), drift), average[None]]) * grid.gate
     fresh = Signal(step.q, None, mean=drift) if q.any() and not len(p.survivors) else None
-    return _Population(weight, classes, walk, average, survivors, fresh)
+    return _Population(p.weight, classes, walk, average, survivors, fresh)
 
 
 def _fits(grid: Grid, step: Signal) -> bool:

@@ -12,6 +12,7 @@ from minires.theory.rules.state import State
 
 
 def slope2(kind: Activation, q: float) -> float:
+    """By what a relative variance of E z^2 is multiplied."""
     return 1.0 if kind.homogeneous else log_slope(kind, q) ** 2
 
 
