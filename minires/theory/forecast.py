@@ -53,7 +53,7 @@ def forecast(model: nn.Layer, input_shape: Sequence[int]) -> Forecast:
 
 def units_alike(model: nn.Layer) -> bool:
     """Whether some layer's weights are all one number that is not 0."""
-    weights = [to_numpy(parameter.value) for parameter in model.parameters() if parameter.value.ndim >= 2]
+    weights = [to_numpy(p.value) for p in model.parameters() if p.value.ndim >= 2 and not p.gain]
     return any(len(w) > 1 and w.flat[0] != 0 and np.ptp(w) == 0 for w in weights)
 
 
@@ -86,7 +86,7 @@ def _copies_channels(weight: np.ndarray) -> bool:
 def read(predicted: SignalReport) -> Forecast:
     """The forecast that a prediction amounts to."""
     rows = [row for row in predicted if row.kind in STATIONS]
-    lawless = [row.note for row in predicted if row.note and row.kind in ("Conv2d", "Linear")]
+    lawless = [row.note for row in predicted if row.note]
     unit = 1.0
     if rows:  # rms of dL/dlogits at logits of zero: N sum_k dlogits^2 = (1 - 1/K)/N for each of N samples
         samples, classes = rows[-1].shape[0], rows[-1].shape[-1]

@@ -5,6 +5,7 @@ import pytest
 
 from minires import comparison, init, nn, optim
 from minires.data import load_digits
+from minires.theory import predict, tangent_kernel
 from minires.theory.forecast import ALIKE, departure, forecast, one_channel_lives
 from minires.train import fit
 
@@ -122,3 +123,10 @@ def test_layers_are_counted_from_one_at_the_input():
 )
 def test_departure(values, expected):
     assert departure(values, 1.0) == expected
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm((8, 4, 4)), nn.GroupNorm(2, 8)], ids=["LayerNorm", "GroupNorm"])
+def test_a_layer_without_a_law_has_no_forecast(norm):
+    model, shape = nn.Sequential(nn.Conv2d(3, 8, 1), norm, nn.ReLU(), nn.Flatten(), nn.Linear(128, 10)), (8, 3, 4, 4)
+    assert forecast(model, shape).verdict.startswith(f"no forecast: no law for {type(norm).__name__}, which divides")
+    assert tangent_kernel(model, predict(model, shape)) is None

@@ -33,9 +33,7 @@ class Axis:
     def __post_init__(self) -> None:
         if self.outputs < 1:
             reach = self.dilation * (self.kernel - 1) + 1
-            raise ValueError(
-                f"a window that reaches over {reach} pixels does not fit into {self.size} + 2*{self.padding}"
-            )
+            raise ValueError(f"a window over {reach} pixels does not fit into {self.size} + 2*{self.padding}")
 
     @property
     def outputs(self) -> int:
@@ -53,17 +51,12 @@ class Axis:
         return (self.source >= 0) & (self.source < self.size)
 
     @cached_property
-    def incidence(self) -> np.ndarray:
-        """A: (kernel, outputs, size) zeros and ones."""
-        matrices = np.zeros((self.kernel, self.outputs, self.size))
-        i, t = np.nonzero(self.inside)
-        matrices[t, i, self.source[i, t]] = 1.0
-        return matrices
-
-    @cached_property
     def reads(self) -> np.ndarray:
         """(outputs, size) zeros and ones: does output i read pixel j (by at most one tap)."""
-        return self.incidence.sum(axis=0)
+        reads = np.zeros((self.outputs, self.size))
+        i, t = np.nonzero(self.inside)
+        reads[i, self.source[i, t]] = 1.0
+        return reads
 
 
 class ConvGeometry(NamedTuple):
@@ -98,11 +91,6 @@ class ConvGeometry(NamedTuple):
     def outputs(self) -> tuple[int, int]:
         """(Ho, Wo) of the output."""
         return self.height.outputs, self.width.outputs
-
-    @property
-    def coverage(self) -> float:
-        """Mean share of the taps inside the image: what a constant second moment loses to the padding."""
-        return float(self.height.inside.mean() * self.width.inside.mean())
 
     @property
     def forward_counts(self) -> np.ndarray:

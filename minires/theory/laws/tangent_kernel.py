@@ -100,7 +100,7 @@ def tangent_kernel(model: nn.Layer, predicted: SignalReport, weight: Initializer
     rows = {row.path: row for row in predicted}
     layers = dict(check_model(model).named_layers())
     weighted = [row for row in predicted if row.path in layers and _weight(layers[row.path]) is not None]
-    if not weighted or any(row.note for row in weighted):
+    if not weighted or any(row.note for row in predicted):
         return None
     last = weighted[-1]
     samples, outputs = predicted.input_shape[0], last.shape[-1]

@@ -62,7 +62,9 @@ def apply(layer: Any, state: State, setting: Setting) -> tuple[State, Backward]:
     for known, rule in RULES.items():
         if is_plain(layer, known):
             return rule(layer, state, setting)
-    raise NoLaw(f"no law for {type(layer).__name__}")
+    own = isinstance(layer, nn.LayerNorm | nn.GroupNorm)
+    reason = ", which divides each sample by its own spread; measure(model, x) shows what it does" if own else ""
+    raise NoLaw(f"no law for {type(layer).__name__}{reason}")
 
 
 def is_plain(layer: Any, known: type) -> bool:

@@ -72,7 +72,7 @@ def _affine(
     reading = maps.conv(state.signal, used)
     plain = reading.scaled(variance * fan_in / 2)
     z = _biased(layer, setting.bias, plain)
-    seen = max(used.taps * used.coverage, 1.0)
+    seen = max(float(used.forward_counts.mean()), 1.0)
     noise = _scale_noise(setting.weight, layer.weight.value.shape, state.channels // groups * seen)
     patches = None if state.batch is None else Patches(state.batch, used)
     scatter = state.scatter * (state.smooth + (1 - state.smooth) / seen) if patches is None else patches.scatter

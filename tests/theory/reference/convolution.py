@@ -64,7 +64,8 @@ def conv_weight_map(x: np.ndarray, upstream: float, geometry: ConvGeometry) -> n
 
 def per_tap(geometry: ConvGeometry, q: np.ndarray, g: np.ndarray) -> np.ndarray:
     """(H, W), (Ho, Wo) -> (kh, kw): sum over outputs i of g(i) q(pixel of i by tap t): a weight gradient's law."""
-    return np.einsum("tih,hw,ujw,ij->tu", geometry.height.incidence, q, geometry.width.incidence, g, optimize=True)
+    rows, columns = (axis.source[:, :, None] == np.arange(axis.size) for axis in geometry)
+    return np.einsum("ith,hw,juw,ij->tu", rows.astype(float), q, columns.astype(float), g, optimize=True)
 
 
 def unfolded_upstream(dy: np.ndarray, geometry: ConvGeometry) -> np.ndarray:

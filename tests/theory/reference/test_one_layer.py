@@ -118,7 +118,7 @@ def test_a_wrong_law_is_seen(wrong):
     forward = convolution.conv_forward(x, variance, C_OUT, geometry, law.kurtosis(shape))
     backward = convolution.conv_backward(dy, variance, C_IN, geometry, law.kurtosis(shape))
     mistaken = {
-        "padding ignored": forward._replace(mean=forward.mean / geometry.coverage),
+        "padding ignored": forward._replace(mean=forward.mean * geometry.taps / geometry.forward_counts.mean()),
         "fans swapped": forward._replace(mean=forward.mean * C_IN / C_OUT),
         "stride ignored backward": backward._replace(mean=backward.mean * 4),
         "kurtosis ignored": convolution.conv_forward(x[:1, :, :1, :1], variance, C_OUT, ConvGeometry.of((1, 1), 1)),
