@@ -1,16 +1,15 @@
 """The laws: what an initializer does to a network's signal and gradient, foretold, measured, and compared.
 
-    predict(model, shape)            walk a model without running it: a SignalReport, every number with grade and spread
-    measure(model, shape, seeds=R)   the same table from the real passes of R networks
+    predict(model, shape)      the laws of every layer, without running it: a SignalReport, with grades and allowances
+    measure(model, shape)      the same table from the real passes of many networks
     compare(predicted, measured)     a verdict per row, and the first layer that departs
+    forecast(model, shape)     the prediction in one phrase: "steady", "gradient dies by layer 3"
+    outlook(kernel, rate, total)     what training will do, from `tangent_kernel(model, predicted)`: "will move"
     check_initializer(sampler, shape, law)     does anybody's sampler obey the law it claims, and which mistake is it
 
-    forecast(model, shape)           the prediction in one phrase: "steady", "gradient dies by layer 3"
-    outlook(kernel, rate, total)     what training will do, from `tangent_kernel(model, predicted)`: "will move"
-
-These stand at the front desk, one file each; `report` is the table that they share, `stats` the tests behind every
-threshold, `summary` the prediction in a sentence and block by block. Behind it: `laws`, one family a file with its
-derivation on top; `rules`, which tie the laws to the layers of minires; `samplers`, for single weight matrices.
+Where to begin: `report`, the table that all share; `laws/plain_networks` and `laws/batchnorm`, two families with their
+derivations; `predict`, which walks a model, and `rules/affine`, what it asks of a layer. `laws` has one family a file,
+`rules` ties them to the layers, `samplers` has single weight matrices, `stats` the tests behind every threshold.
 """
 
 from minires.theory.compare import ComparisonReport, compare

@@ -44,16 +44,12 @@ _LOG_T_FORM = np.arange(-23.0, 26.0, _LOG_STEP)  # farther, for forms whose smal
 
 
 class Normalized(NamedTuple):
-    """What BatchNorm puts out, and the batch variance v that it divided by: E[1/v], E v, E[w'M^2w/v^2].
-
-    concentration: half the relative variance of v, sum lambda_j^2 / v^2: one over the number of its directions.
-    """
+    """What BatchNorm puts out, and the batch variance v that it divided by: E[1/v], E v, E[w'M^2w/v^2]."""
 
     signal: Signal
     inverse_v: float
     v: float
     second: float
-    concentration: float
 
 
 def batchnorm(
@@ -93,9 +89,7 @@ def batchnorm(
         np.fill_diagonal(same, q)
     if each is not None:
         each *= q / np.maximum(each.mean(axis=0), 1e-30)
-    squares = float(eigenvalues @ eigenvalues + few @ few + degrees * (own @ own)) / v**2
-    put_out = Signal(q, kernel, same, 0.0, each, signal.span)
-    return Normalized(put_out, found.inverse, v, found.second, squares)
+    return Normalized(Signal(q, kernel, same, 0.0, each, signal.span), found.inverse, v, found.second)
 
 
 class _Inverse(NamedTuple):
