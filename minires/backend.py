@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -48,12 +48,21 @@ def _namespace_of(array: Array) -> ModuleType | None:
     if array is None:
         return None
     if isinstance(array, HOST_ARRAYS):
+        if hasattr(array, "mask") or isinstance(array, getattr(np, "matrix", ())):
+            _refuse_other_arithmetic(array)
         return np
     if type(array).__module__.partition(".")[0] == "cupy":
         return sys.modules["cupy"]
     if hasattr(array, "__array_namespace__") and not isinstance(array, type):
         return array.__array_namespace__()
     raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}: wrap it, as in np.asarray(x)")
+
+
+def _refuse_other_arithmetic(array: np.ndarray) -> NoReturn:
+    """A masked array would lose its mask on the way, silently; `*` of a matrix is another product."""
+    kind = type(array).__name__
+    advice = "its mask would be lost; x.filled(0) fills it" if hasattr(array, "mask") else "np.asarray(x) makes one"
+    raise TypeError(f"expected a plain array, got a {kind}: {advice}")
 
 
 def device_namespace(device: str | ModuleType) -> ModuleType:

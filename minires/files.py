@@ -8,6 +8,7 @@ A folder is locked through a file in it, by the operating system: the lock of a 
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import tempfile
@@ -24,11 +25,14 @@ TEMPORARY = ".tmp"
 def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a file that appears at `path` only when it is complete, replacing what was there.
 
-    Raises OSError (disk full, folder not writable) with the old file untouched and the temporary one removed.
+    Raises OSError (disk full, folder not writable; a device or a pipe, which no file may replace) with the old file
+    untouched and the temporary one removed.
     """
     target = Path(path)
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise OSError(errno.EINVAL, "no file, but a device or a pipe", os.fspath(target))
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=TEMPORARY, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", suffix=TEMPORARY, dir=target.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 write(file)

@@ -32,6 +32,23 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["f"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_no_file_takes_the_place_of_a_device_or_a_pipe(tmp_path):
+    """Renaming over /dev/full would remove it for everybody, where root does it."""
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink(tmp_path / "pipe", tmp_path / "link")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match=f"no file, but a device or a pipe: .*{name}"):
+            atomic_write_text(tmp_path / name, "text")
+    assert (tmp_path / "pipe").is_fifo() and sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
+def test_the_longest_name_that_a_folder_takes(tmp_path):
+    atomic_write_text(tmp_path / ("a" * 251 + ".npz"), "text")
+    atomic_write_text(tmp_path / ("ä" * 120 + ".npz"), "text")
+    assert len(os.listdir(tmp_path)) == 2
+
+
 def test_a_reader_never_meets_half_a_file(tmp_path):
     """One thread rewrites 4 MB again and again, another reads: every time it gets all of one version."""
     path, size, rounds = tmp_path / "f", 1 << 22, 40

@@ -115,6 +115,8 @@ def check_labels(labels: Array | Sequence[int], logits: Array) -> Array:
     n, k = logits.shape
     if isinstance(labels, list | tuple) and all(plain_index(label) is not None for label in labels):
         labels = np.asarray(labels)
+    if hasattr(labels, "dtype"):
+        array_namespace(labels)
     if getattr(labels, "shape", None) == (n, k) and k > 1:
         raise ValueError(f"labels has shape {(n, k)}, one-hot perhaps; expected {(n,)}, as from labels.argmax(axis=1)")
     if getattr(getattr(labels, "dtype", None), "kind", "O") not in "iu":

@@ -18,6 +18,10 @@ def check_state(name: str, state: Mapping[str, Array]) -> Mapping[str, Array]:
             raise TypeError(f"{name}: a key is {in_short(key)}; expected names")
         if isinstance(value, type) or not hasattr(value, "shape") or not hasattr(getattr(value, "dtype", None), "kind"):
             raise TypeError(f"{name}: {key} is {in_short(value)}; expected an array, as from np.asarray")
+        try:
+            array_namespace(value)
+        except TypeError as error:
+            raise TypeError(f"{name}: {key}: {error}") from None
     return state
 
 

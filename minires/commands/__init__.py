@@ -105,12 +105,12 @@ def initializer(text: str) -> Initializer:
     """An argparse type: "he_normal", or with its parameter (std, bound, gain, slope or constant): "normal:0.01"."""
     from minires import init
 
-    name, _, parameter = text.partition(":")
+    name, colon, parameter = text.partition(":")
     if name not in INITIALIZERS:
         raise argparse.ArgumentTypeError(f"unknown initializer {name!r}; {nearest(name, INITIALIZERS)}")
     make = getattr(init, INITIALIZERS[name])
     try:
-        numbers = [float(parameter)] if parameter else []
+        numbers = [float(parameter)] if colon else []
         if any(not math.isfinite(n) or (n < 0 and name != "constant") for n in numbers):
             raise ValueError
         return make(*numbers)

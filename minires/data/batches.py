@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minires.backend import array_namespace
 from minires.checks import check_whole, flag
 
 
@@ -91,6 +92,7 @@ def batches(
     for name, array in (("x", x), ("y", y)):
         if not getattr(array, "shape", ()):
             raise TypeError(f"{name} is a {type(array).__name__}; expected an array, as from np.asarray")
+        array_namespace(array)  # a pandas Series would be indexed by its labels, and lose its place beside the images
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(f"x has {len(x)} images and y {len(y)} labels; expected as many of both, at least one")
     if seed is None and augmentation is not None:

@@ -76,14 +76,15 @@ def locate(name: str | os.PathLike[str], data_dir: Path | None = None) -> tuple[
         raise TypeError(f"data_dir is a {type(data_dir).__name__}; expected a folder")
     if "\0" in str(data_dir):
         raise ValueError(f"data_dir is {str(data_dir)!r:.60}; expected a folder")
-    if name == "digits":
+    text = str(name)
+    if text == "digits":
         return "digits", None
-    if name in FOLDERS:
-        return str(name), find(str(name), data_dir)
-    if len(str(name)) > 1000 or not Path(name).is_dir():
-        close = get_close_matches(re.sub("[^a-z0-9]", "", str(name).lower()), NAMES, 1)
+    if text in FOLDERS:
+        return text, find(text, data_dir)
+    if len(text) > 1000 or not Path(name).is_dir():
+        close = get_close_matches(re.sub("[^a-z0-9]", "", text.lower()), NAMES, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"name is {str(name)!r:.60}; expected one of {', '.join(NAMES)}, or a folder{hint}")
+        raise ValueError(f"name is {text!r:.60}; expected one of {', '.join(NAMES)}, or a folder{hint}")
     known = recognize(Path(name))
     return known, Path(name) if known == "images" else find(known, Path(name))
 
@@ -112,9 +113,11 @@ def recognize(folder: Path) -> str:
         return "fashion" if "fashion" in "/".join(folder.resolve().parts[-2:]).lower() else "mnist"
     if holds_images(folder):
         return "images"
+    inside = [sub for sub in folder.iterdir() if sub.is_dir() and holds_images(sub)]
+    hint = f"; {inside[0]} does" if inside else ""
     raise DataError(
-        f"{folder}: holds the files of no data set that minires knows ({', '.join(FOLDERS)}), and no folders of "
-        "pictures"
+        f"{folder}: {_other_files(folder)}holds the files of no data set that minires knows ({', '.join(FOLDERS)}), "
+        f"and no folders of pictures, one a class{hint}"
     )
 
 

@@ -5,7 +5,8 @@
 
 Classes are numbered in the order of their folders' names. Pictures of one size that is at most `LARGEST` are taken as
 they are; others are scaled so that they cover a square of `SIDE` pixels, and its middle is cut out. Where all of them
-are gray, images have one channel, otherwise three.
+are gray, images have one channel, otherwise three. What is transparent shows white: the hidden colors under it, often
+black all over, are not what anybody sees.
 """
 
 from __future__ import annotations
@@ -66,9 +67,10 @@ def load_images(folder: Path, count: int | None = None) -> Split:
         x, y = _read(training, _size_and_mode(training))
         if count is not None:
             return hold_out(x, y, count)
-        chosen = held_out(y, EVERY)
-        if not chosen.any():
-            raise DataError(f"{folder}: fewer than {EVERY} pictures in every class; expected more, or train and test")
+        chosen, counts = held_out(y, EVERY), np.bincount(y).tolist()
+        if min(counts) < EVERY:  # its class would be tested by none
+            few = f"{folder / names[counts.index(min(counts))]}: {min(counts)} pictures"
+            raise DataError(f"{few}; expected at least {EVERY} in a class, or folders train and test")
         return Split(x[~chosen], y[~chosen], x[chosen], y[chosen])
     if strangers := set(_classes(test)) - set(names):
         raise DataError(f"{test}: has the class {min(strangers)}; expected those of {train}: {', '.join(names)}")
@@ -150,7 +152,7 @@ def _pixels(path: Path, picture: Any, size: tuple[int, int], mode: str) -> np.nd
     from PIL import ImageOps
 
     try:
-        upright = _eight_bits(path, ImageOps.exif_transpose(picture)).convert(mode)
+        upright = _on_white(_eight_bits(path, ImageOps.exif_transpose(picture))).convert(mode)
         if upright.size != size:
             upright = ImageOps.fit(upright, size)
     except DataError:
@@ -158,6 +160,16 @@ def _pixels(path: Path, picture: Any, size: tuple[int, int], mode: str) -> np.nd
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError) as error:
         raise DataError(f"{path}: a damaged picture ({error})") from None
     return np.asarray(upright, np.uint8).reshape(size[1], size[0], -1).transpose(2, 0, 1)
+
+
+def _on_white(picture: Any) -> Any:
+    """The picture as it looks on white paper, where parts of it are transparent."""
+    from PIL import Image
+
+    if not picture.has_transparency_data:
+        return picture
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
 
 
 def _eight_bits(path: Path, picture: Any) -> Any:

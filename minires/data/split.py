@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minires.backend import array_namespace
 from minires.checks import check_number, check_whole
 
 
@@ -31,6 +32,9 @@ def normalize(images: np.ndarray, mean: Sequence[float], std: Sequence[float], t
     per_channel = (1, -1, 1, 1)
     if getattr(images, "ndim", 0) != 4:
         raise TypeError(f"images is {getattr(images, 'shape', type(images).__name__)}; expected an array (N, C, H, W)")
+    array_namespace(images)
+    if images.dtype.kind not in "iu":
+        raise TypeError(f"images has dtype {images.dtype}; expected whole numbers from 0 to top")
     channels = images.shape[1]
     for name, values in (("mean", mean), ("std", std)):
         try:
@@ -41,6 +45,8 @@ def normalize(images: np.ndarray, mean: Sequence[float], std: Sequence[float], t
             raise ValueError(f"{name} is {values!r:.60}; expected one number for each of {channels} channels")
     if not (np.asarray(std, float) > 0).all() or not check_number("top", top, 0) > 0:
         raise ValueError(f"std is {std!r:.60} and top {top!r:.20}; expected numbers above 0")
+    if images.size and (images.min() < 0 or images.max() > top):
+        raise ValueError(f"images holds {images.min()} to {images.max()}; expected 0 to top, which is {top}")
     scale = (1 / (top * np.asarray(std))).astype(np.float32).reshape(per_channel)
     shift = (np.asarray(mean) / np.asarray(std)).astype(np.float32).reshape(per_channel)
     scaled = images * scale
@@ -69,6 +75,7 @@ def hold_out(x: np.ndarray, y: np.ndarray, count: int, seed: int = 0) -> Split:
     for name, array in (("x", x), ("y", y)):
         if isinstance(array, type) or not isinstance(getattr(array, "shape", None), tuple) or not array.shape:
             raise TypeError(f"{name} is a {type(array).__name__}; expected an array, as from np.asarray")
+        array_namespace(array)
     if y.shape != x.shape[:1]:
         raise ValueError(f"x has shape {x.shape} and y {y.shape}; expected one label for each image")
     if not 0 < count < len(y):

@@ -119,6 +119,7 @@ def _signal_panel(ax: Axes, cells: Sequence[Cell], what: str, looks: Mapping[str
     ax.set_yticks(list(TICKS))
     ax.set_yticklabels(list(TICKS.values()))
     ax.minorticks_off()
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.set_xlabel("layer", fontsize=12 * size, color=INK)
 
 
@@ -231,7 +232,7 @@ def slide(cells: Sequence[Cell]) -> Figure:
     axes[0, 0].set_ylabel("rms: marks measured, lines foreseen", fontsize=15, color=INK)
     layers = len(cells[0].first.signal.activations)
     ends = [_clipped(finite(cell.first.signal.activations.values()))[-1] for cell in cells]
-    _name_curves(axes[0, 0], layers, ends, [display(name) for name in names], [looks[name] for name in names], 1.85)
+    _name_curves(axes[0, 0], layers, ends, [display(name) for name in names], [looks[name] for name in names], 2.0)
     axes[0, 2].set_ylabel("cross-entropy (nats)", fontsize=15, color=INK)
     values = [cell.middle.accuracy for cell in cells]
     percents = ["diverges" if math.isnan(value) else f"{value:.0%}" for value in values]

@@ -65,8 +65,9 @@ def end_labels(ax: Axes, ends: Sequence[tuple[float, float, str, str]], size: fl
     """Writes a name beside the end of each curve: no legend to look up. ends: (x, y, name, color) of each.
 
     Names that would lie on each other are moved apart, so call it last: the axes' scales and limits must be final.
+    What has no place on the axis, a loss of exactly 0 on a logarithmic one, gets no name.
     """
-    ends = [end for end in ends if np.isfinite(end[1])]
+    ends = [end for end in ends if np.isfinite(end[1]) and (end[1] > 0 or ax.get_yscale() != "log")]
     for (x, _, text, color), place in zip(ends, apart(ax, [end[1] for end in ends], size), strict=True):
         at = {"xycoords": ax.get_xaxis_transform(), "xytext": (7, 0), "textcoords": "offset points"}
         ax.annotate(text, (x, place), va="center", color=color, fontsize=size, annotation_clip=False, **at)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import numbers
+import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,21 +32,47 @@ def as_split(data: Split | Sequence[Array]) -> Split:
 
     TypeError for what is none; ValueError where images and labels differ in number, or there are none.
     """
+    four = "(x_train, y_train, x_test, y_test)"
     if not isinstance(data, tuple | list) or len(data) not in (2, 4):
         was = f"{len(data)} things" if isinstance(data, tuple | list) else f"a {type(data).__name__}"
-        raise TypeError(f"data is {was}; expected a Split or the arrays (x, y)")
+        raise TypeError(f"data is {was}; expected a Split, the arrays (x, y), or {four}")
+    if all(isinstance(part, tuple) and len(part) == 2 for part in data):
+        raise TypeError(f"data is {len(data)} pairs; expected their arrays in a row: {four}")
     x, y, x_test, y_test = (*data, *data)[:4]
-    split = Split(x, _labels("y_train", y), x_test, _labels("y_test", y_test))
-    for part, images, labels in (("train", split.x_train, split.y_train), ("test", split.x_test, split.y_test)):
-        check_images(f"x_{part}", images, labels)
-    return split
+    if len(getattr(y, "shape", ())) == len(getattr(x, "shape", ())) > 2:
+        raise ValueError(f"data has images in the place of labels; expected the order {four}")
+    y = labels_of(x, y, "x_train", "y_train")
+    if len(data) == 2:
+        return Split(x, y, x, y)
+    y_test = labels_of(x_test, y_test, "x_test", "y_test")
+    if (x.shape[1:], x.dtype) != (x_test.shape[1:], x_test.dtype):
+        raise ValueError(
+            f"x_train holds images {tuple(x.shape[1:])} of {x.dtype} and x_test {tuple(x_test.shape[1:])} of "
+            f"{x_test.dtype}; expected the same of both"
+        )
+    return Split(x, y, x_test, y_test)
+
+
+def labels_of(x: Array, labels: Array | Sequence[int], x_name: str = "x", name: str = "y") -> Array:
+    """The labels of the images x as an array. Errors, which use the names, where they are none, or x is none."""
+    check_plain(x_name, x, "an array of images")
+    labels = _labels(name, labels)
+    check_images(x_name, x, labels)
+    return labels
+
+
+def check_plain(name: str, array: Any, expected: str) -> None:
+    """TypeError unless it is an array of a library that minires computes with."""
+    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+        raise TypeError(f"{name} is {in_short(array)}; expected {expected}, as from np.asarray")
+    try:
+        array_namespace(array)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
 
 
 def check_images(name: str, x: Array, labels: Array) -> None:
     """TypeError or ValueError unless x is an array of images (N, ...) with as many labels, at least one."""
-    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
-        raise TypeError(f"{name} is a {type(x).__name__}; expected an array of images, as from np.asarray")
-    array_namespace(x)
     if getattr(x.dtype, "kind", "f") not in "biufc":
         raise TypeError(f"{name} has dtype {x.dtype}; expected numbers, as from x.astype(np.float32)")
     if len(x.shape) < 2 or x.shape[0] != len(labels) or len(labels) == 0:
@@ -64,11 +91,12 @@ def _labels(name: str, labels: Any) -> Array:
             labels = np.asarray(labels)
         except ValueError:
             raise TypeError(f"{name} is a list of unequal things; expected whole numbers") from None
-    if getattr(getattr(labels, "dtype", None), "kind", "O") not in "iu":
-        what = f"has dtype {labels.dtype}" if hasattr(labels, "dtype") else f"is a {type(labels).__name__}"
-        raise TypeError(f"{name} {what}; expected whole numbers (N,), one label an image")
+    check_plain(name, labels, "whole numbers (N,), one label an image")
     if len(labels.shape) != 1:
-        raise ValueError(f"{name} has shape {tuple(labels.shape)}; expected (N,), one label an image")
+        hint = f": {name}.argmax(axis=1), if it is one-hot" if len(labels.shape) == 2 and labels.shape[1] > 1 else ""
+        raise ValueError(f"{name} has shape {tuple(labels.shape)}; expected (N,), one label an image{hint}")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{name} has dtype {labels.dtype}; expected whole numbers (N,), one label an image")
     return labels
 
 
@@ -77,6 +105,13 @@ def check_engine(model: Any) -> None:
     if isinstance(model, type) or not all(callable(getattr(model, name, None)) for name in ("infer", "parameters")):
         hint = f"{model.__name__}(...)" if isinstance(model, type) else "a minires.nn.Layer"
         raise TypeError(f"model is {in_short(model)}; expected {hint}")
+
+
+def check_trainable(model: Any) -> None:
+    """`check_engine`, and TypeError for a compiled model: `fit` compiles by itself."""
+    check_engine(model)
+    if not isinstance(model, Layer):
+        raise TypeError(f"model is {in_short(model)}; expected the model itself: fit(model, ..., compile=True)")
 
 
 def frozen_names(model: Layer, frozen: str | Sequence[str]) -> tuple[str, ...]:
@@ -98,7 +133,8 @@ def optimizer_for(model: Layer, is_frozen: Callable[[str], bool]) -> SGD:
     """The default optimizer, of all parameters that are not frozen. ValueError where there are none."""
     trained = [parameter for parameter in model.parameters() if not is_frozen(parameter.name)]
     if not trained:
-        raise ValueError("frozen leaves no parameter to train; expected at least one layer that has any and may move")
+        why = "frozen leaves" if model.parameters() else "model has"
+        raise ValueError(f"{why} no parameter to train; expected at least one layer that has any and may move")
     return SGD(trained)
 
 
@@ -136,6 +172,16 @@ def check_shares(batches: int, images: int, ranks: int) -> None:
         raise ValueError(f"a batch of {images // batches} images has none for some of {ranks} ranks; take larger ones")
 
 
+def check_folder(folder: Any, resume: bool) -> None:
+    """TypeError or ValueError unless `folder` is None or the name of one; None is no folder to resume from."""
+    if not isinstance(folder, str | os.PathLike | None):
+        raise TypeError(f"folder is a {type(folder).__name__}; expected None or the name of a folder")
+    if folder is not None and (not os.fspath(folder) or "\0" in str(folder)):
+        raise ValueError(f"folder is {str(folder)!r:.60}; expected None or the name of a folder")
+    if folder is None and resume:
+        raise ValueError("resume is True and folder is None; expected the folder of the run")
+
+
 def check_callables(schedule: Any, report: Any, augmentation: Any, config: Any) -> None:
     """TypeError for a schedule or report that cannot be called, an augmentation that is none, no JSON in config."""
     if schedule is not None and not takes(schedule, 0):
@@ -148,7 +194,7 @@ def check_callables(schedule: Any, report: Any, augmentation: Any, config: Any) 
         raise TypeError(f"augmentation is {in_short(augmentation)}; expected None or Augmentation(pad=4, flip=True)")
     if config is not None:
         try:
-            json.dumps(dict(config) if isinstance(config, Mapping) else None)
+            json.dumps(dict(config) if isinstance(config, Mapping) else None, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(f"config cannot be written as JSON ({error}); expected names and plain values") from None
         if not isinstance(config, Mapping):

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from minires.backend import Array, array_namespace, to_device, to_numpy
-from minires.checks import check_model, check_whole
+from minires.checks import check_axes, check_model, check_whole
 from minires.data.batches import batches
+from minires.data.split import Split
 from minires.nn import Layer, SoftmaxCrossEntropy
-from minires.train.checks import alone_with, as_split, check_engine, check_finite
+from minires.train.checks import alone_with, check_engine, check_finite, labels_of
 
 
 def evaluate(
@@ -26,10 +27,26 @@ def evaluate(
     """
     check_engine(model)
     check_whole("batch_size", batch_size, 1)
-    x, y = as_split((x, y))[:2]
+    y = labels_of(x, y)
     check_finite(definition(model))
     loss, accuracy = (evaluation_sums(model, x, y, batch_size, device) / len(x)).tolist()
     return loss, accuracy
+
+
+def check_fits(model: Layer, data: Split, device: str) -> None:
+    """Infer one image; errors where the model refuses it, or gives no logit for some label of either part."""
+    try:
+        with np.errstate(all="ignore"), left_as_it_is(model):
+            logits = model.eval().infer(to_device(data.x_train[:1], device))
+    except MemoryError:
+        return  # the run itself says what to try
+    check_axes("logits", logits, "N, K")
+    k = logits.shape[1]
+    for name, labels in (("y_train", data.y_train), ("y_test", data.y_test)):
+        least, most = int(labels.min()), int(labels.max())
+        if least < 0 or most >= k:
+            worst = least if least < 0 else most
+            raise ValueError(f"{name}: labels hold {worst}; expected 0..{k - 1}, since logits have {k} columns")
 
 
 def evaluation_sums(model: Any, x: Array, y: Array, batch_size: int, device: str) -> np.ndarray:

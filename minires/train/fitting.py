@@ -20,14 +20,16 @@ from minires.train.checks import (
     alone_with,
     as_split,
     check_callables,
-    check_engine,
     check_finite,
+    check_folder,
     check_optimizer,
     check_parallel,
     check_shares,
+    check_trainable,
     frozen_names,
     optimizer_for,
 )
+from minires.train.evaluation import check_fits
 from minires.train.history import History, Progress
 from minires.train.run import Run, is_in
 
@@ -85,16 +87,13 @@ def fit(
     and what to try; OSError where the folder cannot be written at the start. A checkpoint that cannot be written later
     is a warning, and training goes on: the weights are in memory.
     """
-    check_engine(model)
-    check_whole("epochs", epochs, 0)
-    check_whole("log_every", log_every, 1)
-    check_whole("batch_size", batch_size, 1)
-    check_whole("seed", seed, 0)
+    check_trainable(model)
+    epochs, log_every = check_whole("epochs", epochs, 0), check_whole("log_every", log_every, 1)
+    batch_size, seed = check_whole("batch_size", batch_size, 1), check_whole("seed", seed, 0)
     resume, compile = flag("resume", resume), flag("compile", compile)
     other_engine = flag("other_engine", other_engine)
     check_callables(schedule, report, augmentation, config)
-    if not isinstance(folder, str | os.PathLike | None):
-        raise TypeError(f"folder is a {type(folder).__name__}; expected None or the name of a folder")
+    check_folder(folder, resume)
     check_parallel(parallel, model, compile)
     data, frozen = as_split(data), frozen_names(model, frozen)
     # before the model moves: a check on the host makes no GPU wait
@@ -125,12 +124,14 @@ def fit(
     )
     check_shares(run.batches_per_epoch, len(data.x_train), run.group.size)
     saving.check_settings_of_all(run)
-    with alone_with(model), saving.locked(run, resume):
-        if run.folder is not None:
-            saving.open_folder(run, resume)
-        if resume:
-            check_finite(model, optimizer)
-        run.train()
+    with alone_with(model):
+        check_fits(model, data, device)  # before a folder is made for a run that cannot be
+        with saving.locked(run, resume):
+            if run.folder is not None:
+                saving.open_folder(run, resume)
+            if resume:
+                check_finite(model, optimizer)
+            run.train()
     return run.history
 
 

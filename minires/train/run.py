@@ -201,7 +201,7 @@ class Run:
         row = {
             "epoch": self.epoch + 1,
             "step": self.step,
-            "lr": self.schedule(self.step - 1),
+            "lr": learning_rate(self.schedule, self.step - 1),
             "train_loss": self.loss_sum / self.images,
             "train_accuracy": self.correct / self.images,
             "test_loss": test_loss,

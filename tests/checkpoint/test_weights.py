@@ -166,6 +166,16 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path, ending, state, sa
     assert os.listdir(tmp_path) == []
 
 
+def test_a_mask_is_not_lost_on_the_way_into_a_file_or_a_model(tmp_path):
+    array = np.ma.masked_array(np.ones(2), [0, 1])
+    with pytest.raises(TypeError, match="state: a: expected a plain array, got a MaskedArray"):
+        write_weights(tmp_path / "w.npz", {"a": array})
+    layer = nn.Linear(1, 2, rng=0)
+    with pytest.raises(TypeError, match="state: bias: expected a plain array"):
+        layer.load_state_dict({**layer.state_dict(), "bias": array})
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("dtype", [np.longdouble, complex])
 def test_what_safetensors_does_not_know_goes_into_npz(tmp_path, dtype):
     with pytest.raises(CheckpointError, match=f"{np.dtype(dtype)}; expected .npz"):

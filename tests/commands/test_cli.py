@@ -126,6 +126,7 @@ def test_info_names_versions_and_threads(capsys, monkeypatch):
         (initializer, "constant", "'constant' cannot be read"),
         (initializer, "normal:much", "'normal:much' cannot be read"),
         (initializer, "normal:nan", "'normal:nan' cannot be read"),
+        (initializer, "normal:", "'normal:' cannot be read"),
         (initializer, "uniform:-1", "'uniform:-1' cannot be read"),
         (initializer, "dirac:3", "'dirac:3' cannot be read"),
         (device, "gpu", 'expected "cpu", "cuda" or "cuda:1"'),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minires import nn
-from minires.data import Augmentation, Split, batches, count_batches, hold_out
+from minires.data import Augmentation, Split, batches, count_batches, hold_out, normalize
 
 X = np.arange(10 * 2 * 3 * 4, dtype=np.float32).reshape(10, 2, 3, 4)
 Y = np.arange(10)
@@ -92,6 +92,43 @@ def test_inputs_are_left_alone():
 def test_wrong_use_is_refused_before_the_first_batch(arguments, options, says):
     with pytest.raises(ValueError, match=says):
         batches(*arguments, **options)
+
+
+class Series:
+    """What matters of a pandas Series: a shape, a dtype, and an index of its own by which it is looked up."""
+
+    shape, dtype = Y.shape, Y.dtype
+
+    def __len__(self):
+        return len(Y)
+
+    def __getitem__(self, where):
+        return Y[::-1][where]
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_arrays_that_would_lose_something_are_refused():
+    for labels in (Series(), np.ma.masked_array(Y, Y > 1), np.asmatrix(Y)):
+        for call in (batches, hold_out):
+            with pytest.raises(TypeError, match=r"expected a (NumPy or CuPy|plain) array, got a? ?(Ser|Mask|matrix)"):
+                call(X, labels, 2)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "says"),
+    [
+        (np.full((2, 1, 2, 2), 0.5, np.float32), TypeError, "images has dtype float32; expected whole numbers"),
+        (
+            np.full((2, 1, 2, 2), 4000, np.uint16),
+            ValueError,
+            "images holds 4000 to 4000; expected 0 to top, which is 255",
+        ),
+        (np.full((2, 1, 2, 2), -1, np.int8), ValueError, "images holds -1"),
+    ],
+)
+def test_images_that_are_scaled_already_or_otherwise_are_not_scaled_again(images, error, says):
+    with pytest.raises(error, match=says):
+        normalize(images, [0.5], [0.25])
 
 
 def test_hold_out_is_stratified():

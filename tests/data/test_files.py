@@ -217,6 +217,7 @@ def test_where_files_are_looked_for(cifar, tmp_path, monkeypatch):
     assert recognize(cifar) == "cifar10"
     with pytest.raises(ValueError, match="'imagenet'; expected one of digits"):
         load("imagenet")
+    assert len(load(Path("digits"))) == 4
 
 
 @needs_shared

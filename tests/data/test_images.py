@@ -90,6 +90,42 @@ def test_sixteen_bits_are_scaled_and_thirty_two_refused(tmp_path):
         load_images(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P"])
+def test_what_is_transparent_shows_white(tmp_path, kind):
+    """A canvas saves strokes as black on transparent black: without its transparency, every drawing is the same."""
+    alpha = np.random.default_rng(0).integers(0, 2, (8, 10)).astype(np.uint8) * 255
+    drawing = Image.fromarray(np.dstack([alpha * 0] * 3 + [alpha]), "RGBA")
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for i in range(5):
+            drawing.convert(kind).save(tmp_path / label / f"{i}.png")
+    x = load_images(tmp_path).x_train
+    shades = (
+        (x[0] * 0.25 + 0.5)
+        if kind == "LA"
+        else x[0] * np.array([0.229, 0.224, 0.225]).reshape(3, 1, 1)
+        + (np.array([0.485, 0.456, 0.406]).reshape(3, 1, 1))
+    )
+    assert np.allclose(shades, alpha == 0, atol=1e-6)
+
+
+def test_a_class_too_small_to_be_tested_is_named(photos):
+    for i in range(6):
+        (photos / "cat" / f"{i}.png").unlink()
+    with pytest.raises(DataError, match=r"photos.cat: 4 pictures; expected at least 5 in a class"):
+        load_images(photos)
+    assert len(load_images(photos, 3).x_test) == 3
+
+
+def test_a_folder_around_the_folder_is_named(photos, tmp_path):
+    with pytest.raises(DataError, match=r"no folders of pictures, one a class; .*photos does"):
+        load(tmp_path)
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "train.csv").write_text("label,pixel0")
+    with pytest.raises(DataError, match=r"table: it holds train\.csv, a format that is not read; "):
+        load(tmp_path / "table")
+
+
 def test_a_class_that_only_the_tests_have_is_named(tmp_path):
     for part, label in (("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dogs")):
         draw(tmp_path / part / label / "1.png")

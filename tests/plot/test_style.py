@@ -88,3 +88,12 @@ def test_one_network_block_by_block():
         assert [tick.get_text() for tick in ax.get_xticklabels()] == names
         assert sum(low <= tick <= high for (low, high) in [ax.get_ylim()] for tick in ax.get_yticks()) >= 2
     assert fig.axes[0].get_position().x1 <= fig.axes[1].get_position().x0
+
+
+def test_a_loss_of_zero_has_no_place_on_a_logarithmic_axis(recwarn):
+    """A network that is sure and right in float32: its name would stand infinitely far below."""
+    steps = [{"step": n, "loss": 10.0**-n, "lr": 0.1} for n in range(1, 5)]
+    parts = {"train_loss": 1e-3, "train_accuracy": 1.0, "test_loss": 0.0, "test_accuracy": 1.0}
+    fig = draw_history(History(steps, [{"epoch": 1, "step": 4, **parts}]), "sure")
+    fig.draw_without_rendering()
+    assert not recwarn.list and [text.get_text() for text in fig.axes[0].texts] == ["train"]

@@ -8,13 +8,15 @@ import warnings
 import numpy as np
 import pytest
 
-from minires import nn, optim
+from minires import compile, nn, optim
 from minires.checkpoint import CheckpointError, checkpoints, read, save_checkpoint
 from minires.data import Augmentation, Split
 from minires.files import FolderInUse, locked_folder
 from minires.train import SettingsDiffer, TrainingDiverged, TrainingInterrupted, evaluate, first_nonfinite, fit
 
 from .test_fit import bits, interrupt_at, small_data, small_model, train, without_times
+
+ONES, LABELS = np.ones((4, 1, 8, 8), np.float32), np.arange(4)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,10 @@ from .test_fit import bits, interrupt_at, small_data, small_model, train, withou
         ({"frozen": ("conv_1",)}, ValueError, "frozen holds 'conv_1'.*did you mean 'conv1'"),
         ({"frozen": "layer9"}, ValueError, "frozen holds 'layer9'.*no such layer"),
         ({"frozen": 3}, TypeError, "frozen is 3"),
+        ({"config": {"lr": float("nan")}}, TypeError, "config cannot be written as JSON"),
+        ({"resume": True}, ValueError, "resume is True and folder is None"),
+        ({"folder": ""}, ValueError, "folder is ''"),
+        ({"folder": "a\0b"}, ValueError, "folder is 'a"),
         (
             {"frozen": ("conv1", "bn1", "layer1", "layer2", "layer3", "linear")},
             ValueError,
@@ -69,11 +75,56 @@ def test_settings_that_make_no_sense(options, error, says):
         (([[1.0]], [0]), TypeError, "x_train is a list"),
         ((np.array([["a"]], object), np.array([0])), TypeError, "x_train has dtype object; expected numbers"),
         ((1, 2, 3), TypeError, "data is 3 things"),
+        (
+            ((ONES, LABELS), (ONES, LABELS)),
+            TypeError,
+            r"data is 2 pairs; expected .*\(x_train, y_train, x_test, y_test\)",
+        ),
+        ((ONES, ONES, LABELS, LABELS), ValueError, "images in the place of labels; expected the order"),
+        ((ONES, LABELS, ONES[..., :4], LABELS), ValueError, r"x_test \(1, 8, 4\) of float32; expected the same"),
+        ((ONES, LABELS, ONES.astype(float), LABELS), ValueError, "x_test .* of float64; expected the same"),
+        ((ONES, LABELS, ONES, LABELS + 8), ValueError, r"y_test: labels hold 11; expected 0\.\.9"),
+        ((ONES, LABELS - 1), ValueError, "y_train: labels hold -1"),
+        ((ONES[:, :, 0], LABELS), ValueError, "conv1: x has shape"),
+        ((np.ma.masked_array(ONES, ONES > 0), LABELS), TypeError, "x_train: expected a plain array, got a MaskedArray"),
+        (
+            (ONES, np.ma.masked_array(LABELS, LABELS > 1)),
+            TypeError,
+            "y_train: expected a plain array, got a MaskedArray",
+        ),
     ],
 )
-def test_data_that_is_none(data, error, says):
+def test_data_that_is_none(data, error, says, tmp_path):
+    """Said before anything is computed; and no folder is left that would be "a run already" at the next try."""
+    model = small_model()
+    before = bits(model)
     with pytest.raises(error, match=says):
-        fit(small_model(), data, epochs=1)
+        fit(model, data, epochs=1, folder=tmp_path / "run")
+    assert bits(model) == before and model.training and not (tmp_path / "run").exists()
+
+
+def test_numbers_of_numpy_are_numbers_in_a_file_too(tmp_path):
+    data = small_data(40, 20)
+    options = {"epochs": np.int64(1), "batch_size": np.int32(20), "seed": np.int64(3), "log_every": np.int8(2)}
+    fit(small_model(), data, schedule=lambda step: np.float32(0.1), folder=tmp_path / "run", **options)
+    assert json.loads((tmp_path / "run" / "history.json").read_text())["epochs"][0]["lr"] == float(np.float32(0.1))
+
+
+def test_fit_compiles_by_itself():
+    with pytest.raises(TypeError, match=r"model is a Compiled; expected the model itself: fit\(model, \.\.\., compile"):
+        fit(compile(small_model()), small_data(), epochs=1)
+
+
+def test_a_model_without_parameters_is_not_called_frozen():
+    with pytest.raises(ValueError, match="model has no parameter to train"):
+        fit(nn.Sequential(nn.Flatten()), small_data(), epochs=1)
+
+
+def test_evaluation_names_its_own_arguments():
+    x, y = small_data(40, 20)[:2]
+    for arguments, says in (((x.tolist(), y), "^x is a list"), ((x, np.eye(10)[y]), r"^y has .*: y\.argmax\(axis=1\)")):
+        with pytest.raises((TypeError, ValueError), match=says):
+            evaluate(small_model(), *arguments)
 
 
 def test_a_class_is_no_model():
