@@ -69,7 +69,9 @@ def guess(question: str, answer: Value | None) -> None:
     if answer is None:
         _guesses.pop(question, None)
         return
-    if isinstance(answer, list | np.ndarray):
+    if isinstance(answer, np.ndarray):
+        answer = answer.tolist()
+    if isinstance(answer, list):
         answer = tuple(answer)
     given = answer if isinstance(answer, tuple) else (answer,)
     if not all(isinstance(each, int | float | str | np.number) for each in given):
@@ -106,7 +108,9 @@ def exercise(name: str, check: Callable[[], Any]) -> str:
     """
     try:
         result = check()
-    except Exception as error:
+        if not hasattr(result, "verdict") and not isinstance(result, bool | np.bool_ | str):
+            raise TypeError(f"the check gave {type(result).__name__}; expected a report, True or False, or a sentence")
+    except (Exception, SystemExit) as error:
         if _is_open(error):
             return _tell(name, "open", "yours to write. Then run this cell again.")
         _tried.add(name)
@@ -268,9 +272,11 @@ def _how_far(guessed: Value, law: Value) -> str:
 
 def _number_or_word(answer: float | str) -> float | str:
     try:
-        return float(answer) if isinstance(answer, str) else answer
+        return float(answer)
     except ValueError:
         return answer
+    except OverflowError:  # a whole number of more than 308 digits
+        return math.inf if answer > 0 else -math.inf
 
 
 def _kind(law: Value) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from minires import tutorial
@@ -93,6 +94,16 @@ def test_a_guess_can_be_taken_back_and_must_be_an_answer():
     for nonsense in ({8}, 1j, ((1, 2), 3), [[1, 2], [3, 4]], len):
         with pytest.raises(TypeError, match="expected a number, a word in quotes, or a shape"):
             tutorial.guess("99.1", nonsense)
+
+
+def test_numbers_of_any_kind_are_numbers():
+    for nine in (np.array(9), np.array(9.0, np.float32), np.int8(9), "9", 9.0):
+        tutorial.guess("99.1", nine)
+        assert "right." in tutorial.reveal("99.1", 9)
+    for huge in (10**400, -(10**400), "1e400"):
+        tutorial.guess("99.1", huge)
+        assert "not so" in tutorial.reveal("99.1", 9)
+    tutorial.guess("99.1", None)
 
 
 def test_a_notebook_shows_once_what_was_printed():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,9 @@ def test_an_exception_names_the_line_of_the_reader(capsys):
         (lambda: "the bias is missing.", "wrong: the bias is missing."),
         (lambda: np.zeros(3) + np.zeros(4), "Print the shapes"),
         (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda: None, "the check gave NoneType; expected a report, True or False, or a sentence"),
+        (lambda: np.array([True, False]), "the check gave ndarray"),
+        (lambda: sys.exit("done"), "stopped: SystemExit: done"),
         (lambda: None - 1.0, "None is what a function gives that ends without a return"),
         (lambda: check_initializer(init.HeNormal().sample, (64, 32), init.HeNormal()), "right."),
         (lambda: check_initializer(lambda s, r: r.normal(size=s), (64, 32), init.HeNormal()), "wrong: fan ignored"),
