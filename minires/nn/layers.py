@@ -49,9 +49,8 @@ class Conv2d(_WeightAndBias):
         self.dilation, self.groups = (pair("dilation", dilation, 1), check_groups(groups, in_channels, out_channels))
         self.padding = checks.layer_padding(padding, self.kernel_size, self.dilation)
         shape = (out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = Parameter(
-            sample_groups(by_name(weight_init), shape, checks.generator(rng), groups=groups), groups
-        )
+        weight = sample_groups(by_name(weight_init), shape, checks.generator(rng), groups=groups)
+        self.weight = Parameter(weight, groups)
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if flag("bias", bias) else None
 
     def _forward(self, x: Array) -> tuple[Array, tuple]:

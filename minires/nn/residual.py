@@ -19,6 +19,7 @@ from minires.checks import check_arrays, check_number, check_shape, check_sum, c
 from minires.nn.layer import Layer
 from minires.nn.layers import BatchNorm2d, Conv2d, Identity, ReLU
 from minires.nn.sequential import Sequential
+from minires.ops.window import filled
 
 
 class Subsample(Layer):
@@ -36,15 +37,13 @@ class Subsample(Layer):
         xp = check_arrays(x=x)
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x has shape {x.shape}; expected (N, {self.in_channels}, H, W)")
-        n, o, h, w = self._output_shape(x.shape)
-        y = xp.zeros((n, h, w, o), x.dtype).transpose(0, 3, 1, 2)
+        y = filled(xp, self._output_shape(x.shape), 0, x.dtype)
         y[:, self.kept] = x[:, :, :: self.stride, :: self.stride]
         return y, x.shape
 
     def _backward(self, dy: Array, cache: tuple[int, ...]) -> Array:
         check_shape("dy", dy, self._output_shape(cache), "the shape of the forward's output")
-        n, c, h, w = cache
-        dx = array_namespace(dy).zeros((n, h, w, c), dy.dtype).transpose(0, 3, 1, 2)
+        dx = filled(array_namespace(dy), cache, 0, dy.dtype)
         dx[:, :, :: self.stride, :: self.stride] = dy[:, self.kept]
         return dx
 

@@ -92,5 +92,4 @@ def as_images(values: Array, shape: tuple[int, ...]) -> Array:
 
 def channel_sum(values: Array) -> Array:
     """(N, pixels, C) -> (C,). Added up in float64: a float32 sum of a million numbers would lose half of its digits."""
-    wide = np.result_type(values.dtype, np.float64)
-    return values.sum(axis=0, dtype=wide).sum(axis=0).astype(values.dtype)
+    return values.sum(axis=0, dtype=np.result_type(values.dtype, np.float64)).sum(axis=0).astype(values.dtype)

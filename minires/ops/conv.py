@@ -8,7 +8,7 @@ the window. **im2col** writes each patch as a column of a matrix,
 
     cols[n, (c, a, b), (i, j)] = xpad[n, c, i*s + a*d, j*s + b*d]            (N, K, P), P = H_out*W_out places
 
-and the convolution is a product of matrices. With k = (c, a, b), p = (i, j) and filters = weight.reshape(O, K),
+and the convolution is a product of matrices. With k = (c, a, b), p = (i, j) and each filter a row of filters (O, K),
 
     y[n, p, o] = sum over k of  cols[n, k, p] * filters[o, k]  +  bias[o]
 
@@ -26,7 +26,9 @@ received, and <im2col(x), v> = <x, col2im(v)> for every x and v. So dx = col2im(
 tap, the pixels under all windows are a slice in which no pixel occurs twice, and `+=` is safe.
 
 `tensordot(a, b, axes)` is a sum over the named axes of a and b. It lays all others side by side and makes one matrix
-product, of views if memory allows. So cols lies in memory with k outermost, (K, N, P), and y and dy, (N, P, O), are
+product, of views if memory allows. A sum may go over k in any order, as long as patch and filter list it in the same
+one. PyTorch's `unfold` lists (c, a, b). The code below lists (a, b, c), since all channels of a pixel lie side by side:
+kw neighboring pixels, kw*C numbers, are one piece of memory in xpad and in cols, (N, P, K). So y and dy, (N, P, O), are
 channels-last images. dcols comes out tap by tap, each tap a channels-last image: col2im adds whole lines of it. cols is
 kh*kw times as large as x: the cache holds x, and backward makes the columns again.
 
@@ -39,15 +41,20 @@ Source: Chellapilla, Puri, Simard 2006, "High Performance Convolutional Neural N
 
 from typing import Any, NamedTuple
 
+from minires import checks
 from minires.backend import Array, array_namespace
 from minires.checks import cache_of, check_arrays, check_axes, check_channels, check_shape, check_upstream, whole_shape
 from minires.ops.window import Pair, Window, channels_last, channels_last_memory, inside, pad, pad_shape, place_window
 
 
-def im2col(x: Array, kernel_size: Pair | Window, *, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1) -> Array:
+def im2col(
+    x: Array, kernel_size: Pair | Window, *, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1, order: str = "cab"
+) -> Array:
     """Every patch of x as a column.
 
-    x (N, C, H, W) -> cols (N, C*kh*kw, H_out*W_out), its rows in the order (c, a, b), as in PyTorch's `unfold`.
+    x (N, C, H, W) -> cols (N, C*kh*kw, H_out*W_out), its rows in the order (c, a, b), as in PyTorch's `unfold`, or
+    with order="abc" in the order (a, b, c), as they lie in a channels-last image.
+
     Raises TypeError or ValueError for a wrong dtype or shape, and for a window larger than the padded image.
     """
     xp = check_arrays(x=x)
@@ -56,9 +63,11 @@ def im2col(x: Array, kernel_size: Pair | Window, *, stride: Pair = 1, padding: P
     xpad = pad(xp, x, window)
     (sh, sw), (dh, dw), (n, c, _, _) = window.stride, window.dilation, x.shape
     image, channel, row, pixel = xpad.strides
-    strides = channel, dh * row, dw * pixel, image, sh * row, sw * pixel
-    patches = xp.lib.stride_tricks.as_strided(xpad, (c, *window.kernel, n, *window.out), strides)
-    return patches.reshape(c * len(window.taps), n, -1).transpose(1, 0, 2)
+    strides = image, sh * row, sw * pixel, dh * row, dw * pixel, channel
+    patches = xp.lib.stride_tricks.as_strided(xpad, (n, *window.out, *window.kernel, c), strides)
+    if order != "abc" and checks.choice("order", order, ("cab", "abc")):
+        patches = patches.transpose(0, 1, 2, 5, 3, 4)
+    return patches.reshape(n, -1, c * len(window.taps)).transpose(0, 2, 1)
 
 
 def col2im(
@@ -123,7 +132,7 @@ def conv2d_forward(
     if groups != 1:
         return grouped_forward(x, weight, bias, groups, stride=stride, padding=padding, dilation=dilation)
     window = place_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    cols, filters = im2col(x, window), weight.reshape(len(weight), -1)
+    cols, filters = im2col(x, window, order="abc"), weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
     y = xp.tensordot(cols, filters, axes=(1, 1))
     if bias is not None:
         y += bias
@@ -137,20 +146,18 @@ def conv2d_backward(dy: Array, cache: ConvCache | list[ConvCache]) -> tuple[Arra
         return grouped_backward(dy, cache)
     x, weight, has_bias, window = cache_of(cache, ConvCache)
     xp = check_upstream(dy, (len(x), len(weight), *window.out), x)
-    cols = im2col(x, window)
+    cols, filters = im2col(x, window, order="abc"), weight.transpose(0, 2, 3, 1)
     dy = channels_last(xp, dy).reshape(len(x), -1, len(weight))  # (N, P, O)
-    dweight = xp.tensordot(dy, cols, axes=((0, 1), (0, 2))).reshape(weight.shape)
-    taps = xp.ascontiguousarray(weight.reshape(*weight.shape[:2], -1).transpose(2, 0, 1))  # (kh*kw, O, C)
+    dweight = xp.tensordot(dy, cols, axes=((0, 1), (0, 2))).reshape(filters.shape).transpose(0, 3, 1, 2)
+    taps = filters.reshape(len(filters), len(window.taps), -1).transpose(1, 0, 2)  # (kh*kw, O, C)
     dcols = dy.reshape(-1, len(weight)) @ taps  # (kh*kw, N*P, C)
     dx = col2im(dcols.reshape(len(taps), *dy.shape[:2], -1).transpose(1, 3, 0, 2), x.shape, window)
     dbias = dy.sum(axis=(0, 1)) if has_bias else None
     return dx, dweight, dbias
 
 
-def grouped_forward(
-    x: Array, weight: Array, bias: Array | None, groups: int, **settings: Any
-) -> tuple[Array, list[ConvCache]]:
-    """A convolution for each group, side by side; one cache each."""
+def grouped_forward(x: Array, weight: Array, bias: Array | None, groups: int, **settings: Any) -> tuple[Array, list]:
+    """A convolution for each group, side by side; a list of their caches."""
     xp = array_namespace(x)
     biases = [None] * groups if bias is None else xp.split(bias, groups)
     parts = zip(xp.split(x, groups, axis=1), xp.split(weight, groups), biases, strict=True)

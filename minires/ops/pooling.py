@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from minires.backend import Array
 from minires.checks import cache_of, check_arrays, check_axes, check_half, check_upstream, flag
-from minires.ops.window import Pair, Window, channels_last, channels_last_memory, inside, pad, pad_shape, place_window
+from minires.ops.window import Pair, Window, channels_last_memory, filled, inside, pad, pad_shape, place_window
 
 
 class PoolCache(NamedTuple):
@@ -40,8 +40,8 @@ def max_pool2d_forward(
     """
     xp, window = check_pooling(x, kernel_size, stride, padding, ceil_mode)
     xpad = pad(xp, x, window, -xp.inf)
-    y = xp.full((*x.shape[:2], *window.out), -xp.inf, x.dtype)
-    winner = xp.zeros(y.shape, xp.int32)
+    y = filled(xp, (*x.shape[:2], *window.out), -xp.inf, x.dtype)
+    winner = xp.zeros_like(y, xp.int32)
     for tap, (rows, columns) in enumerate(window.taps):
         pixel = xpad[:, :, rows, columns]
         larger = (pixel.real > y.real) | (pixel != pixel)  # a NaN wins, as in PyTorch
@@ -73,12 +73,12 @@ def avg_pool2d_forward(
     the padding (ceil_mode) never counts.
     """
     xp, window = check_pooling(x, kernel_size, stride, padding, ceil_mode)
-    xpad, counted = pad(xp, x, window), xp.zeros(pad_shape((1, 1, *x.shape[2:]), window), x.dtype)
+    xpad, counted = pad(xp, x, window), filled(xp, pad_shape((1, 1, *x.shape[2:]), window), 0, x.dtype)
     if flag("count_include_pad", count_include_pad):
         counted[:, :, : counted.shape[2] - window.extra[0], : counted.shape[3] - window.extra[1]] = 1
     else:
         inside(counted, x.shape, window)[...] = 1
-    y, count = xp.zeros((*x.shape[:2], *window.out), x.dtype), xp.zeros(window.out, x.dtype)
+    y, count = filled(xp, (*x.shape[:2], *window.out), 0, x.dtype), xp.zeros(window.out, x.dtype)
     for rows, columns in window.taps:
         y += xpad[:, :, rows, columns]
         count += counted[0, 0, rows, columns]
@@ -97,25 +97,21 @@ def global_avg_pool2d_forward(x: Array) -> tuple[Array, tuple[Array, tuple[int, 
     """x (N, C, H, W) -> y (N, C), cache."""
     xp = check_arrays(x=x)
     check_axes("x", x, "N, C, H, W")
-    return channels_last(xp, x).mean(axis=(1, 2)), (x[:0], x.shape)
+    return channels_last_memory(xp, x).mean(axis=(2, 3)), (x[:0], x.shape)
 
 
 def global_avg_pool2d_backward(dy: Array, cache: tuple[Array, tuple[int, ...]]) -> Array:
     """dy (N, C) -> dx (N, C, H, W)."""
     like, (n, c, h, w) = cache_of(cache, tuple, 2)
     xp = check_upstream(dy, (n, c), like)
-    dx = xp.empty((n, h, w, c), dy.dtype)
-    dx[...] = (dy / (h * w))[:, None, None, :]
-    return dx.transpose(0, 3, 1, 2)
+    return filled(xp, (n, c, h, w), 0, dy.dtype) + (dy / (h * w))[:, :, None, None]
 
 
-def check_pooling(
-    x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair, ceil: bool
-) -> tuple[ModuleType, Window]:
+def check_pooling(x: Array, kernel: Pair, stride: Pair | None, padding: Pair, ceil: bool) -> tuple[ModuleType, Window]:
     """The library of x and the window; TypeError or ValueError if they do not fit."""
     xp, ceil = check_arrays(x=x), flag("ceil_mode", ceil)
     check_axes("x", x, "N, C, H, W")
-    window = place_window(x.shape[2:], kernel_size, kernel_size if stride is None else stride, padding, ceil=ceil)
+    window = place_window(x.shape[2:], kernel, kernel if stride is None else stride, padding, ceil=ceil)
     check_half(window.padding, window.kernel)
     return xp, window
 
@@ -123,4 +119,4 @@ def check_pooling(
 def begin_backward(dy: Array, cache: PoolCache) -> tuple[ModuleType, Array]:
     """The library of dy, and a padded dx of zeros to add to."""
     xp = check_upstream(dy, (*cache_of(cache, PoolCache).x_shape[:2], *cache.window.out), cache.like)
-    return xp, xp.zeros(pad_shape(cache.x_shape, cache.window), dy.dtype)
+    return xp, filled(xp, pad_shape(cache.x_shape, cache.window), 0, dy.dtype)

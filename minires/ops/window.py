@@ -14,7 +14,7 @@ under all places are a single strided slice of the image, in which no pixel occu
 from itertools import product
 from operator import index
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minires.backend import Array
 from minires.checks import check_same_padding, pair
@@ -96,10 +96,16 @@ def inside(xpad: Array, shape: tuple[int, ...], window: Window) -> Array:
 
 
 def pad(xp: ModuleType, x: Array, window: Window, value: float = 0) -> Array:
-    """A copy of x (N, C, H, W) in C order, with the window's padding around each image."""
-    xpad = xp.full(pad_shape(x.shape, window), value, x.dtype)
+    """A copy of x (N, C, H, W) with the window's padding around each image."""
+    xpad = filled(xp, pad_shape(x.shape, window), value, x.dtype)
     inside(xpad, x.shape, window)[...] = x
     return xpad
+
+
+def filled(xp: ModuleType, shape: tuple[int, ...], value: float, dtype: Any) -> Array:
+    """New images of `shape` (N, C, H, W), channels-last in memory, every number `value`."""
+    n, c, h, w = shape
+    return xp.full((n, h, w, c), value, dtype).transpose(0, 3, 1, 2)
 
 
 def channels_last(xp: ModuleType, x: Array) -> Array:

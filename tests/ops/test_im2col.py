@@ -32,6 +32,8 @@ def test_columns_are_the_formula_and_col2im_is_their_adjoint(convolution):
     x, kernel = rng.standard_normal(x_shape), weight_shape[2:]
     cols = ops.im2col(x, kernel, **options)
     assert np.array_equal(cols, columns_by_the_formula(x, kernel, **options))
+    by_taps = cols.reshape(len(x), x_shape[1], -1, cols.shape[2]).transpose(0, 2, 1, 3).reshape(cols.shape)
+    assert np.array_equal(ops.im2col(x, kernel, **options, order="abc"), by_taps)
 
     v = rng.standard_normal(cols.shape)
     mirrored = ops.col2im(v, x_shape, kernel, **options)
@@ -65,6 +67,8 @@ def test_wrong_input_is_refused():
         ops.im2col(IMAGES, 3, stride=1.5)
     with refused(ValueError, "stride", "0"):
         ops.im2col(IMAGES, 3, stride=0)
+    with refused(ValueError, "order", "bac"):
+        ops.im2col(IMAGES, 3, order="bac")
     with refused(ValueError, "cols", "(4, 27, 11)"):
         ops.col2im(np.ones((4, 27, 11)), (4, 3, 5, 6), 3)
     with refused(ValueError, "cols", "(4, 4, 3, 20)"):

@@ -42,7 +42,8 @@ ASSIGNMENT = Assignment(
     "Convolution",
     "Write the two passes of a convolution: first as plain loops that follow the definition, then im2col and its "
     "adjoint col2im, and the convolution as one product of matrices. The loops are your own reference: hold the fast "
-    'version against them. No check asks for groups other than 1, nor for the padding "same".',
+    'version against them. No check asks for groups other than 1, for the padding "same", or for '
+    'the order "abc" of im2col.',
     parts=(
         Part("minires.ops:conv2d_forward", 4, forward_checks("conv2d", "conv2d_loops"), "conv2d_loops_forward"),
         Part(

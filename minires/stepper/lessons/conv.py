@@ -70,11 +70,11 @@ def windows(story: Story, r: Record) -> Iterator[Move]:
             r,
             f"Window {k + 1} of 16 is a column",
             f"The window whose corner lies at row {i * STRIDE}, column {j * STRIDE} of xpad, written line by line, is "
-            f"column {k} of `patches`. Its middle pixel is {number(r, 'patches', 0, 1, 1, 0, i, j)}. One line "
+            f"column {k} of `patches`. Its middle pixel is {number(r, 'patches', 0, i, j, 1, 1, 0)}. One line "
             f"makes all 16 "
             "windows: it says only how far apart their pixels lie in memory, and copies none.",
             [Panel(r, "xpad", read=[window(k)])],
-            [Panel(r, "patches", "patches", "0,r,r,0,c,c", write=[(0, k, 9, 1)], known=("column", k + 1))],
+            [Panel(r, "patches", "patches", "0,c,c,r,r,0", write=[(0, k, 9, 1)], known=("column", k + 1))],
             formula="patches_{(a,b),(i,j)} = xpad_{i·s+a, j·s+b}",
             arrows=[Arrow("xpad", "patches")],
         )
