@@ -82,7 +82,12 @@ def function_of_normal(quantile: Function) -> Activation:
 
 def _interpolated(table: np.ndarray) -> Activation:
     slopes = np.gradient(table, _Z)
-    return Activation("of a Gaussian", lambda z: np.interp(z, _Z, table), lambda z: np.interp(z, _Z, slopes))
+    return Activation(
+        "of a Gaussian",
+        lambda z: np.interp(z, _Z, table),
+        lambda z: np.interp(z, _Z, slopes),
+        rectifies=bool(table[0] == 0),
+    )
 
 
 def sum_law(kind: Activation, parts: tuple[Summands, ...]) -> SumLaw:

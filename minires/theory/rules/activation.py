@@ -22,6 +22,7 @@ from dataclasses import replace
 import numpy as np
 
 from minires.theory.laws import activations as one_layer
+from minires.theory.laws.activations import NODES, WEIGHTS
 from minires.theory.laws.signal import Outline, Signal, contrasts
 from minires.theory.laws.stream import Stream
 from minires.theory.laws.sums import gate_of_sum, share_on, sum_law
@@ -60,7 +61,7 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         throughs=sets,
         members=state.members if sets else (),
         grade="EX" if exact else worse("MF", state.grade, known),
-        allowance=math.hypot(state.allowance, 0.0 if exact else cost),
+        allowance=state.allowance if exact else cost,
         relvar=state.relvar * slope2(kind, float(q.mean())) + odd_relvar(kind, state, setting.batch),
         scatter=_scatter(state, slopes, out),
         dead=state.dead,
@@ -89,9 +90,10 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
             energy,
             same=_agreement(kind, kept, g.same, plain),
             along=_along(kind, kept),
+            aligned=_aligned(kind, kept),
             uneven=g.uneven or (not still and kept.signal.each is not None),
             standing=None if standing is None else g.energy * standing,
-            grade=worse(g.grade, "EX" if still else "MF", "EX" if kind.homogeneous else kept.grade, known),
+            grade=worse(g.grade, "EX" if still else "MF", "EX" if half else kept.grade, known),
             allowance=math.hypot(g.allowance, 0.0 if still else cost_back),
             relvar=g.relvar + gate_relvar(kind, kept, setting.batch),
         )
@@ -167,15 +169,13 @@ def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple
     cost, cost_back = allowances.activation(kind, state)
     on = law.slope2 * state.channels * setting.batch * state.positions
     known = "" if kind.slope == 0 and 0 < on < FEW_ON else "EX"
-    positive = kind.slope == 0
     after = state.after(
         scaled,
-        form="positive" if positive else "function",
-        positive=law.above if positive else 1.0,
-        source=None if positive else unit_source(scaled, law.function),
-        through=None if positive else law.function,
+        form="function",
+        source=unit_source(scaled, law.function),
+        through=law.function,
         grade=worse("MF", state.grade, known),
-        allowance=math.hypot(state.allowance, cost),
+        allowance=cost,
         relvar=state.relvar * slope2(kind, float(state.signal.q.mean())) + odd_relvar(kind, state, setting.batch),
         scatter=_scatter(state, slopes * law.slope2, out),
     )
@@ -183,11 +183,9 @@ def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple
     source, functions = kept.source, kept.summands
 
     def backward(g: Gradient) -> Gradient:
-        share, gate = gate_of_sum(kind, functions, law, None if positive else g.gate)
+        share, gate = gate_of_sum(kind, functions, law, g.gate)
         if source is None and kept.groups:  # behind shortcut A: of the channels with a past
-            gate = gate_of_sum(kind, functions[:-1], law, None if positive else g.gate)[1]
-        if positive and g.on is not None:
-            share = g.on
+            gate = gate_of_sum(kind, functions[:-1], law, g.gate)[1]
         energy = g.energy * share * slopes
         plain = kept.pooled(energy)
         told = {"gate": gate} if source is None else {"gate": in_units(gate, source)}
@@ -353,3 +351,14 @@ def _along(kind: one_layer.Activation, state: State) -> float:
     derivative = kind._replace(value=kind.derivative, slope=None)
     zeroth, first = one_layer.hermite_coefficients(derivative, np.array([math.sqrt(q - mean**2)]), 2, mean)[0]
     return float(first / zeroth) if zeroth else 0.0
+
+
+def _aligned(kind: one_layer.Activation, state: State) -> float:
+    """E[u^2 phi'(z)^2] / E phi'(z)^2, u = z in units of its deviation, where z reads few numbers of white noise."""
+    signal = state.signal
+    variance = float(signal.q.mean()) - signal.mean**2
+    if state.form != "gaussian" or state.groups or state.kept < 1 or not (variance > 0 and state.isotropic):
+        return 1.0
+    deviation = np.sqrt(variance * _patch_norms(1 / state.isotropic))
+    slopes = kind.derivative(signal.mean + np.multiply.outer(deviation, NODES)) ** 2
+    return float((slopes @ (WEIGHTS * NODES**2)).sum() / max((slopes @ WEIGHTS).sum(), 1e-300))

@@ -98,22 +98,25 @@ def _affine(
     below, above = state.light(state.positions <= setting.keep), out.light(False)
 
     def backward(g: Gradient) -> Gradient:
-        factor = variance * fan_out / 2 / g.scale_noise
+        # of the few weights that make z, those along the input decide the gates: E[w^2 phi'^2] by that direction
+        aligned = 1 + (g.aligned - 1) * used.taps / (fan_in * seen)
+        factor = variance * fan_out / 2 / g.scale_noise * aligned
         energy = maps.conv_backward(g.energy, used) * factor
         same = None
         if g.same is not None and below.positions <= (LARGEST_CENTERED if g.centered else setting.keep):
             same = with_diagonal(used.pair_transpose(g.same) * (2 / used.taps * factor), energy)
         own = 2 / below.channels * (1 / fan_out + 1 / (setting.batch * above.positions))
-        weight, agreed = _weight_gradient(g, below, common, setting.batch, full)
+        weight, agreed = _weight_gradient(g, below, common, setting.batch, full, fan_in)
         return Gradient(
             energy,
             same=same,
+            centered=g.centered * seen / used.taps,
             spread_out=g.spread_out,
             uneven=g.uneven,
             grade=worse(g.beyond or g.grade, _known(setting.weight)),
             allowance=math.hypot(g.allowance, allowances.convolution(g, below, used.taps)),
             relvar=g.relvar + own,
-            weight=weight,
+            weight=weight * aligned,
             weight_allowance=allowances.weight_gradient(g, below, agreed),
             weight_relvar=g.relvar + below.relvar + _weight_relvar(g, below, above, fan_in),
         )
@@ -186,7 +189,7 @@ def _weight_relvar(g: Gradient, state: State, out: State, fan_in: int) -> float:
 
 
 def _weight_gradient(
-    g: Gradient, state: State, common: Floats, batch: int, geometry: ConvGeometry
+    g: Gradient, state: State, common: Floats, batch: int, geometry: ConvGeometry, fan_in: int
 ) -> tuple[float, float]:
     """N sum_ii' R(i, i') S(pixels of i and i'), mean over taps, and how much of it comes from different positions.
     Where S was not kept: nan, or without R behind a BatchNorm, which takes away what neighbors have in common."""
@@ -201,6 +204,9 @@ def _weight_gradient(
         shared = geometry.pair(state.signal.whole_same())
         if g.centered:
             shared = shared + g.centered * (float(common.mean()) - common[:, None] - common)
+        if g.along and not g.centered:
+            root = np.sqrt(np.maximum(seen, 0.0)) * (g.along / math.sqrt(fan_in))
+            shared = shared + np.multiply.outer(root, root)
         agreed = shared * g.same
         np.fill_diagonal(agreed, 0.0)
         total, apart = alone + float(agreed.sum()), float(np.abs(agreed).sum())

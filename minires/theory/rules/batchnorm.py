@@ -54,6 +54,7 @@ LARGEST_CONCENTRATION = 0.4
 
 def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[State, Backward]:
     """Each group of channels is normalized by itself."""
+    state = _within_channels(state, setting.batch)
     stem = None if state.patches is None else state.patches.law
     given = state.parts if state.groups or not state.throughs else _parts_of(state)
     parts = [_Part(layer, part, state, setting.batch, stem) for _, part in given]
@@ -106,6 +107,7 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
             gamma=None,
             same=_centered(g.same, pooled, scale, setting.batch),
             along=0.0,
+            aligned=1.0,
             centered=1.0,
             scale_noise=noise,
             unseen=parts[0].unseen,
@@ -119,6 +121,16 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
         )
 
     return after, backward
+
+
+def _within_channels(state: State, batch: int) -> State:
+    """What is taken for a rectified Gaussian has, within a channel, the variance v: means that differ from channel to
+    channel, as pools of channels with biases of their own have, are no part of it."""
+    signal = state.signal
+    common = float(signal.q.mean()) - signal.variance_in(batch)
+    if state.form != "positive" or common <= signal.mean**2:
+        return state
+    return replace(state, signal=signal._replace(mean=math.sqrt(common)))
 
 
 def _share_on(source: Signal, through: Activation, gate: Gate) -> float:

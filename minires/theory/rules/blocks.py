@@ -146,8 +146,11 @@ def skip_functions(state: State) -> tuple[Summands, ...]:
         source, functions = state.source, state.functions
     elif state.never_negative:
         source, functions = rectified_source(state.signal), ((1.0, RELU),)
-    elif state.form != "gaussian" or state.kept < 1 or state.groups:
+    elif state.form != "gaussian" or state.groups:
         return ()
+    elif state.kept < 1:  # behind a Dropout: the entries that stand, and zeros
+        deviation = math.sqrt(float(source.q.mean()) / state.kept)
+        return Summands(state.kept, lambda z: deviation * z), Summands(1 - state.kept, np.zeros_like)
     if source is None:
         return ()
     mean, deviation = source.mean, math.sqrt(max(float(source.q.mean()) - source.mean**2, 0.0))

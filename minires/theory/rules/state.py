@@ -203,6 +203,7 @@ class Gradient:
     centered: share of the energy that came out of a BatchNorm, whose sum over each channel is zero.
     scale_noise: that of the State behind the convolution it is about to enter, where a BatchNorm divided by v.
     beyond: the grade behind the convolution that it is about to enter, which takes a small v away again.
+    aligned: E[u^2 f]/E f, u the value in deviations and f as above: 1 where large values get through like small ones.
     unseen: share of a weight gradient that BatchNorm's second projection takes, see `minires.theory.laws.patches`.
     """
 
@@ -215,6 +216,7 @@ class Gradient:
     standing: Floats | None = None
     centered: float = 0.0
     scale_noise: float = 1.0
+    aligned: float = 1.0
     unseen: float = 0.0
     spread_out: bool = True
     uneven: bool = False
@@ -261,6 +263,7 @@ PASSED = {
     "centered": 0.0,
     "scale_noise": 1.0,
     "along": 0.0,
+    "aligned": 1.0,
     "unseen": 0.0,
     "beyond": "",
 }
