@@ -141,12 +141,13 @@ def _conv2d(index: Index, inputs: tuple[Array, ...], options: dict) -> Value:
     x, weight = inputs[:2]
     (sh, sw), (ph, pw), (dh, dw) = (_pair(options.get(k, d)) for k, d in _CONV_DEFAULTS)
     terms = [] if len(inputs) < 3 else [float(inputs[2][o])]
+    first = o // (weight.shape[0] // options.get("groups", 1)) * weight.shape[1]
     for c in range(weight.shape[1]):
         for a in range(weight.shape[2]):
             for b in range(weight.shape[3]):
                 row, column = i * sh + a * dh - ph, j * sw + b * dw - pw
                 if 0 <= row < x.shape[2] and 0 <= column < x.shape[3]:
-                    terms.append(float(x[n, c, row, column]) * float(weight[o, c, a, b]))
+                    terms.append(float(x[n, first + c, row, column]) * float(weight[o, c, a, b]))
     return _sum(terms)
 
 
@@ -295,7 +296,9 @@ def _number(inputs: tuple[Array, ...], options: dict) -> tuple[int, ...]:
 _POOL = (("x",), ("kernel_size",), ("stride", "padding"), _pool_shape)
 
 DEFINITIONS: dict[str, Definition] = {
-    "conv2d": Definition(("x", "weight", "bias"), (), ("stride", "padding", "dilation"), _conv2d_shape, _conv2d),
+    "conv2d": Definition(
+        ("x", "weight", "bias"), (), ("stride", "padding", "dilation", "groups"), _conv2d_shape, _conv2d
+    ),
     "linear": Definition(
         ("x", "weight", "bias"), (), (), lambda inputs, options: (len(inputs[0]), len(inputs[1])), _linear
     ),

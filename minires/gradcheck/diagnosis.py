@@ -275,7 +275,16 @@ def _from_samples(case: Case, i: int) -> str:
 def sizes(case: Case) -> dict[str, float]:
     """Numbers that get into gradients as wrong factors, by name."""
     x = case.inputs[0]
-    sizes: dict[str, float] = {"2": 2, "3": 3}
+    sizes: dict[str, float] = {
+        f"{name} ({value:.4g})": value
+        for name, value in case.options.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    }
+    if "kernel_size" in case.options:
+        sizes["the window's area"] = float(np.prod(np.broadcast_to(case.options["kernel_size"], 2)))
+    sizes |= {"2": 2, "3": 3}
+    if case.y.size == 1 and case.y.item() > 0:
+        sizes[f"y itself ({case.y.item():.4g})"] = case.y.item()
     of_batch = case.like is not None or (case.y.ndim > 0 and len(case.y) == len(x) if x.ndim else False)
     if x.ndim >= 2:
         sizes |= {"the batch size N" if of_batch else "the length of axis 0": x.shape[0]}
@@ -298,14 +307,9 @@ def sizes(case: Case) -> dict[str, float]:
             sizes[f"the number of entries of {words}"] = ratio
     if len(case.inputs) > 1 and case.inputs[1].ndim == 4 and case.like is not None:
         sizes["the kernel's area"] = case.inputs[1].shape[2] * case.inputs[1].shape[3]
-    for name, value in case.options.items():
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-            sizes[f"{name} ({value:.4g})"] = value
     for name, array in zip(case.names, case.inputs, strict=True):
         if array.size == 1 and np.abs(array.item()) not in (0, 1):
             sizes[f"{name} ({array.item():.4g})"] = abs(array.item())
-    if "kernel_size" in case.options:
-        sizes["the window's area"] = float(np.prod(np.broadcast_to(case.options["kernel_size"], 2)))
     if "p" in case.options:
         sizes["1 - p"] = 1 - case.options["p"]
     if case.like == "softmax_cross_entropy" and x.shape[1]:

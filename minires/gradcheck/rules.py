@@ -33,7 +33,9 @@ RULES = {
         "backward(2 dy) is 2 backward(dy), but backward(-2 dy) is not -2 backward(dy): dy is more than a factor, the "
         "sign of a gradient switches something. A gate (mask) has to look at the values of forward"
     ),
-    "not zero for no dy": "backward gives something else than 0 for dy = 0: a term is added that dy is no factor of",
+    "not zero for no dy": (
+        "backward gives something else than 0 for dy = 0: something in it does not have dy as a factor"
+    ),
     "dy ignored": "backward returns the same whatever dy is: the gradient from above has to be multiplied in",
     "not finite for large inputs": "forward is not finite for large inputs (1000 and the like): an exp overflows",
     "not finite for rows far apart": (

@@ -158,7 +158,7 @@ CASES = {
     "derivative": [
         (
             of_one(lambda x: x**3, lambda dy, x: 3 * x**2 * dy, lambda dy, x: dy * (3 * x**2 + np.where(x < 0, x, 0))),
-            "dx is wrong where x is negative: the derivative dy/dx is a function of x alone",
+            "dx is wrong where x is negative: each entry is dy times the derivative dy/dx",
         )
     ],
     "dy_rearranged": [(of_linear(lambda dy, x, w: dy.T @ w), "dx is right for dy transposed")],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -117,8 +118,6 @@ def _same_along(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts)
     """The error is constant along as many axes as the sentence names."""
     nouns = re.split(r", | and ", m.group(2))
     error, size = yours - right, np.max(np.abs(yours - right))
-    from itertools import combinations
-
     return any(np.max(np.ptp(error, axis=axes)) <= 1e-6 * size for axes in combinations(range(error.ndim), len(nouns)))
 
 
@@ -143,6 +142,29 @@ def _entry(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> b
     index = tuple(int(k) for k in re.findall(r"\d+", m.group(2)))
     numbers = (yours[index], float(m.group(3))), (right[index], float(m.group(4)))
     return all(abs(a - b) <= 1e-3 * max(abs(b), 1e-9) for a, b in numbers)
+
+
+def _repeated(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    """The sum or the mean over as many axes as the sentence names, repeated."""
+    count = len(re.split(r", | and ", m.group(3)))
+    make = np.sum if m.group(2) == "sum" else np.mean
+    every = combinations(range(right.ndim), count)
+    return any(close(yours, np.broadcast_to(make(right, axis=a, keepdims=True), right.shape)) for a in every)
+
+
+def _two_factors(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    """A matrix of ratios of rank one, between the two numbers told."""
+    ratio = yours / right
+    span = abs(ratio.min() - float(m.group(2))) + abs(ratio.max() - float(m.group(3)))
+    cross = ratio[:-1, :-1] * ratio[1:, 1:] - ratio[:-1, 1:] * ratio[1:, :-1] if ratio.ndim == 2 else np.zeros(1)
+    return bool(span <= 1e-3 * ratio.max() and np.max(np.abs(cross)) <= 1e-6 * ratio.max() ** 2)
+
+
+def _looked_up(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
+    """Of an input that is there, at places that it has."""
+    array = facts.inputs.get(m.group(2))
+    places = [tuple(int(k) for k in re.findall(r"\d+", where)) for where in m.groups()[2:]]
+    return array is not None and all(index in np.ndindex(array.shape) for index in places)
 
 
 def _anything(m: re.Match, yours: np.ndarray, right: np.ndarray, facts: Facts) -> bool:
@@ -178,6 +200,9 @@ RULES = (
         lambda m, yours, right, facts: np.max(np.abs(yours)) < 1e-12 * np.max(np.abs(right)),
     ),
     (r"^(\w+) holds whole numbers", lambda m, yours, right, facts: np.array_equal(yours, np.round(yours))),
+    (r"^(\w+) is the same along .*: it is the (sum|mean) over ([\w ,-]+) of what", _repeated),
+    (rf"^(\w+) is the right one times a factor for each .*together {NUMBER} to {NUMBER}", _two_factors),
+    (r"^(\w+) meets the wrong numbers of (\w+): .* by \w+(\[[\d, ]+\]), and should be by \w+(\[[\d, ]+\])", _looked_up),
     (r"^(\w+) has shape", lambda m, yours, right, facts: yours.shape != right.shape),
     (r"^the error of (\w+) is the same number along ([\w ,-]+)", _same_along),
     (rf"^the error of (\w+) is {NUMBER} times (\w+) itself", _itself),

@@ -7,14 +7,24 @@ import pytest
 
 from minires.gradcheck import check_op, hypotheses
 from minires.gradcheck.hypotheses import explain, located, place
-from tests.gradcheck import hypothesis_cases, hypothesis_cases_by_entry
+from tests.gradcheck import hypothesis_cases, hypothesis_cases_by_entry, hypothesis_cases_of_routes
 from tests.gradcheck.hypothesis_cases import DY, GAIN, IMAGE, RNG, SHAPES, X, compare, first_samples_only
 
-CASES = hypothesis_cases.CASES | hypothesis_cases_by_entry.CASES
+CASES = hypothesis_cases.CASES | hypothesis_cases_by_entry.CASES | hypothesis_cases_of_routes.CASES
+KNOWN = hypothesis_cases_of_routes.KNOWN
 
 
 def test_every_hypothesis_has_a_case():
     assert set(CASES) == {hypothesis.__name__ for hypothesis in hypotheses.HYPOTHESES}
+
+
+def test_every_known_fact_has_a_case():
+    assert set(KNOWN) == {fact.__name__ for fact in hypotheses.KNOWN}
+
+
+@pytest.mark.parametrize(("name", "case", "words"), [(name, *case) for name, case in KNOWN.items()])
+def test_what_is_known_is_told_where_nothing_explains_the_error(name, case, words):
+    assert words in located(case)
 
 
 def test_an_error_in_some_samples_only_is_located():
@@ -92,3 +102,32 @@ def test_a_factor_is_named_from_the_call_itself():
     report = check_op(lambda x, w: (x @ w.T, (x, w)), backward, (x, w))
     assert report.verdict == "fail" and report.fault is None
     assert "dw is 0.166667 times what it should be: 1 / the batch size N" in report.diagnosis
+
+
+def test_the_factor_of_a_loss_is_no_biased_variance():
+    """5 samples and 4 classes: 5/4 is N / (number of classes), and a cross-entropy holds no variance."""
+    labels = np.array([1, 0, 3, 2, 2])
+
+    def forward(z):
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        return -np.mean(np.log(p[np.arange(5), labels])), p
+
+    known = {"like": "softmax_cross_entropy", "options": {"labels": labels}}
+    z = RNG.standard_normal((5, 4)) * 0.1
+    report = check_op(forward, lambda dy, p: dy * (p - np.eye(4)[labels]) / 4, z, **known)
+    assert "1.25 times what it should be: N / K, the samples over the classes" in report.diagnosis
+    assert "variance" not in report.diagnosis
+
+
+def test_what_is_wrong_in_y_is_not_blamed_on_dy():
+    x, weight, bias = RNG.standard_normal((6, 4)), np.array([1.5, -0.7, 0.4, 2.0]), np.array([0.3, 1.0, -0.8, 0.5])
+
+    def forward(x, weight, bias):
+        return weight * ((x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5) + bias), None
+
+    report = check_op(forward, lambda dy, _: (dy, weight, bias), (x, weight, bias), like="batchnorm")
+    assert report.diagnosis.startswith("forward: y holds weight * bias: the bias has to be added after")
+    report = check_op(
+        lambda x, w, b: (x @ w.T + 7 * b, None), lambda dy, _: (dy, dy, dy), (x, x, x[:, 0]), like="linear"
+    )
+    assert report.diagnosis.startswith("forward: y holds the bias 7 times, where it should hold it once")

@@ -14,7 +14,7 @@ from minires.gradcheck.call import Call
 from minires.gradcheck.configurations import draw
 from minires.gradcheck.definitions import run_backward, run_forward
 from minires.gradcheck.user_functions import Subject
-from tests.gradcheck import student_compositions, student_elementwise, student_images, student_networks  # noqa: F401  (they register)
+from tests.gradcheck import student_compositions, student_elementwise, student_images, student_networks, student_routes  # noqa: F401  (they register)
 from tests.gradcheck.sentences import Facts, check, first_sentence
 from tests.gradcheck.student_ops import STUDENTS
 

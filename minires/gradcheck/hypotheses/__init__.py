@@ -24,13 +24,15 @@ from minires.gradcheck.hypotheses.contributions import (
     dy_itself,
     later_steps,
     map_transposed,
+    matrix_transposed,
     one_of_several,
     path_missing,
     sum_of_another,
+    sum_repeated,
     wrong_sum,
 )
 from minires.gradcheck.hypotheses.coupling import coupled, misplaced, right_for_first_step, sign_between
-from minires.gradcheck.hypotheses.dependence import does_not_change
+from minires.gradcheck.hypotheses.dependence import does_not_change, without_dy
 from minires.gradcheck.hypotheses.elementwise import affine_in_x, clipped, derivative, known_derivative
 from minires.gradcheck.hypotheses.entry_by_entry import (
     factor_where_wrong,
@@ -40,11 +42,23 @@ from minires.gradcheck.hypotheses.entry_by_entry import (
     spread_too_far,
     times_function,
 )
-from minires.gradcheck.hypotheses.factors import constant_factor, factor_along_axis
+from minires.gradcheck.hypotheses.factors import constant_factor, factor_along_axis, product_of_factors
 from minires.gradcheck.hypotheses.labels import counts_off, one_in_each_row, softmax_loss, target_off
+from minires.gradcheck.hypotheses.normalization import statistics_are_constants, terms_of_normalization
 from minires.gradcheck.hypotheses.other_inputs import other_input
 from minires.gradcheck.hypotheses.parts import facts, mask_missing, place, wrong_part, zero_block
 from minires.gradcheck.hypotheses.rearranged import flipped, rewritten, shifted, swapped, transposed
+from minires.gradcheck.hypotheses.routes import (
+    before_activation,
+    by_other_outputs,
+    counts_of_dy,
+    direct_path,
+    factor_for_each_output,
+    looked_up,
+    not_shared_out,
+    reached_by,
+    to_one_entry_only,
+)
 from minires.gradcheck.hypotheses.shapes import (
     all_zero,
     nearly_right,
@@ -82,6 +96,7 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     rewritten,
     softmax_loss,
     inverted_mask,
+    without_dy,
     known_derivative,
     zero_block,
     mask_missing,
@@ -91,6 +106,7 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     part_of_dy,
     wrong_sum,
     statistic,
+    sum_repeated,
     sum_of_another,
     dy_alone,
     dy_summed,
@@ -100,8 +116,14 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     dy_scaled,
     last_step_forgotten,
     times_function,
+    not_shared_out,
     factor_along_axis,
+    product_of_factors,
+    matrix_transposed,
+    terms_of_normalization,
+    statistics_are_constants,
     other_input,
+    looked_up,
     misplaced,
     other_direction,
     map_transposed,
@@ -109,6 +131,7 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     right_for_first_step,
     does_not_change,
     sign_between,
+    before_activation,
     multiple_along,
     coupled,
     derivative,
@@ -120,10 +143,20 @@ HYPOTHESES: tuple[Callable[[Comparison], str | None], ...] = (
     clipped,
     not_clipped,
     power,
+    direct_path,
+    by_other_outputs,
     missing_constant,
     missing_xhat,
 )
 """In the order in which they are tried: the strictest first."""
+
+KNOWN: tuple[Callable[[Comparison], str | None], ...] = (
+    counts_of_dy,
+    to_one_entry_only,
+    factor_for_each_output,
+    reached_by,
+)
+"""What is known of an error where no hypothesis explains it, nor a product of two inputs: true, but no explanation."""
 
 
 def explain(c: Comparison) -> str | None:
@@ -139,7 +172,7 @@ def explain(c: Comparison) -> str | None:
 def located(c: Comparison) -> str:
     """Where an error lies that no hypothesis explains as a whole: what is right, and what is wrong with the rest."""
     if (found := wrong_part(c)) is None:
-        return facts(c)
+        return next((told for fact in KNOWN if (told := fact(c)) is not None), None) or facts(c)
     right, wrong, part = found
     if (sentence := explain(part)) is not None:
         return f"{sentence}; {c.name} is right for {right}" if right else sentence

@@ -145,10 +145,11 @@ def missing_constant(c: Comparison) -> str | None:
         if count < 3:
             continue
         level = np.nanmean(error, axis=axes, keepdims=True)
+        such = ", such as the mean of dy" if c.name != "y" else ""
         if np.nanmax(np.abs(error - level)) <= 4 * bound:
             return (
                 f"the error of {c.name} is the same number along {along(c.axis_names[a] for a in axes)}: "
-                "a term that is constant there is missing or too much, such as the mean of dy"
+                f"a term that is constant there is missing, too much, or wrong{such}"
             )
     return None
 

@@ -126,6 +126,53 @@ def dy_alone(c: Comparison) -> str | None:
     return None
 
 
+def sum_repeated(c: Comparison) -> str | None:
+    """The same along some axes: the sum (or mean) of the right gradient over them, which have to be kept apart."""
+    if c.yours.ndim < 2 or not c.is_far or not np.all(c.known):
+        return None
+    for axes in subsets(c.yours.ndim):
+        count = int(np.prod([c.yours.shape[a] for a in axes]))
+        if count < 2 or (count == c.yours.size and np.ptp(c.expected) == 0):
+            continue
+        for words, total in (
+            ("sum", c.expected.sum(axis=axes, keepdims=True)),
+            ("mean", c.expected.mean(axis=axes, keepdims=True)),
+        ):
+            if c.near(np.broadcast_to(total, c.yours.shape)):
+                over = along(c.axis_names[a] for a in axes)
+                return (
+                    f"{c.name} is the same along {over}: it is the {words} over {over} of what it should be. They have "
+                    f"to be kept apart, so that no {words} runs over them"
+                )
+    return None
+
+
+def matrix_transposed(c: Comparison) -> str | None:
+    """yours = A @ q, right is A.T @ q, with q another input of the same number of rows (or q @ A, for columns)."""
+    if c.evidence is None or c.yours.ndim != 2 or not c.is_far or not np.all(c.known):
+        return None
+    for k, q in enumerate(c.evidence.inputs):
+        if k == c.index or q.ndim != 2:
+            continue
+        for turned, side in ((False, "@ {}"), (True, "{} @")):
+            a, right, yours = (m.T if turned else m for m in (q, c.expected, c.yours))
+            if a.shape != right.shape or not 1 < a.shape[0] <= a.shape[1]:
+                continue
+            inverse = np.linalg.pinv(a)
+            theirs, needed = yours @ inverse, right @ inverse
+            fits = np.allclose(theirs @ a, yours, rtol=1e-7, atol=1e-9 * np.max(np.abs(yours)))
+            if not fits or np.max(np.abs(theirs - needed)) <= 1e-5 * np.max(np.abs(needed)):
+                continue
+            if np.max(np.abs(theirs.T - needed)) <= 1e-6 * np.max(np.abs(needed)):
+                name = c.names[k]
+                told = side.format(name)
+                return (
+                    f"{c.name} is {'a matrix A ' + told if not turned else told + ' a matrix A'}, and would be right "
+                    f"with A.T in place of A: that matrix has to be transposed before it is multiplied with {name}"
+                )
+    return None
+
+
 def map_transposed(c: Comparison) -> str | None:
     """J dy where J^T dy is needed: dy goes through the matrix of forward, not through its transpose."""
     if c.evidence is None or not c.is_far or c.evidence.dy.shape != c.yours.shape or c.yours.size < 3:

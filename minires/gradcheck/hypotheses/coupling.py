@@ -11,7 +11,7 @@ from minires.gradcheck.hypotheses.contributions import TINY, passes_on
 
 def misplaced(c: Comparison) -> str | None:
     """Each output sends the right amounts, but to the wrong entries."""
-    pair = _both(c)
+    pair = both_jacobians(c)
     if pair is None or c.evidence.dy.ndim == 0:
         return None
     right, theirs, nothing = pair
@@ -60,7 +60,7 @@ def _shift(right: Array, theirs: Array, moved: Array, shape: tuple[int, ...], no
 
 def coupled(c: Comparison) -> str | None:
     """Yours lets entries depend on dy along another axis than they do: a sum runs over the wrong axis."""
-    pair = _both(c)
+    pair = both_jacobians(c)
     if pair is None or c.yours.ndim < 2 or c.evidence.dy.ndim == 0:
         return None
     right, theirs, nothing = pair
@@ -74,10 +74,20 @@ def coupled(c: Comparison) -> str | None:
             f"{_others(lacking)}: a sum runs over the wrong axis"
         )
     if extra:
-        return f"an entry of {c.name} depends on dy at {_others(extra)}: is a sum taken over too many axes?"
+        told = f"an entry of {c.name} depends on dy at {_others(extra)}"
+        return f"{told}: does a sum run over the wrong axis, or over too many?"
     if lacking:
-        return f"an entry of {c.name} does not depend on dy at {_others(lacking)}, but it should: a sum is missing"
+        told = f"an entry of {c.name} does not depend on dy at {_others(lacking)}, but it should"
+        return f"{told}: {_missing(right, theirs)}"
     return None
+
+
+def _missing(right: Array, theirs: Array) -> str:
+    """What to say where dependences are missing: whether those that are there are right."""
+    there = theirs != 0
+    if np.max(np.abs(theirs - right)[there], initial=0.0) <= 1e-6 * np.max(np.abs(right)):
+        return "a sum is missing, and only the part with the same index is there"
+    return "a sum, or a whole path (through a mean, a gate), is missing, or it runs over another axis"
 
 
 def _others(nouns: list[str]) -> str:
@@ -95,7 +105,7 @@ def _spread(matrix: Array, y_shape: tuple[int, ...], shape: tuple[int, ...], not
 
 def right_for_first_step(c: Comparison) -> str | None:
     """Right while dy is 0 beyond its first index along an axis (a time), and wrong once later ones count."""
-    pair = _both(c)
+    pair = both_jacobians(c)
     if pair is None or c.evidence.dy.ndim < 2:
         return None
     right, theirs, nothing = pair
@@ -118,7 +128,7 @@ def right_for_first_step(c: Comparison) -> str | None:
 
 def sign_between(c: Comparison) -> str | None:
     """The Jacobian off its diagonal has the wrong sign: a subtraction where an addition is needed, or the reverse."""
-    pair = _both(c)
+    pair = both_jacobians(c)
     if pair is None or c.yours.shape != c.evidence.dy.shape:
         return None
     right, theirs, nothing = pair
@@ -131,7 +141,7 @@ def sign_between(c: Comparison) -> str | None:
     )
 
 
-def _both(c: Comparison) -> tuple[Array, Array, float] | None:
+def both_jacobians(c: Comparison) -> tuple[Array, Array, float] | None:
     """The right Jacobian, that of backward, and what counts as 0 in them."""
     if c.evidence is None or not c.is_far or c.yours.shape != c.expected.shape:
         return None

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison
+from minires.gradcheck.hypotheses.comparison import Comparison, position
+from minires.gradcheck.hypotheses.parts import place
 
 LITTLE = 2.0**-10
 """Relative size of a small change of an input."""
+
+REDRAWS = 6
+"""Large changes of an input; what stays the same under all of them may be said not to depend on it."""
 
 
 def does_not_change(c: Comparison) -> str | None:
@@ -17,11 +21,11 @@ def does_not_change(c: Comparison) -> str | None:
         return None
     order = [c.index, *(k for k in range(len(c.names)) if k != c.index)]
     for k in order:
-        little, much = (_moved(c, k, size) for size in (LITTLE, 1.0))
+        little = _moved(c, k, LITTLE)
         if not _stays(c, little) or not _right_moves(c, little):
             continue
         told = f"{c.name} stays the same when {c.names[k]} changes"
-        if _stays(c, much):
+        if all(_stays(c, _moved(c, k, 3.0, draw)) for draw in range(REDRAWS)):
             return f"{told}, but it should change with it: what depends on {c.names[k]} is missing in it"
         return (
             f"{told} a little, where the right one changes with it: what depends on {c.names[k]} is missing in it, or "
@@ -30,10 +34,34 @@ def does_not_change(c: Comparison) -> str | None:
     return None
 
 
-def _moved(c: Comparison, k: int, size: float) -> tuple[Array, ...]:
+def without_dy(c: Comparison) -> str | None:
+    """Some entries are not made from dy at all: a value is put where dy has to be multiplied by it."""
+    if c.evidence is None or not c.is_far or c.yours.shape != c.expected.shape:
+        return None
+    alone = c.evidence.backward(np.zeros_like(c.evidence.dy))[c.index]
+    wrong = c.wrong()
+    if alone is None or alone.shape != c.yours.shape or not np.array_equal(alone != 0, wrong) or wrong.sum() < 2:
+        return None
+    if np.any(alone[wrong] != c.yours[wrong]) or wrong[c.known].all():
+        return None
+    first = int(np.flatnonzero(wrong)[0])
+    values = c.yours[wrong]
+    what = f"{values[0]:.4g} at each of them" if np.ptp(values) <= 1e-12 else f"{values[0]:.4g} at the first of them"
+    if c.x is not None and c.x.shape == wrong.shape and np.ptp(values) > 1e-12 and np.all(c.x[wrong]):
+        ratio = values / c.x[wrong]
+        if np.ptp(ratio) <= 1e-9 * abs(ratio[0]):
+            what = f"{ratio[0]:.4g} times {c.own}"
+    return (
+        f"{c.name} is wrong {place(c)}, and there it stays the same whatever dy is ({what}; "
+        f"{c.name}{position(first, wrong.shape)} should be {c.expected.flat[first]:.4g}): a value is put there, where "
+        "dy has to be multiplied by it"
+    )
+
+
+def _moved(c: Comparison, k: int, size: float, draw: int = 0) -> tuple[Array, ...]:
     """The inputs, with a random change of input k; `size` is relative to its entries."""
     inputs = list(c.evidence.inputs)
-    noise = np.random.default_rng([k, 3]).standard_normal(inputs[k].shape)
+    noise = np.random.default_rng([k, 3, draw]).standard_normal(inputs[k].shape)
     inputs[k] = inputs[k] * (1 + size * noise)
     return tuple(inputs)
 

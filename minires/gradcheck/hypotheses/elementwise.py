@@ -64,7 +64,8 @@ def derivative(c: Comparison) -> str | None:
         return None
     right, yours = slopes
     x = c.evidence.inputs[c.index]
-    return f"{c.name} is wrong {place(c)}: the derivative dy/dx is a function of x alone{_table(x, yours, right)}"
+    own, number = c.own, "the derivative dy/dx" if len(c.names) == 1 else "a derivative"
+    return f"{c.name} is wrong {place(c)}: each entry is dy times {number}{_table(x, yours, right, own)}"
 
 
 def _slopes(c: Comparison) -> tuple[Array, Array] | None:
@@ -116,6 +117,9 @@ def _known(c: Comparison, x: Array, y: Array, right: Array) -> Iterator[tuple[st
         yield "the absolute value of dy/dx", np.abs(right)
         yield "y / x (the first term of the product rule, if y is x times something)", y / x
         yield "what is left of it without y / x (the other term of the product rule)", right - y / x
+        slope = right - y / x
+        yield "y / x plus the other term of the product rule without its factor x", y / x + slope / x
+        yield "the second term of the product rule without its factor x (and no first term)", slope / x
         try:
             at_y = c.evidence.gradient_at(
                 c.index, tuple(y if k == c.index else a for k, a in enumerate(c.evidence.inputs))
@@ -125,12 +129,12 @@ def _known(c: Comparison, x: Array, y: Array, right: Array) -> Iterator[tuple[st
             return
 
 
-def _table(x: Array, yours: Array, right: Array) -> str:
+def _table(x: Array, yours: Array, right: Array, name: str = "x") -> str:
     """The entries with the largest errors."""
     error = np.abs(yours - right).ravel()
     rows = np.argsort(-error)[:LINES]
-    told = [f"{x.flat[i]:.3g} yours is {yours.flat[i]:.4g}, right is {right.flat[i]:.4g}" for i in rows]
-    return f", and at x = {'; at x = '.join(told)}"
+    told = [f"{name} = {x.flat[i]:.3g} yours is {yours.flat[i]:.4g}, right is {right.flat[i]:.4g}" for i in rows]
+    return f", and at {'; at '.join(told)}"
 
 
 def clipped(c: Comparison) -> str | None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import combinations, permutations
+
 import numpy as np
 
-from minires.gradcheck.hypotheses.comparison import Comparison, fitted_factor
+from minires.gradcheck.hypotheses.comparison import Comparison, fitted_factor, plural
+
+BIASED = "m / (m - 1)"
+"""How the words for biased against unbiased variance begin: the last guess, since other quotients look the same."""
 
 
 def constant_factor(c: Comparison) -> str | None:
@@ -12,7 +19,7 @@ def constant_factor(c: Comparison) -> str | None:
     factor, doubt = fitted_factor(c.yours, c.expected, c.bound)
     if factor is None or f"{factor:.6g}" == "1" or not c.fits(factor * c.expected, factor):
         return None
-    name = _named(factor, doubt, c.sizes)
+    name = named(factor, doubt, c.sizes)
     if c.yours.size < 2 and not name and abs(factor + 1) > doubt and not _is_whole(factor, doubt):
         return None
     if abs(factor + 1) <= doubt:
@@ -58,12 +65,64 @@ def _whose(factors: list[float], c: Comparison) -> str:
     return ""
 
 
-def _named(factor: float, doubt: float, sizes: dict[str, float]) -> str:
-    """What the factor may be, from the sizes at hand."""
+def product_of_factors(c: Comparison) -> str | None:
+    """One factor for each index along one axis times one for each along another: a weight taken along the wrong one."""
+    if c.yours.ndim < 2 or not c.is_far or not np.all(c.known) or np.any(np.abs(c.expected) <= 10 * np.max(c.bound)):
+        return None
+    ratio = c.yours / c.expected
+    if np.any(ratio <= 0):
+        return None
+    log = np.log(ratio)
+    for first, second in combinations(range(c.yours.ndim), 2):
+        rest = tuple(k for k in range(c.yours.ndim) if k not in (first, second))
+        n, m = c.yours.shape[first], c.yours.shape[second]
+        if min(n, m) < 3 or (rest and np.max(np.ptp(log, axis=rest)) > 1e-6):
+            continue
+        plane = log.mean(axis=rest) if rest else log
+        of_rows, of_columns = plane.mean(axis=1, keepdims=True), plane.mean(axis=0)
+        if np.max(np.abs(of_rows + of_columns - plane.mean() - plane)) > 1e-6:
+            continue
+        if max(np.ptp(of_rows), np.ptp(of_columns)) < 1e-4 or min(np.ptp(of_rows), np.ptp(of_columns)) < 1e-4:
+            continue
+        a, b = c.axis_names[first], c.axis_names[second]
+        span = f"together {ratio.min():.4g} to {ratio.max():.4g}"
+        return (
+            f"{c.name} is the right one times a factor for each {a} and another for each {b} ({span}): is a weight, or "
+            f"a statistic, taken along {plural(b)} where it belongs to {plural(a)}, or the reverse?"
+        )
+    return None
+
+
+def named(factor: float, doubt: float, sizes: dict[str, float]) -> str:
+    """What the factor may be, from the sizes at hand: one of them, else a quotient of two."""
     sign, size = ("minus " if factor < 0 else ""), abs(factor)
     found = []
     for name, value in sizes.items():
-        for form, number in (("", value), ("1 / ", 1 / value), ("root of ", value**0.5), ("1 / root of ", value**-0.5)):
+        if name.startswith(BIASED):
+            continue
+        forms = [("", value), ("1 / ", 1 / value), ("root of ", value**0.5), ("1 / root of ", value**-0.5)]
+        if name.endswith(")") or not float(value).is_integer():
+            forms += [("the square of ", value**2), ("1 / the square of ", value**-2)]
+        for form, number in forms:
             if value != 1 and abs(size - number) <= doubt * max(1.0, number):
                 found.append(f"{sign}{form}{name}")
-    return f": {' or '.join(found[:3])}" if found else ""
+    if not found:
+        found = [f"{sign}{words}" for words, number in _quotients(sizes) if abs(size - number) <= doubt * number]
+    if found:
+        return f": {' or '.join(found[:3])}"
+    simple = Fraction(size).limit_denominator(20)
+    near = simple.denominator > 1 and doubt < 1e-6 and abs(size - float(simple)) <= 1e-8 * size
+    return f" ({sign}{simple.numerator}/{simple.denominator})" if near else ""
+
+
+def _quotients(sizes: dict[str, float]) -> Iterator[tuple[str, float]]:
+    """Products and quotients of two sizes. A bare number stands in front only."""
+    every = [(n, v) for n, v in sizes.items() if v != 1 and not n.startswith(BIASED)]
+    every += [(f"the square of {n}", v * v) for n, v in every if n.endswith(")")]
+    for (n, v), (k, w) in permutations(every, 2):
+        if not k.isdigit() and v != w:
+            yield f"{n} / {k}", v / w
+    for (n, v), (k, w) in combinations(every, 2):
+        if n.isdigit() and not k.isdigit():
+            yield f"{n} times {k}", v * w
+    yield from ((n, v) for n, v in sizes.items() if n.startswith(BIASED))

@@ -44,6 +44,11 @@ def _variants(c: Comparison) -> Iterator[tuple[str, int, Array]]:
             for words, changed in _reordered(array):
                 wrong = "runs backwards" if "flipped" in words else "has its axes in the wrong order"
                 yield f"{name} {words}: {name} {wrong} where it is used", k, changed
+        for axis, count in enumerate(array.shape):
+            for step in (1, -1) if count > 2 else ():
+                where = f" along axis {axis}" if array.ndim > 1 else ""
+                words = f"{name} moved by one{where} (np.roll): its index is off by one"
+                yield words, k, np.roll(array, step, axis)
         for j, (other, replacement) in enumerate(zip(c.names, c.evidence.inputs, strict=True)):
             if j not in (k, c.index) and replacement.shape == array.shape:
                 yield f"{other} in place of {name}: the wrong array is used", k, replacement

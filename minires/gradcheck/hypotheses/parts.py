@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, counted, position
+from minires.gradcheck.hypotheses.comparison import Comparison, counted, listed, position
 
 
 def zero_block(c: Comparison) -> str | None:
@@ -102,6 +102,10 @@ def place(c: Comparison) -> str:
         return "everywhere"
     if (signed := by_sign(c, wrong)) is not None:
         return signed
+    if wrong.ndim == 2 and wrong.any(axis=1).sum() >= 3 and wrong.sum(axis=1).max() == 1 and len(wrong[0]) > 2:
+        columns = [str(row.argmax()) if row.any() else "none" for row in wrong]
+        if len(set(columns) - {"none"}) > 1:
+            return f"at one entry of each {c.axis_names[0]} ({c.axis_names[1]} {listed(columns)}: the labels?)"
     words = [_indices(noun, wrong, axis) for axis, noun in enumerate(c.axis_names)]
     told = [w for w in words if w]
     if (border := _border(wrong)) is not None:
@@ -122,6 +126,11 @@ def by_sign(c: Comparison, wrong: Array) -> str | None:
         for words, part in (("negative", a < 0), ("positive", a > 0)):
             if np.array_equal(wrong, part & c.known):
                 return f"where {name} is {words}"
+        if min(wrong.sum(), (~wrong).sum()) >= 3 and np.all(c.known) and wrong.ndim > 1:
+            if a[wrong].min() > a[~wrong].max():
+                return f"where {name} is large ({a[wrong].min():.3g} or more)"
+            if a[wrong].max() < a[~wrong].min():
+                return f"where {name} is small ({a[wrong].max():.3g} or less)"
     return None
 
 

@@ -42,12 +42,30 @@ def _rearranged_dy(c: Comparison) -> Candidates:
     dy = c.evidence.dy
     for words, array in rearrangements(dy, c.nouns(dy.shape)):
         yield f"{c.name} is right for dy {words}: the numbers of dy are in the wrong order when they are used", array
+    yield from _moved_by_one(c.name, dy, c.nouns(dy.shape))
     if dy.ndim > 2 and dy.shape[-1] != dy.shape[-2]:
         yield (
             f"{c.name} takes the wrong pixel of dy: the index of a pixel is row * height + column, where it has to be "
             "row * width + column",
             _wrong_side(dy),
         )
+
+
+def _moved_by_one(name: str, dy: Array, names: tuple[str, ...]) -> Candidates:
+    """dy moved by one along an axis: what belongs to one step meets the numbers of its neighbour."""
+    for axis, noun in enumerate(names):
+        if dy.shape[axis] < 3:
+            continue
+        for step, words in ((1, "next"), (-1, "one before")):
+            for lost in (False, True):
+                moved = np.roll(dy, step, axis)
+                if lost:
+                    moved = _kept(moved, axis, range(1, dy.shape[axis]) if step == 1 else range(dy.shape[axis] - 1))
+                yield (
+                    f"{name} treats each number of dy as if it stood at the {words} along {plural(noun)}: "
+                    "an index is off by one",
+                    moved,
+                )
 
 
 def _wrong_side(dy: Array) -> Array:
