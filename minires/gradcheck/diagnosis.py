@@ -315,7 +315,7 @@ def sizes(case: Case) -> dict[str, float]:
     if case.like == "softmax_cross_entropy" and x.shape[1]:
         sizes["N / K, the samples over the classes"] = x.shape[0] / x.shape[1]
     if x.ndim >= 2 and x.shape[1] and (m := x.size // x.shape[1]) > 1:
-        has_variance = case.like is None or "norm" in case.like
+        has_variance = case.like is not None and "norm" in case.like
         means = ", biased against unbiased variance" if has_variance else f" with m = {m}"
         sizes[f"m / (m - 1){means}"] = m / (m - 1)
     return sizes

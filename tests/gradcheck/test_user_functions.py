@@ -166,7 +166,7 @@ def test_a_factor_of_n_over_n_minus_one_is_a_variance_only_where_there_is_one():
         return ops.softmax_cross_entropy_forward(logits, **options)
 
     report = check_op(forward, backward, [logits], like="softmax_cross_entropy", options=options)
-    assert report.diagnosis.endswith(": N / K, the samples over the classes or m / (m - 1) with m = 5")
+    assert report.diagnosis.endswith(": N / K, the samples over the classes")
     x, gain, shift = rng.standard_normal((5, 4)), rng.standard_normal(4), rng.standard_normal(4)
 
     def too_much(dy, cache):

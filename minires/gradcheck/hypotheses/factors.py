@@ -10,8 +10,8 @@ import numpy as np
 
 from minires.gradcheck.hypotheses.comparison import Comparison, fitted_factor, plural
 
-BIASED = "m / (m - 1)"
-"""How the words for biased against unbiased variance begin: the last guess, since other quotients look the same."""
+COUNTED = "m / (m - 1) with"
+"""How the words for m / (m - 1) begin where nobody knows of a variance: the last guess, other quotients look the same."""
 
 
 def constant_factor(c: Comparison) -> str | None:
@@ -98,7 +98,7 @@ def named(factor: float, doubt: float, sizes: dict[str, float]) -> str:
     sign, size = ("minus " if factor < 0 else ""), abs(factor)
     found = []
     for name, value in sizes.items():
-        if name.startswith(BIASED):
+        if name.startswith(COUNTED):
             continue
         forms = [("", value), ("1 / ", 1 / value), ("root of ", value**0.5), ("1 / root of ", value**-0.5)]
         if name.endswith(")") or not float(value).is_integer():
@@ -117,7 +117,7 @@ def named(factor: float, doubt: float, sizes: dict[str, float]) -> str:
 
 def _quotients(sizes: dict[str, float]) -> Iterator[tuple[str, float]]:
     """Products and quotients of two sizes. A bare number stands in front only."""
-    every = [(n, v) for n, v in sizes.items() if v != 1 and not n.startswith(BIASED)]
+    every = [(n, v) for n, v in sizes.items() if v != 1 and not n.startswith("m / (m - 1)")]
     every += [(f"the square of {n}", v * v) for n, v in every if n.endswith(")")]
     for (n, v), (k, w) in permutations(every, 2):
         if not k.isdigit() and v != w:
@@ -125,4 +125,4 @@ def _quotients(sizes: dict[str, float]) -> Iterator[tuple[str, float]]:
     for (n, v), (k, w) in combinations(every, 2):
         if n.isdigit() and not k.isdigit():
             yield f"{n} times {k}", v * w
-    yield from ((n, v) for n, v in sizes.items() if n.startswith(BIASED))
+    yield from ((n, v) for n, v in sizes.items() if n.startswith(COUNTED))
