@@ -11,7 +11,7 @@ import numpy as np
 from minires.gradcheck.hypotheses.comparison import Comparison, fitted_factor, plural
 
 COUNTED = "m / (m - 1) with"
-"""How the words for m / (m - 1) begin where nobody knows of a variance: the last guess, other quotients look the same."""
+"""How the words for m / (m - 1) begin where nobody knows of a variance: the last guess, others look the same."""
 
 
 def constant_factor(c: Comparison) -> str | None:
