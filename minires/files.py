@@ -76,8 +76,8 @@ LOCK = ".lock"
 """The file by which a folder is locked; its text says who holds it. It is removed when the lock is released."""
 
 
-NAMED_AFTER = 1.0
-"""Seconds by which whoever locked a folder has written who it is."""
+NAMED_AFTER = 10.0
+"""Seconds by which whoever locked a folder has written who it is, on a busy machine, too."""
 
 
 class FolderInUse(FileExistsError):

@@ -1,5 +1,6 @@
 """Files that are whole or not there: `minires.files`."""
 
+import itertools
 import os
 import re
 import stat
@@ -7,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from minires import files
 from minires.files import LOCK, FolderInUse, atomic_write, atomic_write_text, locked_folder
+from tests.slowness import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,22 +53,24 @@ def test_the_longest_name_that_a_folder_takes(tmp_path):
 
 
 def test_a_reader_never_meets_half_a_file(tmp_path):
-    """One thread rewrites 4 MB again and again, another reads: every time it gets all of one version."""
+    """One thread rewrites 4 MB again and again, another reads, at least twice: every time all of one version."""
     path, size, rounds = tmp_path / "f", 1 << 22, 40
     versions = [bytes([n]) * size for n in range(2)]
     atomic_write(path, lambda file: file.write(versions[0]))
-    writing, seen = threading.Event(), []
+    written, seen = threading.Event(), []
 
     def read():
-        while not writing.is_set():
+        while not written.is_set():
             content = path.read_bytes()
             seen.append(len(content) == size and len(set(content[:: size // 64])) == 1)
 
     thread = threading.Thread(target=read)
     thread.start()
-    for n in range(rounds):
+    for n in itertools.count():
+        if (n >= rounds and len(seen) > 1) or not thread.is_alive():
+            break
         atomic_write(path, lambda file, n=n: file.write(versions[n % 2]))
-    writing.set()
+    written.set()
     thread.join()
     assert len(seen) > 1 and all(seen)
 
@@ -112,7 +117,7 @@ def test_a_locked_folder_says_who_holds_it(tmp_path):
 
 def test_a_holder_that_has_not_written_its_name_yet_is_waited_for(tmp_path, monkeypatch):
     """Between the lock and its text lies a moment in which another process may ask."""
-    monkeypatch.setattr(files, "NAMED_AFTER", 30)  # on a machine that others use, the writer below may come late
+    monkeypatch.setattr(files, "NAMED_AFTER", PATIENCE)  # where others use the machine, the writer may come late
     with (tmp_path / LOCK).open("a+b") as file:
         assert files._lock(file)
 
@@ -148,23 +153,22 @@ def test_the_lock_of_a_dead_process_is_gone_and_its_unfinished_files_are_removed
 
 
 def test_of_many_that_ask_at_once_one_gets_the_folder(tmp_path):
-    """Again and again, as holders release it: never two at a time."""
+    """Again and again, as holders release it: never two at a time. Each asks until it has had it 25 times."""
     inside, most, done = [], [], []
 
     def work():
-        for _ in range(50):
-            try:
-                with locked_folder(tmp_path):
-                    inside.append(1)
-                    most.append(len(inside))
-                    inside.pop()
-                    done.append(1)
-            except FolderInUse:
-                pass
+        had = 0
+        while had < 25:
+            with suppress(FolderInUse), locked_folder(tmp_path):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+                had += 1
+        done.append(had)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert max(most) == 1 and len(done) > 50
+    assert max(most) == 1 and done == [25] * 4

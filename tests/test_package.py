@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.slowness import slowness
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "minires"
 CORE = [*PACKAGE.glob("ops/*.py"), *PACKAGE.glob("nn/*.py"), *PACKAGE.glob("init/*.py"), PACKAGE / "optim.py"]
@@ -20,9 +22,9 @@ def run_python(code):
 
 
 def test_import_takes_less_than_three_tenths_of_a_second():
-    """Of processor time, the best of five fresh interpreters: what else the machine is doing does not count."""
+    """Of processor on a machine like ours, the best of five fresh interpreters."""
     code = "import time; start = time.process_time(); import minires; print(time.process_time() - start)"
-    assert min(float(run_python(code)[0]) for _ in range(5)) < 0.3
+    assert min(float(run_python(code)[0]) for _ in range(5)) < 0.3 * slowness()
 
 
 @pytest.mark.parametrize("modules", ["minires", "minires.ops, minires.nn, minires.init, minires.optim"])

@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 
 from minires.workers import Failure, each_result
+from tests.slowness import PATIENCE
+
+NEVER = 10.0 * PATIENCE
+"""Seconds of a task that nobody waits for."""
 
 TASKS = ["a", "b", "raise", "kill", "c", "exit", "d"]
 
@@ -56,19 +60,19 @@ def test_one_worker_is_this_process():
 
 def test_whoever_stops_reading_stops_the_work():
     start = time.monotonic()
-    for task, result in each_result(work, ["a", 60.0, 60.0], workers=2):
+    for task, result in each_result(work, ["a", NEVER, NEVER], workers=2):
         assert (task, result) == ("a", "aa")
         break
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < PATIENCE
 
 
 PARENT = """
 import sys
 from minires.workers import each_result
-from tests.test_workers import work
+from tests.test_workers import NEVER, work
 
 if __name__ == "__main__":
-    for task, result in each_result(work, ["a", 60.0, 60.0], 2):
+    for task, result in each_result(work, ["a", NEVER, NEVER], 2):
         print(result, flush=True)
 """
 
@@ -90,7 +94,7 @@ def test_however_the_parent_ends_its_workers_end_too(number, tmp_path):
     assert len(workers) >= 2
     parent.send_signal(number)
     parent.wait()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while any(alive(pid) for pid in workers):
         assert time.monotonic() < deadline, "a worker outlives its parent"
         time.sleep(0.05)

@@ -22,6 +22,30 @@ POSIX = os.name == "posix"
 MB = 1 << 20
 
 
+class _Clock:
+    """Seconds that pass while somebody looks at it again and again, as everybody does who waits here.
+
+    A longer gap between two looks counts as `GAP`: this process stood still, and so, most likely, did the one it waits
+    for, because the machine paused or others had it.
+    """
+
+    def __init__(self) -> None:
+        self._seconds, self._seen, self._lock = 0.0, time.perf_counter(), threading.Lock()
+
+    def now(self) -> float:
+        with self._lock:
+            here = time.perf_counter()
+            self._seconds, self._seen = self._seconds + min(here - self._seen, GAP), here
+            return self._seconds
+
+
+CLOCK = _Clock()
+"""Of all limits of time: nobody loses points because the machine stood still."""
+
+LOOK, GAP = 0.05, 0.25
+"""Seconds between two looks at it, and what a gap counts at most."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one process may use."""
@@ -70,30 +94,36 @@ class Process:
 
     def exchange(self, header: dict, arrays: list[np.ndarray], seconds: float) -> tuple[dict, list[np.ndarray]]:
         """Sends a message and waits for its answer. TimeoutError, EOFError, OSError or ProtocolError if none comes."""
-        self._deadline = time.perf_counter() + seconds
+        self._deadline = CLOCK.now() + seconds
         try:
             write_message(self.popen.stdin, header, arrays)
-            got = self._answers.get(timeout=seconds + 1)
+            got = self._answer(self._deadline + 1)
             if isinstance(got, Exception):
                 raise got
             return got
-        except queue.Empty:
-            raise TimeoutError from None
-        except (OSError, EOFError):
+        except (OSError, EOFError, ValueError) as error:
             if self._late:
                 raise TimeoutError from None
+            if isinstance(error, ValueError) and self.popen.stdin.closed:  # by `end`, in the midst of the writing
+                raise EOFError from None
             raise
         finally:
             self._deadline = math.inf
 
+    def _answer(self, deadline: float) -> Exception | tuple[dict, list[np.ndarray]]:
+        while CLOCK.now() < deadline:
+            with contextlib.suppress(queue.Empty):
+                return self._answers.get(timeout=LOOK)
+        raise TimeoutError
+
     def _watch(self) -> None:
         """Ends the process when a call is late, even while the message of that call waits to be read."""
         while self.popen.poll() is None:
-            if time.perf_counter() > self._deadline:
+            if CLOCK.now() > self._deadline:
                 self._late = True
                 self.end()
                 return
-            time.sleep(0.05)
+            time.sleep(LOOK)
 
     def is_quiet(self) -> bool:
         """Whether no answer waits that nobody asked for."""

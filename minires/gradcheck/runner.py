@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.gradcheck import worker
-from minires.gradcheck.process import Limits, Process, printable
+from minires.gradcheck.process import CLOCK, Limits, Process, printable
 from minires.gradcheck.worker import ProtocolError, decode, encode
 
 
@@ -204,7 +203,7 @@ class Student:
     def _exchange(
         self, process: Process, header: dict, arrays: list[np.ndarray], seconds: float, doing: str
     ) -> tuple[dict, list[np.ndarray]]:
-        begun = time.perf_counter()
+        begun = CLOCK.now()
         seconds = min(seconds, max(self.limits.total - self._spent, 0.05))
         try:
             return process.exchange(header, arrays, seconds)
@@ -219,7 +218,7 @@ class Student:
             self.close()
             raise Stopped("the process sent something that is no result", str(error)) from None
         finally:
-            self._spent += time.perf_counter() - begun
+            self._spent += CLOCK.now() - begun
 
 
 def _sent(value: object, arrays: list[np.ndarray], process: Process) -> object:

@@ -25,9 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .common import in_child, silenced, table
+from .common import PATIENCE, in_child, silenced, table
 
 CHUNK = 400
+LONGEST = 120
+"""Seconds of processor after which a call never ends: on our machine the longest takes a few."""
 PACKAGE = str(Path(__file__).resolve().parents[2] / "minires")
 
 
@@ -517,9 +519,8 @@ def attack(count, seed):
     counts, raw = collections.defaultdict(collections.Counter), {}
     wrong = [f"the good arguments of {name}: {text}" for name, text in in_child(refused_good_arguments).items()]
     for start in range(0, count, CHUNK):  # raw: {what was raised and where: [kind, how often, the first such call]}
-        done = in_child(
-            lambda start=start: chunk(seed, start, min(start + CHUNK, count)), seconds=900, extra_memory=3 << 30
-        )
+        numbers = start, min(start + CHUNK, count)
+        done = in_child(lambda numbers=numbers: chunk(seed, *numbers), seconds=6 * PATIENCE, extra_memory=3 << 30)
         if "died" in done:
             raw[f"calls {start} to {start + CHUNK}: the process died: {done['died'][-300:]}"] = ["plausible", 1, ""]
             continue
@@ -599,7 +600,7 @@ def one_call(calls, pools, seed, number):
         pool = pools[1] if strange else pools[0]
         kind = "absurd" if strange else kind
         changes[str(key)] = pool[rng.integers(len(pool))]
-    signal.setitimer(signal.ITIMER_PROF, 30)
+    signal.setitimer(signal.ITIMER_PROF, LONGEST)
     try:
         with np.errstate(all="ignore"):
             function(**{**arguments, **changes})
@@ -611,7 +612,7 @@ def one_call(calls, pools, seed, number):
         text = f"{type(error).__name__} [{Path(last.filename).name}:{last.lineno}] {str(error)[:60]}"
         return name, kind, "raw", text, changes
     except TooSlow:
-        return name, kind, "raw", "took over 30 s", changes
+        return name, kind, "raw", f"took over {LONGEST} s", changes
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 

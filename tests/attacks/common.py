@@ -8,8 +8,10 @@ import signal
 import sys
 import traceback
 
+from tests.slowness import PATIENCE
 
-def in_child(action, seconds=60, extra_memory=None):
+
+def in_child(action, seconds=PATIENCE, extra_memory=None):
     """What `action()` returns (JSON), computed in a forked child; a dict with "died" where the child did not end well.
 
     extra_memory: bytes that the child may map beyond what this process has.

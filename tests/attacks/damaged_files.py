@@ -111,9 +111,7 @@ def attack(count, seed):
     for start in range(0, count, BATCH):
         numbers = range(start, min(start + BATCH, count))
         largest = max(len(content) for _, content, _ in kinds.values())
-        done = in_child(
-            lambda numbers=numbers: batch(kinds, seed, numbers), 600, extra_memory=3 * largest + (500 << 20)
-        )
+        done = in_child(lambda numbers=numbers: batch(kinds, seed, numbers), extra_memory=3 * largest + (500 << 20))
         if "died" in done:
             wrong.append(f"files {start} to {start + BATCH}: {done['died'][-300:]}")
             continue

@@ -20,6 +20,7 @@ from minires.commands import (
     positive_number,
     whole_number,
 )
+from tests.slowness import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,7 +102,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 
 def test_a_reader_that_leaves_is_no_error():
     command = f"{sys.executable} -m minires info | true"
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0
     assert done.stderr == ""
 

@@ -20,9 +20,9 @@ import pytest
 
 from minires.course import grade, isolation, load
 from minires.course.building import solution_text, stub_text
-from minires.course.grading import busy
+from tests.slowness import PATIENCE
 
-ASSIGNMENT = dataclasses.replace(load("linear_softmax"), call_seconds=1.0, total_seconds=25.0)
+ASSIGNMENT = dataclasses.replace(load("linear_softmax"), call_seconds=2.0, total_seconds=120.0)
 GOOD = solution_text(ASSIGNMENT)
 REST = 6.0
 """Points of softmax cross-entropy, which the attacks on the linear layer leave alone."""
@@ -146,18 +146,16 @@ def rung(request):
     return request.param
 
 
-def _grade(path: Path, rung: str, seconds: float = 40.0):
+def _grade(path: Path, rung: str):
     MARK.unlink(missing_ok=True)
-    begun, allowed = time.perf_counter(), seconds * busy()
+    begun = time.perf_counter()
     report = grade(ASSIGNMENT, path, rung=rung, slot=7)
-    assert time.perf_counter() - begun < allowed, "the limits did not hold"
+    assert time.perf_counter() - begun < PATIENCE, "the limits did not hold"
     assert report.rung == rung and len(report.parts) == 4 and report.points == 12
     assert not MARK.exists(), "a file of the grader's side was touched"
-    for _ in range(20):  # a killed process takes a moment to be gone
-        if not (left := _left(isolation.uid_of(7))):
-            break
+    while left := _left(isolation.uid_of(7)):  # a killed process takes a moment to be gone
+        assert time.perf_counter() - begun < PATIENCE, f"left: {left}"
         time.sleep(0.1)
-    assert not left, "a process is left"
     return report
 
 
@@ -192,7 +190,7 @@ def test_attacks_from_within_a_call(tmp_path, rung, name):
 def test_attacks_at_import(tmp_path, rung, name):
     file = tmp_path / "linear_softmax.py"
     file.write_text(GOOD + "\n" + AT_IMPORT[name])
-    report = _grade(file, rung, 40.0)
+    report = _grade(file, rung)
     assert report.earned == 0 and report.problem and "cannot be loaded" in report.problem
 
 

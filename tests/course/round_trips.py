@@ -23,6 +23,7 @@ from minires.course import isolation, load
 from minires.course.building import solution_text, stub_text
 from minires.course.platforms import classroom50, package
 from minires.course.wheel import wheel, wheel_name
+from tests.slowness import PATIENCE
 
 LINEAR = load("linear_softmax")
 GOOD = solution_text(LINEAR)
@@ -31,6 +32,8 @@ SUBMISSIONS = {"good": GOOD, "stub": stub_text(LINEAR), "wrong": WRONG}
 HOME = {"PYTHONPATH": str(Path(minires.__file__).parents[1])}
 TOOLS = {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"}  # nbgrader calls alembic by its name
 ENVIRONMENT = {**os.environ, **HOME, **TOOLS, "OPENBLAS_NUM_THREADS": "1"}
+PATIENT = [f"--Execute.{what}={PATIENCE}" for what in ("timeout", "startup_timeout", "iopub_timeout")]
+"""nbgrader's options: by itself it gives a cell half a minute, and its output four seconds."""
 
 
 def _expected(name: str, earned: float, points: float = 12.0) -> None:
@@ -42,7 +45,7 @@ def _expected(name: str, earned: float, points: float = 12.0) -> None:
 
 def _run(command: list[str], folder: Path, **environment: str) -> str:
     done = subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=1200
+        command, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=2 * PATIENCE
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
@@ -184,7 +187,7 @@ def test_nbgrader_generates_and_autogrades(tmp_path):
         folder = tmp_path / "submitted" / name / "linear_softmax"
         folder.mkdir(parents=True)
         (folder / "linear_softmax.ipynb").write_text(text)
-    _run([*nbgrader, "autograde", "linear_softmax", "--create"], tmp_path)
+    _run([*nbgrader, "autograde", "linear_softmax", "--create", *PATIENT], tmp_path)
     code = (
         "import json\nfrom nbgrader.api import Gradebook\nwith Gradebook('sqlite:///gradebook.db') as book:\n"
         "    found = {s.student_id: [s.score, s.max_score] for s in book.assignment_submissions('linear_softmax')}\n"
@@ -229,7 +232,7 @@ def test_nbgrader_keeps_an_assignment_of_ones_own_to_itself(tmp_path):
     folder = tmp_path / "submitted" / "good" / "mine"
     folder.mkdir(parents=True)
     (folder / "mine.ipynb").write_text((tmp_path / "source" / "mine" / "mine.ipynb").read_text())
-    _run([*nbgrader, "autograde", "mine", "--create"], tmp_path)
+    _run([*nbgrader, "autograde", "mine", "--create", *PATIENT], tmp_path)
     code = (
         "from nbgrader.api import Gradebook\nwith Gradebook('sqlite:///gradebook.db') as book:\n"
         "    print([s.score for s in book.assignment_submissions('mine')])\n"

@@ -10,6 +10,7 @@ import pytest
 import minires
 from minires import nn, ops
 from tests.fast.agreement import Halve, difference
+from tests.slowness import PATIENCE
 
 
 def network(**options):
@@ -278,13 +279,13 @@ def test_one_thread_at_a_time():
     class Wait(Halve):
         def _forward(self, x):
             inside.set()
-            assert tried.wait(20)
+            assert tried.wait(PATIENCE)
             return super()._forward(x)
 
     fast = compiled(nn.Sequential(nn.Conv2d(3, 4, 3), Wait()))
     thread = threading.Thread(target=fast.infer, args=(images(),))
     thread.start()
-    assert inside.wait(20)
+    assert inside.wait(PATIENCE)
     for other in (fast, compiled(fast.model)):
         with pytest.raises(RuntimeError, match="thread"):
             other.infer(images())

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from minires.threads import Team
+from tests.slowness import PATIENCE
 
 
 def test_every_rank_works_and_results_come_in_order():
     team = Team(3)
-    together = threading.Barrier(3, timeout=20)
+    together = threading.Barrier(3, timeout=PATIENCE)
     assert team.run(3, lambda group: (together.wait(), group.rank)[1]) == [0, 1, 2]
     assert team.run(2, lambda group: group.size) == [2, 2]
     assert team.run(1, lambda group: threading.get_ident()) == [threading.get_ident()]
@@ -115,7 +116,7 @@ def test_several_teams_and_user_threads_do_not_wait_for_each_other():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
     assert len(results) == 80
 
 
@@ -129,7 +130,7 @@ def test_helpers_go_when_their_team_goes():
     del team
     gc.collect()
     for helper in helpers:
-        helper.join(10)
+        helper.join(PATIENCE)
         assert not helper.is_alive()
 
 
@@ -147,7 +148,7 @@ def test_a_failed_call_keeps_no_arrays():
         for _ in range(3):
             with pytest.raises(AttributeError):
                 call()
-        until = time.monotonic() + 10  # a helper may be at its last step, for as long as others use the machine
+        until = time.monotonic() + PATIENCE  # a helper may be at its last step, for as long as others use the machine
         while any(reference() is not None for reference in kept) and time.monotonic() < until:
             time.sleep(0.01)
         assert [reference() for reference in kept] == [None] * 3

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from minires.gradcheck import check_op, worker
+from minires.gradcheck import check_op, process, worker
 from minires.gradcheck.runner import CallError, Kept, Limits, Opaque, Seeded, Stopped, Student
+from tests.slowness import PATIENCE
 
 FILE = """
 import os, sys, time
@@ -71,7 +75,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture
 def student(path):
-    with Student(path, Limits(call=1.0, printed=1 << 20)) as running:
+    with Student(path, Limits(call=PATIENCE, total=PATIENCE, printed=1 << 20)) as running:
         yield running
 
 
@@ -136,8 +140,11 @@ def test_an_exception_names_its_line(student):
     ],
 )
 def test_a_call_that_ends_the_process_is_told_and_the_next_one_runs(student, function, told):
+    patient = student.limits
+    student.limits = replace(patient, call=1.0)
     with pytest.raises(Stopped, match=told):
         student.call(function, np.ones(3))
+    student.limits = patient
     assert np.array_equal(student.call("greedy", np.ones(1)), [2.0]) and student.starts == 2
 
 
@@ -149,10 +156,20 @@ def test_exceptions_that_would_leave_are_only_exceptions(student):
     assert student.starts == 1
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing stops a process here")
 def test_a_process_that_does_not_read_cannot_block_us(path):
-    with Student(path, Limits(call=0.5)) as student, pytest.raises(Stopped, match=r"more than 0\.5 s"):
-        student.call("sleeps", np.ones(3))
-        student.call("sleeps", np.ones(10**7))
+    """80 MB do not fit into the pipe to it."""
+    with Student(path, Limits(call=0.5)) as student:
+        os.kill(student._running().popen.pid, signal.SIGSTOP)
+        with pytest.raises(Stopped, match=r"more than 0\.5 s"):
+            student.call("sleeps", np.ones(10**7))
+
+
+def test_while_the_machine_stands_still_no_time_passes(monkeypatch):
+    times = iter([0, 0.05, 0.1, 60, 60.05])
+    monkeypatch.setattr(process.time, "perf_counter", lambda: next(times))
+    clock = process._Clock()
+    assert [clock.now() for _ in range(4)] == pytest.approx([0.05, 0.1, 0.1 + process.GAP, 0.15 + process.GAP])
 
 
 def test_all_calls_together_have_a_limit(path):

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from tests.parallel.launch import clear_shared_memory, mpiexec
+from tests.slowness import PATIENCE
 
 SWEEP = [sys.executable, "-m", "minires", "compare", "--depth", "8", "--epochs", "1"]
 
@@ -31,16 +32,20 @@ def finish(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def kill_after(runs: int, command: list[str], folder: Path, rank: int | None = None) -> None:
-    """Starts the command and kills it with SIGKILL once so many runs are kept: itself, or one rank of it."""
+def kill_after(runs: int, command: list[str], folder: Path, rank: int | None = None) -> bool:
+    """Starts the command and kills it with SIGKILL once so many runs are kept: itself, or one rank of it.
+
+    Returns False where that was too late: it was finished.
+    """
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    while kept(folder) < runs:
-        assert process.poll() is None, f"{command} ended with {process.returncode} before it could be killed"
+    while process.poll() is None and kept(folder) < runs:
         time.sleep(0.01)
-    os.kill(process.pid if rank is None else pid_of_rank(process.pid, rank), signal.SIGKILL)
-    process.wait(timeout=10)
+    assert kept(folder) >= runs, f"{command} ended with {process.returncode} before it could be killed"
+    if process.poll() is None:
+        os.kill(process.pid if rank is None else pid_of_rank(process.pid, rank), signal.SIGKILL)
+    process.wait(timeout=PATIENCE)
     clear_shared_memory()
-    assert process.returncode != 0
+    return process.returncode != 0
 
 
 def pid_of_rank(parent: int, rank: int) -> int:
@@ -66,14 +71,14 @@ def main() -> int:
         assert undisturbed.returncode == 0, undisturbed.stderr
         total = kept(whole)
         again, quarter = [*SWEEP, "--out", str(killed)], total // 4
-        kill_after(quarter, [*again, "--jobs", "2"], killed)
+        assert kill_after(quarter, [*again, "--jobs", "2"], killed)
         print(f"{kept(killed)} of {total} runs kept when the main process was killed")
         for turn, rank in ((2, 1), (3, 0)):
             if mpiexec():
-                kill_after(turn * quarter, [mpiexec(), "-n", "3", *again], killed, rank)
+                assert kill_after(turn * quarter, [mpiexec(), "-n", "3", *again], killed, rank)
                 print(f"{kept(killed)} when rank {rank} of 3 was killed")
             else:
-                kill_after(turn * quarter, [*again, "--jobs", "3"], killed)
+                assert kill_after(turn * quarter, [*again, "--jobs", "3"], killed)
                 print(f"{kept(killed)} when the main process was killed (no MPI here)")
         last = finish([*again, "--jobs", "1"])
         assert last.returncode == 0, last.stderr

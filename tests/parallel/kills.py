@@ -84,8 +84,10 @@ def kill_one(size, folder, rng, seconds):
 
 def pid_in(path, process):
     """What a rank has written, once it has; the file is removed."""
+    ended = False
     while not (path.exists() and path.read_text().endswith("\n")):
-        assert process.poll() is None, process.stdout.read()
+        assert not ended, process.stdout.read()
+        ended = process.poll() is not None
         time.sleep(0.01)
     pid = int(path.read_text())
     path.unlink()

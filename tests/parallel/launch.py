@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.slowness import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-SOON = 30
-"""Seconds within which a job ends that does not hang. Alone on the machine it takes two or three."""
 
 
 def mpiexec():
@@ -39,12 +37,12 @@ def start(size, *arguments, threads=1, **options):
     )
 
 
-def run(size, *arguments, timeout=300, **options):
-    """(exit code, what was printed, seconds)."""
+def run(size, *arguments, **options):
+    """(exit code, what was printed, seconds). TimeoutExpired where it hangs."""
     began = time.perf_counter()
     process = start(size, *arguments, **options)
     try:
-        output, _ = process.communicate(timeout=timeout)
+        output, _ = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.terminate()  # mpiexec takes its ranks with it
         raise

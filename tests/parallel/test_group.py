@@ -14,9 +14,10 @@ from minires import fake_gpu
 from minires.backend import to_numpy
 from minires.parallel import MPIGroup
 from minires.parallel.group import PendingSum
+from tests.slowness import slowness
 
 from .group_programs import rows_of
-from .launch import SOON, clear_shared_memory, needs_mpi, run
+from .launch import clear_shared_memory, needs_mpi, run
 
 PROGRAMS = "tests.parallel.group_programs"
 
@@ -44,22 +45,22 @@ def test_every_rank_has_the_same_sums_and_what_rank_0_sent(size, tmp_path):
 
 @needs_mpi
 def test_a_rank_that_fails_says_why_and_ends_the_others():
-    code, output, seconds = run(3, PROGRAMS, "stop", ".")
-    assert code != 0 and seconds < SOON
+    code, output, _ = run(3, PROGRAMS, "stop", ".")
+    assert code != 0
     assert "rank 1 of 3: Traceback" in output and "ValueError: the disk of this machine is full" in output
 
 
 @needs_mpi
 def test_what_all_ranks_find_wrong_is_said_once():
-    code, output, seconds = run(2, PROGRAMS, "all_stop", ".")
-    assert code != 0 and seconds < SOON
+    code, output, _ = run(2, PROGRAMS, "all_stop", ".")
+    assert code != 0
     assert output.count("ValueError: no such data set") == 1 and "rank 0 of 2" in output, output
 
 
 @needs_mpi
 def test_a_rank_that_is_killed_ends_the_others():
-    code, output, seconds = run(3, PROGRAMS, "killed", ".")
-    assert code != 0 and seconds < SOON
+    code, output, _ = run(3, PROGRAMS, "killed", ".")
+    assert code != 0
     assert "KILLED" in output.upper(), output
 
 
@@ -77,11 +78,13 @@ def test_of_shared_memory_only_what_a_dead_job_left_is_removed():
 
 
 @needs_mpi
-def test_a_waiting_rank_leaves_the_core_to_others():
-    """Of two seconds of waiting (less where rank 0 itself came late) less than a tenth is work."""
-    code, output, _ = run(2, PROGRAMS, "late", ".")
+def test_a_waiting_rank_leaves_the_core_to_others(tmp_path):
+    """Of two seconds of waiting less than a tenth is work, on a machine like ours."""
+    code, output, _ = run(2, PROGRAMS, "late", tmp_path)
+    assert code == 0, output
     wall, cpu = map(float, output.split())
-    assert code == 0 and wall > 0.4 and cpu < wall / 10
+    print(f"{cpu:.2f} s of {wall:.1f} s are work")
+    assert wall > 2 and cpu < wall / 10 * slowness()
 
 
 def test_without_mpi_there_is_a_sentence(monkeypatch):

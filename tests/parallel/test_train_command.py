@@ -9,8 +9,9 @@ import time
 import pytest
 
 from minires.checkpoint import load_checkpoint
+from tests.slowness import PATIENCE
 
-from .launch import ROOT, SOON, needs_mpi, run, start
+from .launch import ROOT, needs_mpi, run, start
 
 pytestmark = needs_mpi
 
@@ -52,7 +53,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert "stopped by SIGINT after step" in output, output
     assert "mpiexec -n 2 python -m minires train --resume runs/digits-resnet8 --parallel mpi" in output
     assert load_checkpoint(folder)[2]["epoch"] >= 1
@@ -67,9 +68,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     ],
 )
 def test_what_a_user_can_put_right_is_said_once(arguments, sentence, tmp_path):
-    code, output, seconds = train(2, tmp_path, *arguments)
+    code, output, _ = train(2, tmp_path, *arguments)
     assert code == 2 and output.count(sentence) == 1 and "Traceback" not in output, output
-    assert seconds < SOON
 
 
 def test_a_folder_that_cannot_be_written_ends_all_ranks(tmp_path):

@@ -19,6 +19,7 @@ from minires.stepper import LESSONS, page_data, show
 from minires.stepper.document import to_html
 from minires.stepper.lessons import lesson
 from minires.stepper.show import lesson_page
+from tests.slowness import PATIENCE, patient
 from tests.stepper.numbers import Judge, data_of
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
@@ -38,7 +39,7 @@ def browser():
         options.add_argument(argument)
     options.binary_location = CHROMIUM
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver = patient(webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER)))
     yield driver
     driver.quit()
 
@@ -87,11 +88,16 @@ def errors(browser):
     return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
 
-def state_is(browser, wanted, seconds=30):
-    end = time.monotonic() + seconds
+def state_is(browser, wanted):
+    end = time.monotonic() + PATIENCE
     while not wanted():
         assert time.monotonic() < end, "the page did not get there"
         time.sleep(0.05)
+
+
+def set_speed(browser, milliseconds):
+    script = "const e = document.getElementById('speed'); e.value = arguments[0]; e.dispatchEvent(new Event('change'))"
+    browser.execute_script(script, str(milliseconds))
 
 
 GATHER = """
@@ -157,18 +163,21 @@ def test_keys(browser, pages):
 def test_space_plays_and_play_stops_by_itself(browser, pages):
     _, data, file = pages["relu"]
     last = len(data["tracks"][0]["steps"])
-    visit(browser, file, f"#step={last - 3}")
-    browser.execute_script("document.getElementById('speed').value = '1000'")  # slower than a busy browser's answers
+    visit(browser, file, "#step=2")
+    set_speed(browser, 4000)  # a minute to the end: slower than a busy browser's answers
     press(browser, " ")
     assert browser.find_element("id", "playing").text == "Pause"
+    set_speed(browser, 200)
     state_is(browser, lambda: browser.find_element("id", "playing").text == "Play")
     assert step(browser) == last
+    set_speed(browser, 4000)
     press(browser, " ")  # at the end, play begins anew
     state_is(browser, lambda: 1 < step(browser) < last)
     press(browser, " ")
+    set_speed(browser, 200)  # were it still playing, it would now move
     here = step(browser)
     time.sleep(1.5)
-    assert step(browser) == here
+    assert step(browser) == here < last
     press(browser, " ", Keys.RIGHT)  # stepping by hand pauses
     assert browser.find_element("id", "playing").text == "Play"
 

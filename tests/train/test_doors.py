@@ -13,6 +13,7 @@ from minires.checkpoint import CheckpointError, checkpoints, read, save_checkpoi
 from minires.data import Augmentation, Split
 from minires.files import FolderInUse, locked_folder
 from minires.train import SettingsDiffer, TrainingDiverged, TrainingInterrupted, evaluate, first_nonfinite, fit
+from tests.slowness import PATIENCE
 
 from .test_fit import bits, interrupt_at, small_data, small_model, train, without_times
 
@@ -265,11 +266,11 @@ def test_a_model_is_not_evaluated_while_another_thread_trains_it():
     def wait(now):
         asked.append(evaluate(model, *small_data()[2:]))  # the thread that trains it may
         started.set()
-        go_on.wait(60)
+        go_on.wait(PATIENCE)
 
     thread = threading.Thread(target=lambda: train(model, epochs=1, report=wait))
     thread.start()
-    started.wait(60)
+    started.wait(PATIENCE)
     try:
         with pytest.raises(ValueError, match="being trained or evaluated already"):
             evaluate(model, *small_data()[2:])
@@ -287,11 +288,11 @@ def test_a_model_is_trained_by_one_thread_at_a_time():
 
     def wait(now):
         started.set()
-        go_on.wait(60)
+        go_on.wait(PATIENCE)
 
     thread = threading.Thread(target=lambda: found.append(train(model, epochs=1, report=wait)))
     thread.start()
-    started.wait(60)
+    started.wait(PATIENCE)
     try:
         with pytest.raises(ValueError, match="being trained or evaluated already"):
             train(model, epochs=1)

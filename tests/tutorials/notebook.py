@@ -9,6 +9,7 @@ from nbclient import NotebookClient
 
 from minires.commands.tutorial import notebook
 from minires.tutorial import folder
+from tests.slowness import PATIENCE
 
 
 def test_batchnorm_runs_as_a_notebook(tmp_path, monkeypatch):
@@ -17,7 +18,8 @@ def test_batchnorm_runs_as_a_notebook(tmp_path, monkeypatch):
     text = next(folder().glob("06_*.py")).read_text(encoding="utf-8")
     book = nbformat.reads(notebook(text), as_version=4)
     nbformat.validate(book)
-    NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    options = {"timeout": PATIENCE, "startup_timeout": PATIENCE, "resources": {"metadata": {"path": str(tmp_path)}}}
+    NotebookClient(book, kernel_name="python3", **options).execute()
     outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
     printed = "".join(output.get("text", "") for output in outputs)
     assert "Question 6.1: the law says (-1, 1)" in printed and "Exercise 6.2: open" in printed

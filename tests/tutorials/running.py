@@ -9,6 +9,7 @@ from pathlib import Path
 
 from minires.commands.tutorial import summary
 from minires.tutorial import folder
+from tests.slowness import ONE_THREAD, Spent, measured
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIALS = sorted(folder().glob("[0-9][0-9]_*.py"))
@@ -30,14 +31,11 @@ def number_of(question: str) -> str:
     return f"{int(question.partition('.')[0]):02d}"
 
 
-def run_headless(path: Path, place: Path) -> float:
-    """Runs a tutorial in the folder `place`: the seconds of processor time that it took.
-
-    Processor time is what counts: on a machine with other work the clock says nothing about the tutorial.
-    """
-    environment = {**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
-    before = os.times()
-    done = subprocess.run([sys.executable, path], cwd=place, env=environment, capture_output=True, text=True)
-    after = os.times()
+def run_headless(path: Path, place: Path) -> Spent:
+    """Runs a tutorial in the folder `place`, on two threads however many cores there are: what it took of them."""
+    environment = {**os.environ, **ONE_THREAD, "MINIRES_NUM_THREADS": "2", "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
+    with measured() as spent:
+        done = subprocess.run([sys.executable, path], cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return after.children_user - before.children_user + after.children_system - before.children_system
+    print(f"{path.stem}: {spent.seconds:.1f} s of processor, the machine {spent.slowness:.1f} times as slow as ours")
+    return spent

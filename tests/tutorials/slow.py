@@ -20,10 +20,13 @@ def no_windows(monkeypatch):
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
 
 
-def test_all_of_them_take_less_than_six_minutes_together(tmp_path):
-    seconds = {path.stem: run_headless(path, tmp_path) for path in TUTORIALS}
-    print(*(f"{name}: {number:.1f} s" for name, number in seconds.items()), sep="\n")
-    assert sum(seconds.values()) < 60 * MINUTES and max(seconds.values()) < 60, seconds
+def test_all_of_them_take_less_than_six_minutes_together(tmp_path, capsys):
+    """And none a minute, on a machine like ours; the figures are printed, whatever they are."""
+    with capsys.disabled():
+        print()
+        spent = [run_headless(path, tmp_path) for path in TUTORIALS]
+        print(f"together: {sum(each.seconds for each in spent):.0f} s of processor")
+    assert sum(each.there for each in spent) < 60 * MINUTES and max(each.there for each in spent) < 60
 
 
 @pytest.mark.parametrize("name", slow_exercises)

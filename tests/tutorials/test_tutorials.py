@@ -1,4 +1,4 @@
-"""Every tutorial runs headless, in its own process, within a minute of processor time, and stays short."""
+"""Every tutorial runs headless, in its own process, in a minute of processor on a machine like ours, and is short."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ each_tutorial = pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path
 
 @pytest.mark.parametrize("path", [p for p in TUTORIALS if p.stem[:2] not in SLOW], ids=lambda path: path.stem)
 def test_runs_headless(path, tmp_path):
-    assert run_headless(path, tmp_path) < SECONDS
+    assert run_headless(path, tmp_path).there < SECONDS
 
 
 def test_few_are_left_to_the_slow_step():

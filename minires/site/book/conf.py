@@ -22,7 +22,7 @@ myst_heading_anchors = 3
 myst_update_mathjax = False
 nb_execution_mode = os.environ.get("MINIRES_BOOK_EXECUTION", "cache")
 nb_execution_cache_path = os.environ["MINIRES_BOOK_CACHE"]
-nb_execution_timeout = 300
+nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
