@@ -138,13 +138,9 @@ def compare(predicted: SignalReport, measured: SignalReport) -> ComparisonReport
     order = [
         (row, name)
         for row, name in _order([row for row, _ in pairs])
-        if (law := getattr(row, name)).grade
-        and not math.isnan(law.mean)
-        and not math.isnan(getattr(found[row.path], name).mean)
+        if getattr(row, name).grade and not math.isnan(getattr(found[row.path], name).mean)
     ]
-    comparisons = (
-        _comparison(row, name, np.array(measured.samples[row.path, name]), len(order)) for row, name in order
-    )
+    comparisons = (_comparison(row, name, measured.samples[row.path, name], len(order)) for row, name in order)
     return ComparisonReport(tuple(comparisons), pairs, measured.networks)
 
 
@@ -165,19 +161,16 @@ def _order(rows: list[Row]) -> Iterator[tuple[Row, str]]:
         yield row, "gradient_in"
 
 
-def _comparison(row: Row, name: str, values: np.ndarray, checks: int) -> Comparison:
+def _comparison(row: Row, name: str, values: list[float], checks: int) -> Comparison:
     law: Quantity = getattr(row, name)
-    mean, n = float(values.mean()), len(values)
+    mean, n = float(np.mean(values)), len(values)
     if law.mean == 0:
         deviation, z, limit = 0.0 if mean == 0 else math.inf, 0.0, 0.0
     else:
         deviation = mean / law.mean - 1
-        spread = float(values.std(ddof=1)) / law.mean if n > 1 else 0.0
-        if n < FEW:
-            spread, threshold = np.nanmax([spread, law.spread]), z_threshold(checks)
-        else:
-            threshold = t_threshold(n, checks)
-        error = float(spread) / math.sqrt(n)
+        spread = float(np.std(values, ddof=1)) / law.mean if n > 1 else 0.0
+        few = n < FEW
+        error = float(np.nanmax([spread, law.spread]) if few else spread) / math.sqrt(n)
         z = deviation / error if error else math.nan
-        limit = law.allowance + threshold * error + ROUNDING
+        limit = law.allowance + (z_threshold(checks) if few else t_threshold(n, checks)) * error + ROUNDING
     return Comparison(row.path, row.kind, name, law.mean, mean, law.grade, z, deviation, limit)

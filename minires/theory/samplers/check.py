@@ -1,10 +1,10 @@
 """Does somebody's initializer obey the law it claims, and if not, which mistake was made?
 
 `check_initializer` draws weights for the shape in question and for shapes of the same kind with other channel counts,
-so that mistakes which agree on one shape (fan_in against fan_out of a square layer) come apart. It then asks, each
-with a z-score and a family-wise false-alarm rate of 1e-6: is the mean 0, the mean square the law's variance, the
-kurtosis that of the law's distribution, are entries independent, is the bound kept? A variance that is off is looked up
-in the table of `mistakes`. Orthogonal weights, Dirac and constants are checked as identities.
+so that mistakes which agree on one shape (fan_in against fan_out of a square layer) come apart. Then it asks, with
+z-scores and a false-alarm rate of 1e-6 in all: is the mean 0, the mean square the law's variance, the kurtosis that of
+the law's distribution, are entries independent, is the bound kept? A variance that is off is looked up in the table of
+`mistakes`. Orthogonal weights, Dirac and constants are checked as identities.
 """
 
 from __future__ import annotations

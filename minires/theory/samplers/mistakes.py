@@ -185,19 +185,15 @@ def factor_sentence(ratio: float, sentence: str) -> str:
 
 def _explanation(draws: list[Draw], claim: Claim, family: weights.Family, threshold: float) -> str:
     """The first of the mistakes that fit every shape about as well as the best one does."""
+    lawful = np.array([claim.variance(d.shape) * claim.scale for d in draws])
+    found = np.array([weights.mean_square(d.w) for d in draws])
+    spread = np.array([family.second_moment_sd(d.w.size) for d in draws])
     fits = {}
     for sentence, variance in MISTAKES.items():
-        expected = [variance(claim, d.shape) for d in draws]
-        if all(
-            abs(e / claim.variance(d.shape) / claim.scale - 1) < ALIKE for e, d in zip(expected, draws, strict=True)
-        ):
-            continue  # no mistake at all
-        misfits = [
-            abs(weights.mean_square(d.w) / e - 1) / family.second_moment_sd(d.w.size)
-            for e, d in zip(expected, draws, strict=True)
-        ]
-        if all(misfit <= threshold for misfit in misfits):
-            fits[sentence] = max(misfits)
+        expected = np.array([variance(claim, d.shape) for d in draws])
+        misfit = float(np.max(np.abs(found / expected - 1) / spread))
+        if misfit <= threshold and np.any(np.abs(expected / lawful - 1) >= ALIKE):
+            fits[sentence] = misfit
     best = min(fits.values(), default=0.0)
     return next((sentence for sentence, misfit in fits.items() if misfit <= best + 1), "")
 

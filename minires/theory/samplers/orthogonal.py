@@ -113,10 +113,8 @@ def _haar(sampler: Callable, law: Any, shape: Shape, rng: np.random.Generator) -
     drawn = np.array([float(np.asarray(sampler(small, rng))[corner]) for _ in range(HAAR_DRAWS)]) / law.gain
     n = max(small[:2] if isinstance(law, init.DeltaOrthogonal) else (small[0], math.prod(small[1:])))
     first, fourth = weights.haar_z(drawn, n)
-    rows = (
-        ("mean of W[0, 0]", drawn.mean(), 0.0, first),
-        ("mean of W[0, 0]⁴", np.mean(drawn**4), 3 / (n * (n + 2)), fourth),
-    )
+    limit, fourth_law = z_threshold(2), 3 / (n * (n + 2))
     return [
-        Check.by_z(name, small, float(measured), expected, z, z_threshold(2)) for name, measured, expected, z in rows
+        Check.by_z("mean of W[0, 0]", small, float(drawn.mean()), 0.0, first, limit),
+        Check.by_z("mean of W[0, 0]⁴", small, float(np.mean(drawn**4)), fourth_law, fourth, limit),
     ]

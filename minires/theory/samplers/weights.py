@@ -1,24 +1,23 @@
 """One weight matrix: what a finite sample of an initializer's weights must look like.
 
-An initializer of minires says its own variance and kurtosis (`minires.init`); here is what follows for the numbers that
-a test can compute from N drawn weights w with E w = 0, E w^2 = s^2, m_k = E w^k / s^k (kappa = m_4):
+An initializer says its own variance s^2 and kurtosis (`minires.init`). Here is what follows for the numbers that a test
+can compute from N drawn weights w with E w = 0, m_k = E w^k / s^k (kappa = m_4):
 
     mean              E = 0,     sd = s / sqrt(N)
     S = mean w^2      E = s^2,   relative variance (kappa - 1) / N
     mean w^4 / S^2    E = kappa, variance (m_8 - m_4^2 - 4 m_4 (m_6 - m_4) + 4 m_4^2 (m_4 - 1)) / N      (delta method)
     max |w|           <= bound, exactly
 
-The kurtosis is measured free of scale, so that a wrong variance and a wrong distribution are told apart.
+The kurtosis is free of scale, so that a wrong variance and a wrong distribution are told apart.
 
 *Moments of a normal truncated at +-a standard deviations.* With c = a phi(a) / (Phi(a) - 1/2), by parts:
     M_0 = 1,  M_2k = (2k - 1) M_{2k-2} - a^{2k-2} c        (of the underlying standard normal)
-so its variance is M_2 = 1 - c, 0.7737 for a = 2: a sampler that truncates must divide by its root, or it hands out a
-quarter less variance than it says.
+so its variance is M_2 = 1 - c, 0.7737 for a = 2: a sampler that truncates must divide by its root.
 
-*Orthogonal weights* are no independent entries: W W^T = gain^2 I (or W^T W, whichever is smaller) is an identity of
-every draw, so mean w^2 is the same number in every draw and a z-score for it would be nonsense. What is random is
-the rotation: by Haar's measure E W_00 = 0 and E W_00^4 / (E W_00^2)^2 = 3n/(n+2), n the longer side. QR alone gives
-Q_00 <= 0 always; the signs of R's diagonal must be moved into Q (Mezzadri 2007, math-ph/0609050).
+*Orthogonal weights* are no independent entries: W W^T = gain^2 I (or W^T W, whichever is smaller) in every draw, so
+mean w^2 has no z-score. What is random is the rotation: by Haar's measure E W_00 = 0 and E W_00^4 / (E W_00^2)^2 =
+3n/(n+2), n the longer side. QR alone gives Q_00 <= 0 always; the signs of R's diagonal must be moved into Q (Mezzadri
+2007, math-ph/0609050).
 """
 
 from __future__ import annotations
@@ -128,8 +127,7 @@ class Identity(NamedTuple):
 def orthogonality(w: np.ndarray, gain: float = 1.0) -> Identity:
     """[ID] W W^T = gain^2 I for W flattened to (C_out, fan_in), or W^T W where that is smaller.
 
-    The tolerance is 16 eps per unit of gain^2 * sqrt(longer side): Householder QR leaves an error of a few eps in each
-    of the columns' inner products, and rounding to the array's own dtype another.
+    The tolerance is 16 eps gain^2 sqrt(longer side): QR and rounding to the array's dtype leave a few eps each.
     """
     matrix = np.asarray(w).reshape(w.shape[0], -1)
     matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
