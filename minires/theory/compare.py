@@ -5,10 +5,10 @@ For R networks with mean y, standard deviation s between them and law p:
     exact laws [EX]        |y - p| <= t * s/sqrt(R)
     mean-field laws [MF]   |y/p - 1| <= allowance + t * s/(p sqrt(R))
 
-t is Student's quantile for R - 1 degrees of freedom at 1e-6 over the number of comparisons made, so that a network
-that obeys its laws raises a false alarm once in a million comparisons of whole reports. With few networks (R < 16)
-that quantile is useless; then the larger of s and the predicted spread stands for the standard deviation, with the
-normal quantile. To both sides comes what rounding to float32 may do, 16 eps.
+t is Student's quantile for R - 1 degrees of freedom at 1e-6 over the number of comparisons made: where all laws hold,
+one report of a million raises a false alarm. With few networks (R < 16) that quantile is useless; then the larger of s
+and the predicted spread stands for the standard deviation, with the normal quantile. To both sides comes what rounding
+to float32 may do, 16 eps.
 
 The forward pass is judged from the input up, the gradients from the output down, since that is how a fault spreads: a
 layer that departs forward is named before any gradient is looked at.

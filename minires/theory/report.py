@@ -1,9 +1,9 @@
 """The table that a prediction and a measurement share: one row a layer, so that the two can be laid side by side.
 
-Units. Every second moment is a *mean square per entry* (not a variance, not a norm): the mean over samples, channels
-and positions of the square. Gradients are counted in units of the upstream gradient: the gradient at the model's output
-has mean square 1. ``batch_variance`` is what a BatchNorm standing there would see: the variance over (N, H, W) within
-a channel (over N within a unit), averaged over channels; the biased variance, divided by the number of values.
+Units. Every second moment is a *mean square per entry* (not a variance, not a norm), over samples, channels and
+positions. Gradients are counted in units of the one at the model's output, whose mean square is 1. ``batch_variance``
+is what a BatchNorm standing there would see: the biased variance over (N, H, W) within a channel (over N within a
+unit), averaged over channels.
 
 Grades say how far a law may be trusted: "ID" an identity of every draw; "EX" an exact expectation at finite width;
 "MF" mean field, with an error of order 1/width + 1/batch; "" where there is none, or for a measurement.

@@ -10,8 +10,8 @@ more from filter to filter than for white noise. In the basis of the eigenvector
     q^(p) = sum_j e_j y_pj^2 / lambda_j     E (X w)_p^2 / v at patch p with coordinates y, e_j = E[lambda_j chi2_j/v]
     1 - E[w'M^2w/v^2] / E[1/v]              what BatchNorm's second projection leaves of the weight gradient
 
-(`batchnorm.inverse_of_quadratic_form` has the integrals.) Deeper in the network the same effects need only the
-variance, over pairs of patches, of their correlation: the `scatter`.
+(integrals: `batchnorm.inverse_of_quadratic_form`). Deeper in the network the variance of the patches' correlation over
+pairs of them is enough: the `scatter`.
 """
 
 from __future__ import annotations
@@ -74,17 +74,13 @@ class Patches:
         return float(np.var((rows @ rows.T)[pairs])) if pairs.any() else 0.0
 
     @cached_property
-    def centered(self) -> np.ndarray:
-        """The patches without their mean."""
-        return self.rows - self.rows.mean(axis=0)
-
-    @cached_property
     def eigenpairs(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Of their covariance, in ascending order; None where all patches are alike, or too large."""
         m, n = self.rows.shape
         if n > _LARGEST_FAN:
             return None
-        eigenvalues, basis = np.linalg.eigh(self.centered.T @ self.centered / m)
+        centered = self.rows - self.rows.mean(axis=0)
+        eigenvalues, basis = np.linalg.eigh(centered.T @ centered / m)
         known = eigenvalues[-1] > 1e-12 * max(1.0, float(np.mean(self.rows**2)))
         return (np.clip(eigenvalues, 0.0, None), basis) if known else None
 
@@ -98,7 +94,7 @@ class Patches:
         """Of a BatchNorm behind the convolution."""
         if self.eigenpairs is None:
             return None
-        (eigenvalues, basis), centered = self.eigenpairs, self.centered
+        (eigenvalues, basis), centered = self.eigenpairs, self.rows - self.rows.mean(axis=0)
         inverse, through, shares, second = inverse_of_quadratic_form(eigenvalues)
         share = shares / np.maximum(eigenvalues, 1e-12 * eigenvalues[-1])
         each = (np.square(centered @ basis) @ share).reshape(len(self.batch), -1)

@@ -1,18 +1,16 @@
 """A random walk reflected at zero, on a grid: h' = max(0, h + g) with g ~ N(0, q).
 
-This is what a unit does along the blocks of a residual network whose sum ends in a ReLU: each block adds an increment g
-to the stream h, and the ReLU cuts the sum at zero (Lindley 1952 met the same recursion as a queue). A law on h >= 0 is
-a point mass at 0 ("atom") and a density, kept as the masses of n cells of width dx. One step is a convolution with a
-Gaussian, done by the FFT on a line of 2n cells so that the negative half has room; what lands there is the new atom.
-The mass of a cell is spread evenly over it, which alone adds dx^2/12 to the variance of the step, so the Gaussian gets
-q - dx^2/12.
+So a unit goes along the blocks of a residual network whose sums end in a ReLU: each block adds an increment g to the
+stream h, and the ReLU cuts the sum at zero. (Queues obey the same recursion: Lindley 1952.) A law on h >= 0 is a point
+mass at 0 and a density, kept as the masses of n cells of width dx. One step is a convolution with a Gaussian, done by
+the FFT on a line of 2n cells so that the negative half has room; what lands there is the new mass at 0. The mass of a
+cell is spread evenly over it, which alone adds dx^2/12 to the variance of the step, so the Gaussian gets q - dx^2/12.
 
 The gradient needs the adjoint, the pull-back (B F)(h) = E_g[1{h + g > 0} F(h + g)]: the same convolution, read at the
 centers and at h = 0. Everything works along the last axis; leading axes are independent walks, each with its own q.
 
-Without BatchNorm a residual stream grows by a factor each block. A step whose variance is a multiple of E h^2 commutes
-with h -> h/s, so the stream is then counted in units of its own rms and the grid never has to reach further than a few
-of them: a law of h becomes that of h/s by moving its masses, a function of h/s one of h by reading it at h/s.
+Without BatchNorm a stream grows by a factor each block. A step whose variance is a multiple of E h^2 commutes with
+h -> h/s, so the stream is counted in units of its own rms and the grid never has to reach further than a few of them.
 """
 
 import math
@@ -92,14 +90,12 @@ class Grid:
         still = np.asarray(q) == 0
         if still.all():
             return f * self.gate
-        moved = self._read(self._spectrum(f[..., 1:], np.where(still, np.max(q), q), drift=-drift))
-        return np.where(still[..., None], f * self.gate, moved)
-
-    def _read(self, spectrum: NDArray[np.complex128]) -> Floats:
+        spectrum = self._spectrum(f[..., 1:], np.where(still, np.max(q), q), drift=-drift)
         omega = self._omega[: spectrum.shape[-1]]
         weights = np.where(omega > 0, 2.0, 1.0) / (2 * self.n)  # h = 0 lies half a cell below the first center
         real, imaginary = weights * np.cos(omega * self.dx / 2), weights * np.sin(omega * self.dx / 2)
-        return self._with_zero(spectrum.real @ real + spectrum.imag @ imaginary, self._cells(spectrum))
+        moved = self._with_zero(spectrum.real @ real + spectrum.imag @ imaginary, self._cells(spectrum))
+        return np.where(still[..., None], f * self.gate, moved)
 
     @staticmethod
     def _with_zero(zero: Floats, cells: Floats) -> Floats:

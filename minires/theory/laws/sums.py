@@ -2,9 +2,9 @@
 
 What comes along the skip path is a function f of one Gaussian z of unit variance: an activation after the first block,
 a straight line behind a convolution. The branch ends in a convolution or a BatchNorm, so g ~ N(m, s^2), independent of
-z. Quadrature over both gives E phi(f(z) + g), E phi(f(z) + g)^2 and E phi'(f(z) + g)^2 without assuming that the sum is
-Gaussian. h' = phi(f(z) + g) is again a function of one Gaussian, F^-1(Phi(z')) with F the distribution function of h',
-and so the next block starts as this one did: the recursion of `reflected_walk`, for any activation, without positions.
+z. Quadrature over both gives the moments of phi(f(z) + g) and phi' without assuming that the sum is Gaussian.
+h' = phi(f(z) + g) is again a function of one Gaussian, F^-1(Phi(z')) with F the distribution function of h', so the
+next block starts as this one did: the recursion of `reflected_walk`, for any activation, without positions.
 
 Going back, a gradient whose energy above is G(z'), as a function of h', has the energy E_g[phi'(f(z) + g)^2 G(z')] at
 the sum and at h, as a function of z. So it keeps what the gates of successive blocks have in common.
@@ -22,7 +22,6 @@ from minires.theory.laws.activations import Activation
 from minires.theory.stats import normal_cdf
 
 Function = Callable[[np.ndarray], np.ndarray]
-
 
 # an atom of h meets the gates' steps: fine in g, and no node at 0
 _Z, _G = np.linspace(-5.5, 5.5, 111), np.linspace(-4.5, 4.5, 400)
