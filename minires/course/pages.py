@@ -148,23 +148,22 @@ def _wrong_with(part: PartReport) -> set[str]:
 def _copies(copies: Sequence[tuple[float, str, str]]) -> str:
     if not copies:
         return "<p>None.</p>"
-    rows = []
-    for shares, names in _groups(copies):
-        span = " to ".join(f"{share:.0%}" for share in sorted({min(shares), max(shares)}))
-        rows.append(f'<tr><td class="n">{span}</td><td>{escape(", ".join(sorted(names)))}</td></tr>')
+    rows = [
+        f'<tr><td class="n">{share}</td><td>{escape(", ".join(sorted(names)))}</td></tr>'
+        for share, names in _groups(copies)
+    ]
     told = "Share of the syntax trees in common, whatever names and layout are. A reason to look, no proof."
     return f'<p class="quiet">{told}</p><table>{"".join(rows)}</table>'
 
 
-def _groups(copies: Sequence[tuple[float, str, str]]) -> list[tuple[list[float], set[str]]]:
-    """Everybody who is nearly identical to somebody of a group, once: of ten copies there are 45 pairs."""
-    groups: list[tuple[list[float], set[str]]] = []
+def _groups(copies: Sequence[tuple[float, str, str]]) -> list[tuple[str, set[str]]]:
+    """Who is alike to this per cent, as one group where pairs have a member in common: of ten copies there are 45."""
+    groups: list[tuple[str, set[str]]] = []
     for share, a, b in copies:
-        met = [group for group in groups if group[1] & {a, b}]
-        shares = [share, *(s for group in met for s in group[0])]
+        met = [group for group in groups if group[0] == f"{share:.0%}" and group[1] & {a, b}]
         groups = [group for group in groups if group not in met]
-        groups.append((shares, {a, b}.union(*(group[1] for group in met))))
-    return sorted(groups, key=lambda group: (-max(group[0]), min(group[1])))
+        groups.append((f"{share:.0%}", {a, b}.union(*(names for _, names in met))))
+    return groups
 
 
 def _everybody(reports: Sequence[SubmissionReport]) -> str:
