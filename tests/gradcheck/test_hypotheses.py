@@ -131,3 +131,12 @@ def test_what_is_wrong_in_y_is_not_blamed_on_dy():
         lambda x, w, b: (x @ w.T + 7 * b, None), lambda dy, _: (dy, dy, dy), (x, x, x[:, 0]), like="linear"
     )
     assert report.diagnosis.startswith("forward: y holds the bias 7 times, where it should hold it once")
+
+
+def test_a_factor_is_named_from_the_settings_where_it_is_a_mere_number_too():
+    """1/p in place of 1/(1 - p), with p = 0.25: three times."""
+    x, keep = RNG.standard_normal((6, 5)), RNG.random((6, 5)) > 0.25
+    report = check_op(
+        lambda x: (x * keep / 0.75, None), lambda dy, _: dy * keep / 0.25, x, like="dropout", options={"p": 0.25}
+    )
+    assert report.diagnosis == "dx is 3 times what it should be: 3 or (1 - p) / p (0.25)"

@@ -141,8 +141,8 @@ def sum_repeated(c: Comparison) -> str | None:
             if c.near(np.broadcast_to(total, c.yours.shape)):
                 over = along(c.axis_names[a] for a in axes)
                 return (
-                    f"{c.name} is the same along {over}: it is the {words} over {over} of what it should be. They have "
-                    f"to be kept apart, so that no {words} runs over them"
+                    f"{c.name} is the same along {over}: it is the {words} over {over} of what it should be. Does a "
+                    f"{words} run over them that should not, or is a mask missing that tells them apart?"
                 )
     return None
 

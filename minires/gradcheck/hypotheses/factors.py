@@ -13,6 +13,9 @@ from minires.gradcheck.hypotheses.comparison import Comparison, fitted_factor, p
 COUNTED = "m / (m - 1) with"
 """How the words for m / (m - 1) begin where nobody knows of a variance: the last guess, others look the same."""
 
+SETTINGS = ("1 - p", "the window's area")
+"""Numbers that come from the options alone, beside those that tell their value: "stride (2)"."""
+
 
 def constant_factor(c: Comparison) -> str | None:
     """yours = factor * expected. One number is always a multiple of another: there the factor has to have a name."""
@@ -106,6 +109,9 @@ def named(factor: float, doubt: float, sizes: dict[str, float]) -> str:
         for form, number in forms:
             if value != 1 and abs(size - number) <= doubt * max(1.0, number):
                 found.append(f"{sign}{form}{name}")
+    if all(name.isdigit() for name in found):
+        given = {name: value for name, value in sizes.items() if name.endswith(")") or name in SETTINGS}
+        found += [f"{sign}{words}" for words, number in _quotients(given) if abs(size - number) <= doubt * number]
     if not found:
         found = [f"{sign}{words}" for words, number in _quotients(sizes) if abs(size - number) <= doubt * number]
     if found:
@@ -115,13 +121,17 @@ def named(factor: float, doubt: float, sizes: dict[str, float]) -> str:
     return f" ({sign}{simple.numerator}/{simple.denominator})" if near else ""
 
 
+def _bracketed(words: str) -> str:
+    return f"({words})" if " - " in words else words
+
+
 def _quotients(sizes: dict[str, float]) -> Iterator[tuple[str, float]]:
     """Products and quotients of two sizes. A bare number stands in front only."""
     every = [(n, v) for n, v in sizes.items() if v != 1 and not n.startswith("m / (m - 1)")]
     every += [(f"the square of {n}", v * v) for n, v in every if n.endswith(")")]
     for (n, v), (k, w) in permutations(every, 2):
         if not k.isdigit() and v != w:
-            yield f"{n} / {k}", v / w
+            yield f"{_bracketed(n)} / {_bracketed(k)}", v / w
     for (n, v), (k, w) in combinations(every, 2):
         if n.isdigit() and not k.isdigit():
             yield f"{n} times {k}", v * w
