@@ -59,12 +59,11 @@ def _run(argv: list[str]) -> int:
     if not argv or argv[0] not in COMMANDS:
         return _without_command(argv)
     name = argv[0]
-    command = _module(name)
-    parser = _Parser(prog=f"minires {name}", description=command.HELP)
-    command.add_arguments(parser)
-    args = parser.parse_args(argv[1:])
     try:
-        return command.run(args)
+        command = _module(name)
+        parser = _Parser(prog=f"minires {name}", description=command.HELP)
+        command.add_arguments(parser)
+        return command.run(parser.parse_args(argv[1:]))
     except CommandError as error:
         return _fail(name, str(error), 2)
     except OSError as error:

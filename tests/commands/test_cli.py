@@ -166,3 +166,25 @@ def test_output_folder_without_permission(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(CommandError, match="Permission denied"):
         output_folder(tmp_path / "new")
+
+
+def test_ctrl_c_while_a_command_loads_is_no_traceback(monkeypatch, capsys):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_module", interrupted)
+    assert cli.main(["predict"]) == 130 and capsys.readouterr().err == "minires predict: stopped\n"
+
+
+def test_ctrl_c_while_minires_loads_is_no_traceback():
+    code = """
+import runpy, sys
+class Interrupted:
+    def find_spec(self, name, *rest):
+        if name == "minires.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+runpy.run_module("minires", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "minires: stopped\n")
