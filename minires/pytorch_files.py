@@ -30,6 +30,9 @@ WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "ne
 
 NEWEST_UNSAFE = (2, 5)
 
+FOLDER = 0x10
+"""The bit of a zip member's attributes that says it is a folder. Python's zipfile does not look at it."""
+
 
 class Found(NamedTuple):
     """The arrays of a file, and what else is in it: keys that hold no weights."""
@@ -89,6 +92,9 @@ def _check_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         check_archive(path, archive)
         check_contents(path, archive)
+        for member in archive.infolist():
+            if member.external_attr & FOLDER and member.file_size:  # PyTorch would give whatever lies in memory for it
+                raise CheckpointError(f"{path}: damaged: {member.filename} is marked as a folder")
         names = [name.partition("/")[2] for name in archive.namelist()]
         if any(name == "constants.pkl" or name.startswith("code/") for name in names):
             raise CheckpointError(

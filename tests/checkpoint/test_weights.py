@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,23 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path, ending, state, sa
     with pytest.raises(ValueError, match=says):
         write_weights(tmp_path / f"w.{ending}", state)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_member_that_is_marked_as_a_folder(tmp_path):
+    """PyTorch's reader leaves such a tensor's memory as it found it, without a word."""
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "w.pth"
+    torch.save({"a": torch.ones(8)}, path)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        place = next(i for i, m in enumerate(archive.infolist()) if m.filename.endswith("data/0"))
+    at = -1
+    for _ in range(place + 1):
+        at = content.index(b"PK\x01\x02", at + 1)
+    content[at + 38] |= 0x10  # external attributes, in the directory
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"damaged: .*data/0 is marked as a folder"):
+        read_pytorch(path)
 
 
 def test_a_mask_is_not_lost_on_the_way_into_a_file_or_a_model(tmp_path):
