@@ -29,7 +29,7 @@ from minires.gradcheck.process import MB, Limits
 from minires.gradcheck.runner import CallError, Stopped, Student
 
 MEMORY_MB = 1536
-PROCESSES = 4
+PROCESSES = 5
 """A submission's limits: megabytes of one process, and how many processes and threads there may be."""
 
 

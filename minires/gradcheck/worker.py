@@ -26,8 +26,10 @@ import io
 import json
 import math
 import os
+import select
 import struct
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import BinaryIO
@@ -162,6 +164,8 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     setup, _ = read_message(requests, 1 << 30)
+    if hasattr(select, "poll"):
+        threading.Thread(target=_end_with_the_caller, args=(requests,), daemon=True).start()
     _set_limits(setup)
     sys.path[:0] = setup["path"]
     loaded = _Loaded(setup["file"], setup["name"], setup.get("before", []), setup.get("driver"))
@@ -177,6 +181,14 @@ def main() -> None:
         if os.getpid() != own:
             os._exit(1)  # a fork that the student's code left running must not answer as well
         write_message(answers, answer | {"number": header["number"]}, out)
+
+
+def _end_with_the_caller(requests: BinaryIO) -> None:
+    """Ends this process when the other side of the pipe is gone: killed, it cannot stop a loop that never ends."""
+    hung_up = select.poll()
+    hung_up.register(requests, 0)
+    hung_up.poll()
+    os._exit(1)
 
 
 def _set_limits(setup: dict) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -163,6 +165,34 @@ def test_a_process_that_does_not_read_cannot_block_us(path):
         os.kill(student._running().popen.pid, signal.SIGSTOP)
         with pytest.raises(Stopped, match=r"more than 0\.5 s"):
             student.call("sleeps", np.ones(10**7))
+
+
+@pytest.mark.skipif(not shutil.which("ps"), reason="asks ps whether a process runs")
+def test_a_loop_that_never_ends_ends_with_its_caller(path):
+    """Killed, the caller stops nobody: the process itself has to see that nobody waits for it."""
+    caller = f"""
+import threading, time
+from minires.gradcheck.runner import Student
+with Student({str(path)!r}) as student:
+    student.call("echo")
+    threading.Thread(target=lambda: student.call("loops", 1), daemon=True).start()
+    print(student._process.popen.pid, flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", caller], stdout=subprocess.PIPE, text=True) as process:
+        number = process.stdout.readline().strip()
+        assert _runs(number)
+        process.kill()
+    end = time.monotonic() + PATIENCE
+    while _runs(number):
+        assert time.monotonic() < end, "it outlives its caller"
+        time.sleep(0.05)
+
+
+def _runs(number: str) -> bool:
+    """Whether there is such a process, one that only waits to be buried left out."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", number], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")
 
 
 def test_while_the_machine_stands_still_no_time_passes(monkeypatch):
