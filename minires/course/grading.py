@@ -180,7 +180,7 @@ def running(
         _readable(stage)
         before = [isolated.inside(files / f"{name}.py") for name in a.needs if name in submission.texts]
         slower = busy()
-        seconds = (10.0, call_seconds or a.call_seconds, total_seconds or a.total_seconds)
+        seconds = (20.0, call_seconds or a.call_seconds, total_seconds or a.total_seconds)
         limits = Limits(*(slower * s for s in seconds), memory_mb * MB, 16 * MB, printed=4 * MB)
         if rung != "none":
             limits = replace(limits, processes=PROCESSES)

@@ -146,7 +146,7 @@ class OtherUser:
 def kill_all_of(uid: int) -> None:
     """Kills every process of a user, from a process of that user: kill(-1) spares nobody but its caller."""
     code = f"import os; os.setgid({uid}); os.setuid({uid}); os.kill(-1, 9)"
-    subprocess.run([sys.executable, "-I", "-c", code], stderr=subprocess.DEVNULL, check=False, timeout=20)
+    subprocess.run([sys.executable, "-I", "-c", code], stderr=subprocess.DEVNULL, check=False, timeout=120)
 
 
 @dataclass
@@ -185,7 +185,7 @@ def available() -> tuple[str, ...]:
             rung = _RUNGS[name](stage, 7)
             command = rung.wrap([sys.executable, "-P", "-c", "import numpy"])
             with contextlib.suppress(OSError, subprocess.SubprocessError):
-                if subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0:
+                if subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0:
                     found.append(name)
             rung.clean_up()
     return (*found, "none")
