@@ -39,7 +39,7 @@ OFF_CENTER = 0.06
 """Of a Gaussian, times its mean in deviations: what channels have in common is then less Gaussian than they are."""
 STEP = 0.2
 """Of a variance, relative, for slopes and curvatures."""
-FEW_DIRECTIONS = 0.6
+FEW_DIRECTIONS = 1.0
 """Of a tanh or sigmoid of actual images, times the scatter: few directions are not Gaussian over a batch."""
 
 
@@ -98,7 +98,8 @@ def batchnorm(state: State, batch: int) -> tuple[float, float]:
     forward, backward = pooled.get(state.form, (0.0, 0.0))
     values, few = batch * state.positions, 1 - 1 / state.scale_noise
     spread = math.sqrt(state.scatter) if state.patches is None else 0.0
-    causes = 0.02, 0.95 / state.channels, spread, 6 / values, 0.7 * few
+    unlike = 0.5 * (state.stream is not None and len(state.stream.populations) > 1)  # old channels and new ones
+    causes = 0.02, 0.95 / state.channels, spread, 6 / values, 0.7 * few, unlike
     return math.hypot(forward, 2 / values), math.hypot(backward, *causes)
 
 
