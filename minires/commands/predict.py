@@ -187,7 +187,7 @@ def _run(args: argparse.Namespace) -> int:
         for table in block_tables(predictions, reports, screen.width):
             screen.print(table)
         if any(not row.forward.grade for report in predictions.values() for row in summary.blocks(report)):
-            screen.print("?: no grade, the law may be off by more than 80 %. --layers says why.", style="dim")
+            screen.print("?: no grade, the law may be off by a factor of two. --layers says why.", style="dim")
     if args.plot:
         _draw(args, signals)
         screen.print(f"figure: {args.plot}", highlight=False)
@@ -255,7 +255,7 @@ def block_table(predictions: dict[str, SignalReport], reports: dict[str, Compari
 
 LEGEND = (
     "law: exact, an expectation that holds at any width; approximate, right for many channels and a large batch and to "
-    "within a stated allowance; none, where the law may be off by more than 80 % or there is none. ±: from one "
+    "within a stated allowance; none, where the law may be off by a factor of two or there is none. ±: from one "
     "network to the next."
 )
 """What the words in the table of all layers mean."""

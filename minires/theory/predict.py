@@ -10,7 +10,7 @@ the rules run in reverse, with the law of the gradient. The walk assumes:
                and biases as they are in the model; training mode
 
 Exact laws need no allowance. A mean-field law gets one: a floor, and what each approximation on the way adds, as the
-root of the sum of squares (`rules.allowances`). A number that may be off by more than 80 % gets none.
+root of the sum of squares (`rules.allowances`). A number that may be off by a factor of two gets none.
 
 A layer without a law gets a row that says so. The walk goes on as if the layer left mean squares unchanged, and the
 rows behind it carry no grade until a BatchNorm makes the signal known again.

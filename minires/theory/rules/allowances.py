@@ -18,8 +18,8 @@ from minires.theory.laws.activations import Activation, activation_moments
 from minires.theory.rules.state import Gradient, State
 
 FORWARD_FLOOR, BACKWARD_FLOOR, WEIGHT_FLOOR = 0.055, 0.03, 0.08
-LARGEST = 0.8
-"""A row that may be off by more says little: it has no grade."""
+LARGEST = 1.0
+"""A row that may be off by a factor of two says little: it has no grade."""
 FEWEST_VALUES = 16
 """Of a channel, for the gradient of a BatchNorm to have a grade."""
 NOT_GAUSSIAN = 0.5
