@@ -81,7 +81,7 @@ def activation(kind: Activation, state: State) -> tuple[float, float]:
     moved = []
     for low, here, high in (moments.second, moments.slope2):
         slope, curvature = (high - low) / (2 * STEP), (high - 2 * here + low) / STEP**2
-        off = amplified * state.allowance * slope, amplified**2 * state.relvar * curvature / 2
+        off = amplified * state.allowance * slope, amplified * amplified * state.relvar * curvature / 2
         moved.append(math.hypot(*off) / max(here, 1e-300))
     forward = state.allowance if unknown else moved[0]
     return math.hypot(forward, shape, smooth, state.rough / 4), math.hypot(
