@@ -90,12 +90,14 @@ class Grid:
         still = np.asarray(q) == 0
         if still.all():
             return f * self.gate
-        spectrum = self._spectrum(f[..., 1:], np.where(still, np.max(q), q), drift=-drift)
+        moved = self._read(self._spectrum(f[..., 1:], np.where(still, np.max(q), q), drift=-drift))
+        return np.where(still[..., None], f * self.gate, moved)
+
+    def _read(self, spectrum: NDArray[np.complex128]) -> Floats:
         omega = self._omega[: spectrum.shape[-1]]
         weights = np.where(omega > 0, 2.0, 1.0) / (2 * self.n)  # h = 0 lies half a cell below the first center
         real, imaginary = weights * np.cos(omega * self.dx / 2), weights * np.sin(omega * self.dx / 2)
-        moved = self._with_zero(spectrum.real @ real + spectrum.imag @ imaginary, self._cells(spectrum))
-        return np.where(still[..., None], f * self.gate, moved)
+        return self._with_zero(spectrum.real @ real + spectrum.imag @ imaginary, self._cells(spectrum))
 
     @staticmethod
     def _with_zero(zero: Floats, cells: Floats) -> Floats:
