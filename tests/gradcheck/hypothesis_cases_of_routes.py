@@ -67,7 +67,7 @@ VALUES = np.random.default_rng(10).standard_normal((3, 5))
 
 CASES = {
     "terms_of_normalization": [
-        (of_normalization(variance=0.5), "the path through the variance (minus xhat times the mean of dy * gain * xh"),
+        (of_normalization(variance=0.5), "the path through the variance (minus xhat times the mean of dy * xhat)"),
         (of_normalization(mean=5.0), "is 5 times what is right: the number m of entries that are normalized together"),
         (of_normalization(mean=0.0, variance=0.0), "are both missing; dy's own part is right"),
     ],

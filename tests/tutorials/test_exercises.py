@@ -134,8 +134,8 @@ WRONG = {
         (CHI + REST + "return np.mean((1 - np.tanh(np.sqrt(q) * z) ** 2) ** 2)", "is the gain in it"),
     ],
     "6.1": [
-        (FORWARD["6.1"] + f"(dy - {MEAN}) * inv", "dx is wrong everywhere"),
-        (FORWARD["6.1"] + f"(dy - {VAR}) * inv", "such as the mean of dy"),
+        (FORWARD["6.1"] + f"(dy - {MEAN}) * inv", "variance (minus xhat times the mean of dy * xhat) is missing"),
+        (FORWARD["6.1"] + f"(dy - {VAR}) * inv", "the path through the mean (minus the mean of dy) is missing"),
         (FORWARD["6.1"] + f"(dy - dy.mean(axis=0) - {VAR}) * inv", "dx"),
     ],
     "6.2": [

@@ -142,7 +142,8 @@ def _sentence(c: Comparison, groups: list[Group], weights: Array, gain: tuple[Ar
     """weights: (groups, 3)."""
     name, _, off = gain[2].partition(":")
     told, fine = [], []
-    for k, words in enumerate(TERMS):
+    gained = any(np.max(np.abs(g.strength * g.std - 1)) > EXACT for g in groups)
+    for k, words in enumerate(TERMS if gained else [words.replace(" * gain", "") for words in TERMS]):
         column = weights[:, k]
         forgotten = bool(off) and k > 0 and off[k - 1] == "1"
         if np.max(np.abs(column - 1)) <= 1e-5 and not forgotten:
