@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -123,6 +124,8 @@ def test_a_list_is_as_good_as_a_tuple(tmp_path):
 def test_an_import_of_matplotlib_that_was_left_in_costs_nothing(tmp_path, rung):
     if rung not in isolation.available():
         pytest.skip(f"isolation {rung!r} does not work on this machine")
+    if rung == "user" and matplotlib.__version_info__ < (3, 10):
+        pytest.skip("an earlier matplotlib gives up where it can write no file, and here nobody can")
     path = tmp_path / "linear_softmax.py"
     path.write_text(GOOD.replace("import numpy as np\n", "import matplotlib.pyplot as plt\nimport numpy as np\n", 1))
     found = grade(LINEAR, path, rung=rung)
