@@ -48,7 +48,7 @@ def _namespace_of(array: Array) -> ModuleType | None:
     if array is None:
         return None
     if isinstance(array, HOST_ARRAYS):
-        if hasattr(array, "mask") or isinstance(array, getattr(np, "matrix", ())):
+        if type(array) is not np.ndarray and (hasattr(array, "mask") or isinstance(array, getattr(np, "matrix", ()))):
             _refuse_other_arithmetic(array)
         return np
     if type(array).__module__.partition(".")[0] == "cupy":

@@ -17,6 +17,7 @@ from minires.checks.operations import (
     check_axes,
     check_batchnorm,
     check_channels,
+    check_classes,
     check_elementwise,
     check_groups,
     check_half,

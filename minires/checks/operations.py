@@ -122,10 +122,17 @@ def check_labels(labels: Array | Sequence[int], logits: Array) -> Array:
     if getattr(getattr(labels, "dtype", None), "kind", "O") not in "iu":
         raise TypeError(f"labels are {getattr(labels, 'dtype', in_short(labels))}; expected whole numbers")
     check_shape("labels", labels, (n,), f"one for each row of logits {logits.shape}")
-    if isinstance(labels, np.ndarray) and (labels.min() < 0 or labels.max() >= k):
-        worst = labels.min() if labels.min() < 0 else labels.max()
-        raise ValueError(f"labels hold {worst}; expected 0..{k - 1}, since logits have {k} columns")
+    if isinstance(labels, np.ndarray):
+        check_classes(labels, k)
     return labels
+
+
+def check_classes(labels: Array, k: int) -> None:
+    """ValueError unless all labels are in 0..K-1, the columns of the logits."""
+    least, most = int(labels.min()), int(labels.max())
+    if least < 0 or most >= k:
+        worst = least if least < 0 else most
+        raise ValueError(f"labels hold {worst}; expected 0..{k - 1}, since logits have {k} columns")
 
 
 def check_channels(x_shape: tuple[int, ...], weight_shape: tuple[int, ...], groups: int = 1) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minires.backend import Array, array_namespace, to_device, to_numpy
-from minires.checks import check_axes, check_model, check_whole
+from minires.checks import check_axes, check_classes, check_model, check_whole
 from minires.data.batches import batches
 from minires.data.split import Split
 from minires.nn import Layer, SoftmaxCrossEntropy
@@ -43,10 +43,10 @@ def check_fits(model: Layer, data: Split, device: str) -> None:
     check_axes("logits", logits, "N, K")
     k = logits.shape[1]
     for name, labels in (("y_train", data.y_train), ("y_test", data.y_test)):
-        least, most = int(labels.min()), int(labels.max())
-        if least < 0 or most >= k:
-            worst = least if least < 0 else most
-            raise ValueError(f"{name}: labels hold {worst}; expected 0..{k - 1}, since logits have {k} columns")
+        try:
+            check_classes(labels, k)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
 
 def evaluation_sums(model: Any, x: Array, y: Array, batch_size: int, device: str) -> np.ndarray:

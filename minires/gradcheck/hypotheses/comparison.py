@@ -154,3 +154,10 @@ def counted(noun: str, indices: Array) -> str:
 def listed(items: object) -> str:
     words = [str(i) for i in items]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def along_axes(vector: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+    """A vector (n,) along each axis of `shape` that has n entries, ready to be broadcast to it."""
+    for axis, count in enumerate(shape):
+        if count == vector.size:
+            yield vector.reshape([-1 if a == axis else 1 for a in range(len(shape))])

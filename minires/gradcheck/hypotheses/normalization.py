@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, listed
+from minires.gradcheck.hypotheses.comparison import Comparison, along_axes, listed
 from minires.gradcheck.hypotheses.coupling import both_jacobians
 from minires.gradcheck.hypotheses.factors import named
 from minires.gradcheck.hypotheses.statistics import EPS
@@ -115,18 +115,11 @@ def _gains(c: Comparison, groups: list[Group]) -> Iterator[list[tuple[Array, Arr
     for k, array in enumerate(c.evidence.inputs):
         if k == c.index or array.ndim != 1 or not np.all(array):
             continue
-        for axis, count in enumerate(shape):
-            if count != array.size:
-                continue
-            gain = _along_axis(array, axis, shape)
+        for aligned in along_axes(array, shape):
+            gain = np.broadcast_to(aligned, shape).ravel()
             for off in ((True, False), (False, True), (True, True)):
                 words = f"{c.names[k]}:{int(off[0])}{int(off[1])}"
                 yield [(*(g.strength / gain[g.entries] if o else g.strength for o in off), words) for g in groups]
-
-
-def _along_axis(vector: Array, axis: int, shape: tuple[int, ...]) -> Array:
-    """A vector that stands along one axis, spread over all entries of an array."""
-    return np.broadcast_to(vector.reshape([-1 if a == axis else 1 for a in range(len(shape))]), shape).ravel()
 
 
 def _weights(theirs: Array, group: Group, gain: tuple[Array, Array, str], right: Array) -> Array | None:
@@ -187,8 +180,8 @@ def _factor(c: Comparison, groups: list[Group], column: Array) -> str:
     for k, array in enumerate(c.evidence.inputs):
         if k == c.index or array.ndim != 1:
             continue
-        for axis in (a for a, count in enumerate(c.yours.shape) if count == array.size):
-            spread = _along_axis(array, axis, c.yours.shape)
+        for aligned in along_axes(array, c.yours.shape):
+            spread = np.broadcast_to(aligned, c.yours.shape).ravel()
             own = [spread[g.entries] for g in groups]
             if all(np.ptp(v) == 0 for v in own):
                 first = np.array([v[0] for v in own])

@@ -12,7 +12,7 @@ from itertools import permutations
 import numpy as np
 
 from minires.backend import Array
-from minires.gradcheck.hypotheses.comparison import Comparison, along, listed, plural, subsets
+from minires.gradcheck.hypotheses.comparison import Comparison, along, along_axes, listed, plural, subsets
 
 REWRITTEN = "in the wrong order"
 """How the words for a reshape in the place of a transpose begin."""
@@ -230,9 +230,8 @@ def _vectors(c: Comparison, shape: tuple[int, ...]) -> Iterator[tuple[str, Array
         if k == c.index or array.size < 2:
             continue
         if array.ndim == 1:
-            for axis, count in enumerate(shape):
-                if count == array.size:
-                    yield c.names[k], array.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+            for aligned in along_axes(array, shape):
+                yield c.names[k], aligned
         elif array.shape == shape:
             yield c.names[k], array
 

@@ -194,10 +194,6 @@ def useful(span: Span | None) -> Span | None:
     return None if span is None or span.image == span.smaller else span
 
 
-Outline = Signal
-"""A signal that may have been kept without its covariances."""
-
-
 def contrasts(each: Floats) -> Floats:
     """(k, P): the samples' second moments in a few levels."""
     ordered = np.sort(each, axis=0)

@@ -23,7 +23,7 @@ import numpy as np
 
 from minires.theory.laws import activations as one_layer
 from minires.theory.laws.activations import NODES, WEIGHTS
-from minires.theory.laws.signal import Outline, Signal, contrasts
+from minires.theory.laws.signal import Signal, contrasts
 from minires.theory.laws.stream import Stream
 from minires.theory.laws.sums import gate_of_sum, share_on, sum_law
 from minires.theory.rules import allowances
@@ -221,7 +221,7 @@ def compose(outer: one_layer.Activation, inner: one_layer.Activation) -> one_lay
     )
 
 
-def _mean(source: Signal | Outline, function: Callable[[Floats], Floats]) -> Floats:
+def _mean(source: Signal, function: Callable[[Floats], Floats]) -> Floats:
     """E f(z) at each position, z the Gaussian source."""
     kind = one_layer.Activation("", function, function)
     levels = [source.q] if source.each is None else contrasts(source.each)

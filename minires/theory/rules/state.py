@@ -27,7 +27,7 @@ import numpy as np
 from minires.theory.laws.activations import NODES, RELU, WEIGHTS, Activation, activation_moments
 from minires.theory.laws.patches import Patches
 from minires.theory.laws.reflected_walk import Grid
-from minires.theory.laws.signal import Outline, Signal
+from minires.theory.laws.signal import Signal
 from minires.theory.laws.stream import Gamma, Stream
 from minires.theory.laws.sums import Summands
 
@@ -66,7 +66,7 @@ class State:
     shape: tuple[int, ...]
     signal: Signal
     form: str = "other"
-    source: Signal | Outline | None = None
+    source: Signal | None = None
     through: Activation | None = None
     throughs: tuple[tuple[float, float, Activation], ...] = ()
     members: tuple[Floats, ...] = ()
