@@ -1,7 +1,7 @@
 """Which tap of a kernel touches which pixel: exact for any kernel, stride, padding and dilation.
 
-Along one axis output i of a convolution (or pooling window) reads by tap t the pixel j = i*stride + t*dilation -
-padding; outside 0 <= j < size that is padding, a zero. The two axes of an image are independent.
+Along each axis output i of a convolution or pooling window reads by tap t the pixel j = i*stride + t*dilation -
+padding; outside 0 <= j < size that is padding, a zero.
 
 The weights of different taps are independent. So a second moment that varies over the image goes through the *box
 filter*, box(q)(i) = sum of q over the pixels that i reads, a gradient through its transpose, and a covariance between
@@ -53,10 +53,7 @@ class Axis:
     @cached_property
     def reads(self) -> np.ndarray:
         """(outputs, size) zeros and ones: does output i read pixel j (by at most one tap)."""
-        reads = np.zeros((self.outputs, self.size))
-        i, t = np.nonzero(self.inside)
-        reads[i, self.source[i, t]] = 1.0
-        return reads
+        return (self.source[:, :, None] == np.arange(self.size)).any(axis=1).astype(float)
 
 
 class ConvGeometry(NamedTuple):
@@ -107,13 +104,13 @@ class ConvGeometry(NamedTuple):
 
     def pair(self, kernel: np.ndarray) -> np.ndarray:
         """(H*W, H*W) -> (Ho*Wo, Ho*Wo): sum over taps t of K(pixel of i by t, pixel of i' by t); both inside."""
-        by_axes = _along(_along(kernel.reshape(2 * self.image), self.height, 0), self.width, 1)
-        return by_axes.reshape(2 * [math.prod(self.outputs)])
+        by_rows = _along(kernel.reshape(2 * self.image), self.height, 0)
+        return _along(by_rows, self.width, 1).reshape(2 * [math.prod(self.outputs)])
 
     def pair_transpose(self, kernel: np.ndarray) -> np.ndarray:
-        """(Ho*Wo, Ho*Wo) -> (H*W, H*W): the adjoint of `pair`, which a covariance goes through on its way back."""
-        by_axes = _along(kernel.reshape(2 * self.outputs), self.height, 0, back=True)
-        return _along(by_axes, self.width, 1, back=True).reshape(2 * [math.prod(self.image)])
+        """(Ho*Wo, Ho*Wo) -> (H*W, H*W): the adjoint of `pair`, for a covariance on its way back."""
+        by_rows = _along(kernel.reshape(2 * self.outputs), self.height, 0, back=True)
+        return _along(by_rows, self.width, 1, back=True).reshape(2 * [math.prod(self.image)])
 
 
 def _along(kernel: np.ndarray, axis: Axis, position: int, back: bool = False) -> np.ndarray:
@@ -123,10 +120,9 @@ def _along(kernel: np.ndarray, axis: Axis, position: int, back: bool = False) ->
     total = np.zeros(shape, kernel.dtype)
     into, out_of = (np.moveaxis(array, (position, position + 2), (0, 1)) for array in (total, kernel))
     for t in range(axis.kernel):
-        outputs = np.flatnonzero(axis.inside[:, t])
-        if not len(outputs):
+        if not axis.inside[:, t].any():
             continue
-        first, last = outputs[0], outputs[-1]
+        first, last = np.flatnonzero(axis.inside[:, t])[[0, -1]]
         windows, pixels = slice(first, last + 1), slice(axis.source[first, t], axis.source[last, t] + 1, axis.stride)
         if back:
             into[pixels, pixels] += out_of[windows, windows]

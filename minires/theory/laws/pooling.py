@@ -6,64 +6,59 @@ harmless before a BatchNorm, not before a He layer without one. Backward each ou
 window, each equally likely: E dx(j)^2 = tau^2 sum_{windows i that hold j} 1/n_i for a dy of independent entries. Behind
 a ReLU a window whose n inputs are all negative, a share 2^-n of them, sends it to a closed gate.
 
-*Average pooling* of values with mean m and pairwise uncorrelated deviations of variance v: E y^2 = m^2 + v/n, n = k^2
-(padding counts, as zeros), and dx(j) = sum_i dy(i)/k^2. Global average pooling: E y^2 is the mean of S over pairs of
-positions.
+*Average pooling* of n = k^2 values (zeros of the padding count) with mean m and uncorrelated deviations of variance v:
+E y^2 = m^2 + v/n and dx(j) = sum_i dy(i)/n. In general E y^2 is the mean of S over pairs of positions.
 
-*Dropout* that drops with probability p, inverted: E y^2 = x^2/(1-p), and the same backward. Products of different
-samples stay, so their correlation falls by 1 - p.
+*Dropout* with probability p, inverted: E y^2 = x^2/(1-p), and the same backward. Products of different samples stay.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
 from minires.theory.laws.activations import NODES, WEIGHTS, Activation
 from minires.theory.laws.signal import Signal
-from minires.theory.laws.sums import function_of_normal
+from minires.theory.laws.sums import Function, function_of_normal
 from minires.theory.stats import normal_cdf
 
 CDF_NODES = normal_cdf(NODES)
 
 
-def _nodes(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """z, the weights of a Gaussian there, and those of the maximum of n independent ones."""
+def _maximum(n: int, common: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The maximum of n N(0, 1) that share a part of variance ``common``: sqrt(common) Z + sqrt(1 - common) times the
+    maximum of n independent ones. Its values on a grid, and the weights of the grid's rows and columns."""
     z, weights = NODES[::8], 8 * WEIGHTS[::8]
-    return z, weights, n * weights * CDF_NODES[::8] ** (n - 1)
+    values = math.sqrt(common) * z[:, None] + math.sqrt(1 - common) * z
+    return values, weights, n * weights * CDF_NODES[::8] ** (n - 1)
 
 
 def max_of_function(
-    n: int, common: float, mean: float, deviation: float, function: Callable[[np.ndarray], np.ndarray]
+    n: int, common: float, mean: float, deviation: float, function: Function
 ) -> tuple[float, float, float]:
-    """E M, E M^2 and P(M > 0) of the maximum M of an increasing function of n Gaussians that share a part of variance
-    ``common``: the function of their maximum."""
-    z, weights, density = _nodes(n)
-    m = function(mean + deviation * (math.sqrt(common) * z[:, None] + math.sqrt(1 - common) * z))
-    return float(weights @ m @ density), float(weights @ m**2 @ density), float(weights @ (m > 0) @ density)
+    """E M, E M^2 and P(M > 0) of the maximum M of an increasing function of n such Gaussians."""
+    values, rows, columns = _maximum(n, common)
+    m = function(mean + deviation * values)
+    return float(rows @ m @ columns), float(rows @ m**2 @ columns), float(rows @ (m > 0) @ columns)
 
 
 @lru_cache(maxsize=1024)
 def shared_max_moments(n: int, common: float, *, rectified: bool, shift: float = 0.0) -> tuple[float, float, float]:
-    """E M, E M^2 and P(M > 0) of the maximum M of n N(shift, 1) that share a part of variance ``common``.
-
-    M = shift + sqrt(common) Z + sqrt(1 - common) max of n independent ones; if rectified max(M, 0), else P is 1.
-    """
-    z, weights, density = _nodes(n)
-    m = shift + math.sqrt(common) * z[:, None] + math.sqrt(1 - common) * z
-    if not rectified:
-        return float(weights @ m @ density), float(weights @ m**2 @ density), 1.0
-    positive = 1 - 0.5**n if not shift and not common else float(weights @ ((m > 0) + 0.5 * (m == 0)) @ density)
-    m = np.maximum(m, 0)
-    return float(weights @ m @ density), float(weights @ m**2 @ density), positive
+    """E M, E M^2 and P(M > 0) of the maximum M of n N(shift, 1); if rectified of max(M, 0), else P is 1."""
+    values, rows, columns = _maximum(n, common)
+    m, positive = shift + values, 1.0
+    if rectified:
+        alone = not shift and not common
+        positive = 1 - 0.5**n if alone else float(rows @ ((m > 0) + 0.5 * (m == 0)) @ columns)
+        m = np.maximum(m, 0)
+    return float(rows @ m @ columns), float(rows @ m**2 @ columns), positive
 
 
 @lru_cache(maxsize=256)
 def independent_count(n: float, common: float) -> float:
-    """How many independent Gaussians have the mean maximum of n that share a part of variance `common`."""
+    """How many independent Gaussians have the mean maximum of n that share a part of variance ``common``."""
 
     def mean_maximum(count: float) -> float:
         return float(count * (WEIGHTS * NODES) @ CDF_NODES ** (count - 1))
@@ -80,7 +75,7 @@ def largest_of(n: float, mean: float, deviation: float, function: Activation) ->
     return function_of_normal(lambda chance: function.value(mean + deviation * _quantile(chance ** (1 / n))))
 
 
-def gate_of_largest(n: float, source: Signal, above: Callable | None) -> Callable[[np.ndarray], np.ndarray]:
+def gate_of_largest(n: float, source: Signal, above: Function | None) -> Function:
     """What is sent back arrives where z is the largest of n, with the chance n Phi(z)^(n - 1) in units of 1/n; above:
     gates there, as a function of z'."""
     deviation = math.sqrt(max(float(source.q.mean()) - source.mean**2, 1e-300))

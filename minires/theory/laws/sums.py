@@ -60,26 +60,18 @@ class Summands(NamedTuple):
 
 
 class SumLaw(NamedTuple):
-    """Of h' = phi(f(z) + g): E h', E h'^2, E phi'^2, P(h' > 0); and h' at the nodes of its own z'."""
+    """Of h' = phi(f(z) + g): E h', E h'^2, E phi'^2, P(h' > 0), and h' as a function of its own z'."""
 
     mean: float
     second: float
     slope2: float
     above: float
-    table: np.ndarray
-
-    @property
-    def function(self) -> Activation:
-        """h' as a function of z' ~ N(0, 1)."""
-        return _interpolated(self.table)
+    function: Activation
 
 
 def function_of_normal(quantile: Function) -> Activation:
     """F^-1(Phi(z)) of z ~ N(0, 1), from F^-1."""
-    return _interpolated(quantile(_CHANCE))
-
-
-def _interpolated(table: np.ndarray) -> Activation:
+    table = quantile(_CHANCE)
     slopes = np.gradient(table, _Z)
     return Activation(
         "of a Gaussian",
@@ -96,9 +88,8 @@ def sum_law(kind: Activation, parts: tuple[Summands, ...]) -> SumLaw:
     weights = np.concatenate([part.share * np.outer(_WEIGHT_Z, _WEIGHT_G).ravel() for part in parts])
     order = np.argsort(values)
     below = np.cumsum(weights[order]) - 0.5 * weights[order]
-    table = np.interp(_CHANCE, below, values[order])
     moments = [float(weights @ each) for each in (values, values**2, slopes**2, values > 0)]
-    return SumLaw(*moments, table)
+    return SumLaw(*moments, function_of_normal(lambda chance: np.interp(chance, below, values[order])))
 
 
 def gate_of_sum(
@@ -106,12 +97,10 @@ def gate_of_sum(
 ) -> tuple[float, Function]:
     """What the activation leaves of an energy whose gates above are `above` of z' (None: all alike), and the energy at
     the sum as a function of z, in units of its mean."""
-    left, total = np.zeros(len(_Z)), 0.0
+    left, total, table = np.zeros(len(_Z)), 0.0, law.function.value(_Z)
     for part in parts:
         values = part.values
-        known = np.ones_like(values)
-        if above is not None:
-            known = above(np.interp(kind.value(values), law.table, _Z).ravel()).reshape(values.shape)
+        known = np.ones_like(values) if above is None else above(np.interp(kind.value(values), table, _Z))
         left += part.share * (known * kind.derivative(values) ** 2) @ _WEIGHT_G
         total += part.share * float(_WEIGHT_Z @ known @ _WEIGHT_G)
     mean = float(_WEIGHT_Z @ left)
