@@ -40,7 +40,7 @@ _LEADING = 32
 _SOME = 144  # positions that stand for all where only the eigenvalues of a sample's covariance are wanted
 _LOG_STEP = 0.1
 _LOG_T = np.arange(-16.0, 9.0, _LOG_STEP)  # t = e^s / E v: a trapezoid rule in s
-_LOG_T_FORM = np.arange(-23.0, 26.0, _LOG_STEP)  # farther, for forms whose smallest eigenvalues matter
+WIDE_LOG_T = np.arange(-23.0, 26.0, _LOG_STEP)  # where the smallest eigenvalues matter
 
 
 class Normalized(NamedTuple):
@@ -62,37 +62,35 @@ def batchnorm(
     row = signal.rows(batch)
     center = float(row.mean())
     z = signal.q - 2 * row + center
-    at = signal.at_kernel(row)
-    c = signal.kernel - at[:, None].astype(signal.kernel.dtype)
-    c += (center - at).astype(c.dtype)
     v = float(z.mean())
+    at, dtype = signal.at_kernel(row), signal.kernel.dtype
+    c = signal.kernel - at[:, None].astype(dtype) + (center - at).astype(dtype)
+    alone = np.maximum(z - signal.full(np.diagonal(c)), 0.0)
     same = None if signal.same is None else signal.same - row[:, None] - row + center
-    each = None
-    if signal.each is not None:  # what a sample shares with the others goes with its own deviation
-        shared = row * np.sqrt(signal.each / np.maximum(signal.q, 1e-300))
-        each = np.maximum(signal.each - 2 * shared + center, 1e-3 * signal.each)
     eigenvalues, vectors = _eigenpairs(c, signal.span, v)
     rest = max(v - float(eigenvalues.sum()), 0.0)
     few = _along_directions(spread, directions, rest, v)
-    own, degrees = _own_eigenvalues(z - signal.full(np.diagonal(c)), c, same, rest - float(few.sum()), batch)
+    own, degrees = _own_eigenvalues(alone, c, same, rest - float(few.sum()), batch)
     single = np.concatenate([eigenvalues, few])
     certain = max(v - float(single.sum()) - degrees * float(own.sum()), 0.0)
-    found = _Inverse.of(np.exp(_LOG_T) / v, certain, single, own, degrees)
-    kernel = c
-    if vectors is not None:  # E[(common map)(common map)'/v]: C E[1/v], and what the leading directions have less
-        shares = eigenvalues * (found.at(eigenvalues) - found.inverse)
-        kernel = (vectors * shares.astype(c.dtype)) @ vectors.T + found.inverse * c
-    alone, common = np.maximum(z - signal.full(np.diagonal(c)), 0.0), signal.full(np.diagonal(kernel)).astype(float)
+    found = Inverse.of(np.exp(_LOG_T) / v, certain, single, own, degrees)
+    # E[(common map)(common map)'/v]: C E[1/v], and what the leading directions have less
+    shares = eigenvalues * (found.at(eigenvalues) - found.inverse)
+    kernel = (vectors * shares.astype(dtype)) @ vectors.T + found.inverse * c
+    common = signal.full(np.diagonal(kernel)).astype(float)
     q = alone * (max(1 - float(common.mean()), 0.0) / max(float(alone.mean()), 1e-300)) + common
     if same is not None:
         same = same * (float(q.mean()) / v)
         np.fill_diagonal(same, q)
-    if each is not None:
+    each = None
+    if signal.each is not None:  # what a sample shares with the others goes with its own deviation
+        shared = row * np.sqrt(signal.each / np.maximum(signal.q, 1e-300))
+        each = np.maximum(signal.each - 2 * shared + center, 1e-3 * signal.each)
         each *= q / np.maximum(each.mean(axis=0), 1e-30)
     return Normalized(Signal(q, kernel, same, 0.0, each, signal.span), found.inverse, v, found.second)
 
 
-class _Inverse(NamedTuple):
+class Inverse(NamedTuple):
     """E[1/v], E[w'M^2w/v^2], and the trapezoid rule: t, and its weights times phi(t)."""
 
     inverse: float
@@ -101,7 +99,7 @@ class _Inverse(NamedTuple):
     weight: Floats
 
     @classmethod
-    def of(cls, t: Floats, certain: float, single: Floats, own: Floats, degrees: float = 1.0) -> _Inverse:
+    def of(cls, t: Floats, certain: float, single: Floats, own: Floats, degrees: float = 1.0) -> Inverse:
         """v = `certain` plus sums of `single` times chi2 of one degree each and of `own`, of `degrees` each."""
         one, many = 1 + 2 * np.outer(t, single), 1 + 2 * np.outer(t, own)
         exponent = -t * certain - 0.5 * np.log(one).sum(axis=1) - 0.5 * degrees * np.log(many).sum(axis=1)
@@ -127,7 +125,6 @@ def _own_eigenvalues(alone: Floats, c: Floats, same: Floats | None, rest: float,
     if math.isinf(batch) or not rest > 0:
         return np.zeros(0), 1.0
     if same is None:  # white noise: so many equal ones
-        alone = np.maximum(alone, 0.0)
         degrees = max(batch * float(alone.sum()) ** 2 / max(float(alone @ alone), 1e-300) - 1, 1.0)
         return np.array([rest / degrees]), degrees
     some = np.random.default_rng(0).permutation(len(same))[:_SOME]
@@ -137,7 +134,7 @@ def _own_eigenvalues(alone: Floats, c: Floats, same: Floats | None, rest: float,
     return eigenvalues * (rest / (degrees * total)), degrees
 
 
-def _eigenpairs(c: Floats, span: Span | None, v: float) -> tuple[Floats, Floats | None]:
+def _eigenpairs(c: Floats, span: Span | None, v: float) -> tuple[Floats, Floats]:
     """Eigenvalues of C/P and P u_k: all for small maps, the leading ones for large maps; none where C is 0.
 
     Positions of a smaller map are weighed by what they stand for. C is close to a matrix of rank k^2 (one for each tap:
@@ -145,7 +142,7 @@ def _eigenpairs(c: Floats, span: Span | None, v: float) -> tuple[Floats, Floats 
     (Halko, Martinsson and Tropp 2011); what is left out has so small a share of v that it may count as certain.
     """
     if not c.any() or not math.isfinite(v):
-        return np.zeros(0), None
+        return np.zeros(0), np.zeros((len(c), 0), c.dtype)
     root = np.full(len(c), 1 / math.sqrt(len(c))) if span is None else np.sqrt(span.weights)
     root = root.astype(c.dtype)
     weighted = c * root[:, None] * root
@@ -157,15 +154,3 @@ def _eigenpairs(c: Floats, span: Span | None, v: float) -> tuple[Floats, Floats 
         eigenvalues, turn = np.linalg.eigh(basis.T @ (weighted @ basis))
         vectors = basis @ turn
     return np.clip(eigenvalues.astype(float), 0.0, None), vectors / root[:, None]
-
-
-def inverse_of_quadratic_form(eigenvalues: Floats) -> tuple[float, float, Floats, float]:
-    """For v = sum lambda_j chi2_j with E v = 1 (lambda is rescaled to that), chi2_j of one degree:
-
-    E[1/v];  E[|w|^2/v]/n, n the number of lambdas, w'Mw = v;  e_j = E[lambda_j chi2_j/v];  E[(w'M^2w)/v^2].
-    """
-    lam = np.clip(eigenvalues, 0.0, None)
-    lam = lam / lam.sum()
-    found = _Inverse.of(np.exp(_LOG_T_FORM), 0.0, lam, np.zeros(0))
-    inside = found.at(lam)
-    return found.inverse, float(inside.mean()), lam * inside, found.second

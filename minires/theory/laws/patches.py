@@ -10,8 +10,8 @@ more from filter to filter than for white noise. In the basis of the eigenvector
     q^(p) = sum_j e_j y_pj^2 / lambda_j     E (X w)_p^2 / v at patch p with coordinates y, e_j = E[lambda_j chi2_j/v]
     1 - E[w'M^2w/v^2] / E[1/v]              what BatchNorm's second projection leaves of the weight gradient
 
-(integrals: `batchnorm.inverse_of_quadratic_form`). Deeper in the network the variance of the patches' correlation over
-pairs of them is enough: the `scatter`.
+(integrals: `batchnorm`). Deeper in the network the variance of the patches' correlation over pairs of them is enough:
+the `scatter`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.ops import im2col
-from minires.theory.laws.batchnorm import inverse_of_quadratic_form
+from minires.theory.laws.batchnorm import WIDE_LOG_T, Inverse
 from minires.theory.laws.geometry import ConvGeometry
 
 _SOME = 400  # patches that stand for all where a variance over pairs is wanted
@@ -30,10 +30,8 @@ _LARGEST_FAN = 800
 
 
 class StemLaw(NamedTuple):
-    """inverse: E[1/v] E v.  through: E[|w|^2/v] E v / n.  each: q^ of each sample, (N, P).  unseen: see above.
-
-    scatter: sum of e_j^2, that of the normalized channels.
-    """
+    """inverse: E[1/v] E v.  through: E[|w|^2/v] E v / n.  each: q^ of each sample, (N, P).  unseen: what the projection
+    takes.  scatter: that of the normalized channels, sum of e_j^2."""
 
     inverse: float
     through: float
@@ -95,7 +93,9 @@ class Patches:
         if self.eigenpairs is None:
             return None
         (eigenvalues, basis), centered = self.eigenpairs, self.rows - self.rows.mean(axis=0)
-        inverse, through, shares, second = inverse_of_quadratic_form(eigenvalues)
-        share = shares / np.maximum(eigenvalues, 1e-12 * eigenvalues[-1])
-        each = (np.square(centered @ basis) @ share).reshape(len(self.batch), -1)
-        return StemLaw(inverse, through, each, second / inverse, float(np.sum(shares**2)))
+        found = Inverse.of(np.exp(WIDE_LOG_T), 0.0, self.directions, np.zeros(0))
+        inside = found.at(self.directions)
+        shares = self.directions * inside
+        each = np.square(centered @ basis) @ (shares / np.maximum(eigenvalues, 1e-12 * eigenvalues[-1]))
+        unseen, scatter = found.second / found.inverse, float(shares @ shares)
+        return StemLaw(found.inverse, float(inside.mean()), each.reshape(len(self.batch), -1), unseen, scatter)
