@@ -32,7 +32,6 @@ from minires.theory.laws.reflected_walk import Floats
 _DOUBLE = 256  # up to so many positions in double precision; above, single halves the memory and loses 1e-6
 _LARGEST_AXIS = 32
 _CONTRASTS = 8
-_MOMENTS = ("q", "kernel", "same", "each")
 
 
 class Signal(NamedTuple):
@@ -56,12 +55,13 @@ class Signal(NamedTuple):
         smaller = tuple(min(n, _LARGEST_AXIS) for n in image)
         size = math.prod(smaller)
         kernel = np.zeros((size, size), np.float32 if size > _DOUBLE else np.float64)
-        return cls(np.full(math.prod(image), variance), kernel, span=Span(image, smaller) if smaller != image else None)
+        return cls(np.full(math.prod(image), variance), kernel, span=useful(Span(image, smaller)))
 
     def changed(self, change: Callable[[Floats], Floats], mean: float) -> Signal:
         """The signal with all of its second moments and covariances changed alike."""
-        known = {name: value for name in _MOMENTS if (value := getattr(self, name)) is not None}
-        return self._replace(mean=mean, **{name: change(value) for name, value in known.items()})
+        moments = (self.q, self.kernel, self.same, self.each)
+        q, kernel, same, each = (None if known is None else change(known) for known in moments)
+        return Signal(q, kernel, same, mean, each, self.span)
 
     @property
     def centered(self) -> Signal:
@@ -79,7 +79,7 @@ class Signal(NamedTuple):
 
     def rows(self, batch: float = math.inf) -> Floats:
         """r(i), (P,): mean over the pairs of i with all positions of all N samples."""
-        across = self.full(_means(self.kernel, None if self.span is None else self.span.weights))
+        across = self.full(_means(self.kernel, self.span))
         if math.isinf(batch):
             return across
         own = (self.q - self.diagonal) / len(self.q) if self.same is None else _means(self.same) - across
@@ -126,28 +126,28 @@ class Signal(NamedTuple):
         if self.kernel.shape != other.kernel.shape:
             mine, others = (signal._replace(kernel=signal.whole_kernel(), span=None) for signal in (self, other))
             return mine + others
-        both, same, each = (self, other), None, None
-        if any(signal.same is not None for signal in both):
+        same = each = None
+        if self.same is not None or other.same is not None:
             same = self.whole_same() + other.whole_same()
-        if any(signal.each is not None for signal in both):
-            each = sum(signal.q if signal.each is None else signal.each for signal in both)
+        if self.each is not None or other.each is not None:
+            each = sum(signal.q if signal.each is None else signal.each for signal in (self, other))
         summed = Signal(self.q + other.q, self.kernel + other.kernel, same, self.mean + other.mean, each, self.span)
         cross = 2 * self.mean * other.mean
         return summed.changed(lambda moments: moments + cross, summed.mean) if cross else summed
 
     def subsampled(self, image: tuple[int, int], stride: int) -> Signal:
         """The signal at every stride-th pixel of the image."""
-        kept = every(image, stride)
-        span = None if self.span is None else Span(_sizes(image, stride), _sizes(self.span.smaller, stride))
-        rows = kept if self.span is None else every(self.span.smaller, stride)
+        kept, span = every(image, stride), self.span
+        rows = kept if span is None else every(span.smaller, stride)
         same = None if self.same is None else self.same[np.ix_(kept, kept)]
         each = None if self.each is None else self.each[:, kept]
-        return Signal(self.q[kept], self.kernel[np.ix_(rows, rows)], same, self.mean, each, useful(span))
+        span = None if span is None else span.subsampled(stride)
+        return Signal(self.q[kept], self.kernel[np.ix_(rows, rows)], same, self.mean, each, span)
 
 
-def _means(kernel: Floats, weights: Floats | None = None) -> Floats:
-    """Weighted means of the rows; a product with a vector is faster than a mean."""
-    weights = np.full(len(kernel), 1 / len(kernel)) if weights is None else weights
+def _means(kernel: Floats, span: Span | None = None) -> Floats:
+    """Means of the rows over the whole map; a product with a vector is faster than a mean."""
+    weights = np.full(len(kernel), 1 / len(kernel)) if span is None else span.weights
     return (kernel @ weights.astype(kernel.dtype)).astype(float)
 
 
@@ -173,6 +173,11 @@ class Span(NamedTuple):
         """Share of the map's positions that each position of the smaller map stands for."""
         return np.bincount(self.index, minlength=math.prod(self.smaller)) / math.prod(self.image)
 
+    def subsampled(self, stride: int) -> Span | None:
+        """Both maps at every stride-th pixel."""
+        image, smaller = (tuple(-(-n // stride) for n in size) for size in self)
+        return useful(Span(image, smaller))
+
 
 def _axis_index(size: int, smaller: int) -> np.ndarray:
     """The first half from the left edge, the second half from the right, what is between to the middle."""
@@ -185,13 +190,9 @@ def every(image: tuple[int, int], stride: int) -> np.ndarray:
     return np.arange(image[0] * image[1]).reshape(image)[::stride, ::stride].ravel()
 
 
-def _sizes(image: tuple[int, int], stride: int) -> tuple[int, int]:
-    return -(-image[0] // stride), -(-image[1] // stride)
-
-
-def useful(span: Span | None) -> Span | None:
+def useful(span: Span) -> Span | None:
     """None where the smaller map is the map itself."""
-    return None if span is None or span.image == span.smaller else span
+    return None if span.image == span.smaller else span
 
 
 def contrasts(each: Floats) -> Floats:
@@ -202,18 +203,15 @@ def contrasts(each: Floats) -> Floats:
 
 def conv(signal: Signal, geometry: ConvGeometry) -> Signal:
     """Output of a convolution with weights of variance 2/fan_in."""
-    factor, span = 2 / geometry.taps, signal.span
-    box = geometry.box(signal.q.reshape(geometry.image)).ravel()
+    span, same, each = signal.span, None, None
     small = geometry if span is None else geometry.resized(span.smaller)
-    kernel = small.pair(signal.kernel)
-    kernel *= factor
-    same = each = None
+    q, kernel = geometry.box(signal.q.reshape(geometry.image)).ravel(), small.pair(signal.kernel)
     if signal.same is not None:
-        same = factor * geometry.pair(signal.same)
+        same = geometry.pair(signal.same)
     if signal.each is not None:
-        each = factor * geometry.box(signal.each.reshape(-1, *geometry.image)).reshape(len(signal.each), -1)
-    span = useful(None if span is None else Span(geometry.outputs, small.outputs))
-    return Signal(factor * box, kernel, same, 0.0, each, span)
+        each = geometry.box(signal.each.reshape(-1, *geometry.image)).reshape(len(signal.each), -1)
+    span = None if span is None else useful(Span(geometry.outputs, small.outputs))
+    return Signal(q, kernel, same, 0.0, each, span).scaled(2 / geometry.taps)
 
 
 def conv_backward(energy: Floats, geometry: ConvGeometry) -> Floats:
