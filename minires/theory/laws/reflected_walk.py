@@ -31,8 +31,8 @@ class Grid:
     then those at the cells' centers.
     """
 
-    n: int = 960
-    top: float = 24.0
+    n: int
+    top: float
 
     @property
     def dx(self) -> float:
@@ -49,7 +49,7 @@ class Grid:
         return 2 * np.pi * np.fft.rfftfreq(2 * self.n, self.dx)
 
     def _spectrum(
-        self, cells: Floats, q: ArrayLike, atom: Floats | None = None, drift: float = 0.0
+        self, cells: Floats, q: ArrayLike, atom: ArrayLike = 0.0, drift: float = 0.0
     ) -> NDArray[np.complex128]:
         """Transform of the cells (and of an atom at zero) after a step, without what the Gaussian kills."""
         variance = np.asarray(q, float)[..., None] - self.dx**2 / 12
@@ -58,23 +58,16 @@ class Grid:
             raise ValueError(f"a step of variance {np.min(q):.3g} is too small for a grid of dx = {self.dx:.3g}")
         omega = self._omega[: np.searchsorted(self._omega, math.sqrt(80 / smallest))]  # e^-40 is below rounding
         spectrum = np.fft.rfft(cells, 2 * self.n)[..., : len(omega)]
-        if atom is not None:
-            spectrum = spectrum + atom[..., None] * np.exp(0.5j * omega * self.dx)
-        if drift:
-            spectrum = spectrum * np.exp(-1j * omega * drift)
-        return spectrum * (np.exp(-0.5 * variance * omega**2) * np.sinc(omega * self.dx / (2 * np.pi)))
+        spectrum = spectrum + np.asarray(atom)[..., None] * np.exp(0.5j * omega * self.dx)
+        step = np.exp(-0.5 * variance * omega**2) * np.sinc(omega * self.dx / (2 * np.pi))
+        return spectrum * np.exp(-1j * omega * drift) * step
 
     def _cells(self, spectrum: NDArray[np.complex128]) -> Floats:
         return np.fft.irfft(spectrum, 2 * self.n)[..., : self.n]
 
-    def resolves(self, q: ArrayLike) -> bool:
-        """Whether steps of these variances are neither finer than the cells nor wider than the grid; 0 is no step."""
-        q = np.asarray(q)
-        return bool(np.all((q == 0) | ((q > 2 * self.dx**2) & (q < (self.top / 4) ** 2))))
-
-    def start(self, shape: tuple[int, ...] = ()) -> Floats:
+    def start(self) -> Floats:
         """All the mass at zero."""
-        return self._with_zero(np.ones(shape), np.zeros((*shape, self.n)))
+        return self._with_zero(1.0, np.zeros(self.n))
 
     def step(self, law: Floats, q: ArrayLike, drift: float = 0.0) -> Floats:
         """Law of max(0, h + g), g ~ N(drift, q); q = 0 is no step."""
@@ -100,17 +93,13 @@ class Grid:
         return self._with_zero(spectrum.real @ real + spectrum.imag @ imaginary, self._cells(spectrum))
 
     @staticmethod
-    def _with_zero(zero: Floats, cells: Floats) -> Floats:
+    def _with_zero(zero: ArrayLike, cells: Floats) -> Floats:
         return np.concatenate([np.asarray(zero)[..., None], cells], axis=-1)
 
     @property
     def gate(self) -> Floats:
         """1{h > 0}."""
         return (self.points > 0).astype(float)
-
-    def constant(self, value: ArrayLike) -> Floats:
-        """The constant function, one for each leading index of value."""
-        return np.repeat(np.asarray(value, float)[..., None], self.n + 1, axis=-1)
 
     def in_units(self, law: Floats, factor: float) -> Floats:
         """The law of h/factor from that of h; what lies beyond the top stays in the last cell."""

@@ -53,7 +53,7 @@ class _Population:
 
     weight: their share of all channels. classes, walk: law of h for each class of positions. average: the walk with the
     average position's steps; survivors (steps, n + 1): for each step, the part of that walk that has been positive ever
-    since. fresh: the first step while it is the only one.
+    since. drift: mean of the first step while it is the only one, else None.
     """
 
     weight: float
@@ -61,19 +61,16 @@ class _Population:
     walk: Floats
     average: Floats
     survivors: Floats
-    fresh: Signal | None
+    drift: float | None
 
     def subsampled(self, kept: np.ndarray, weight: float) -> _Population:
         """The same channels at some positions."""
-        classes = self.classes._replace(index=self.classes.index[kept])
-        fresh = None if self.fresh is None else self.fresh._replace(q=self.fresh.q[kept])
-        return replace(self, weight=weight, classes=classes, fresh=fresh)
+        return replace(self, weight=weight, classes=self.classes._replace(index=self.classes.index[kept]))
 
     def in_units(self, grid: Grid, factor: float) -> _Population:
         """The same channels, h counted in units of `factor`."""
         laws = {name: grid.in_units(getattr(self, name), factor) for name in ("walk", "average", "survivors")}
-        fresh = self.fresh and self.fresh._replace(q=self.fresh.q / factor**2, mean=self.fresh.mean / factor)
-        return replace(self, **laws, fresh=fresh)
+        return replace(self, **laws, drift=None if self.drift is None else self.drift / factor)
 
 
 class Stream:
@@ -140,9 +137,8 @@ class Stream:
         coefficients = np.zeros(len(kernels))
         total = np.zeros_like(kernels[-1])
         for p in self.populations:
-            if p.fresh is not None:
-                deviation = at(np.sqrt(p.fresh.q - p.fresh.mean**2))
-                total += p.weight * activation_kernel(RELU, deviation, kernels[-1], p.fresh.mean)
+            if p.drift is not None:
+                total += p.weight * activation_kernel(RELU, at(np.sqrt(self.steps[-1].q)), kernels[-1], p.drift)
                 continue
             mean = at(self.grid.moment(p.walk, 1)[p.classes.index])
             total += np.multiply.outer(*2 * [(math.sqrt(p.weight) * mean).astype(total.dtype)])
@@ -182,7 +178,7 @@ class Stream:
 def _start(grid: Grid, weight: float, step: Signal) -> _Population:
     """Channels that make their first step, from zero."""
     classes = _Classes(np.zeros(len(step.q), int), np.zeros(1, int))
-    nothing = _Population(weight, classes, grid.start((1,)), grid.start(), np.zeros((0, grid.n + 1)), None)
+    nothing = _Population(weight, classes, grid.start()[None], grid.start(), np.zeros((0, grid.n + 1)), None)
     return _step(grid, nothing, step)
 
 
@@ -193,14 +189,16 @@ def _step(grid: Grid, p: _Population, step: Signal) -> _Population:
     walk = grid.step(p.walk[before[classes.member]], q[classes.member], drift)
     average = grid.step(p.average, q.mean(), drift)
     survivors = np.concatenate([grid.step(p.survivors, q.mean(), drift), average[None]]) * grid.gate
-    fresh = Signal(step.q, None, mean=drift) if q.any() and not len(p.survivors) else None
-    return _Population(p.weight, classes, walk, average, survivors, fresh)
+    first = q.any() and not len(p.survivors)
+    return _Population(p.weight, classes, walk, average, survivors, drift if first else None)
 
 
 def _fits(grid: Grid, step: Signal) -> bool:
-    """Whether the grid resolves steps of these variances; a drift may not carry a walk out of it."""
-    q = step.q - step.mean**2
-    return grid.resolves(q) and grid.resolves(q.mean()) and abs(step.mean) < grid.top / 4
+    """Whether steps of these variances are neither finer than the grid's cells nor wider than it, a drift neither."""
+    variance = step.q - step.mean**2
+    variance = np.append(variance, variance.mean())
+    resolved = (variance == 0) | ((variance > 2 * grid.dx**2) & (variance < (grid.top / 4) ** 2))
+    return bool(resolved.all()) and abs(step.mean) < grid.top / 4
 
 
 class Gamma(NamedTuple):
@@ -242,7 +240,7 @@ class Field(NamedTuple):
     def constant(cls, grid: Grid, value: Floats) -> Field:
         """A function of the position alone."""
         classes = _Classes.of(value)
-        return cls(classes, grid.constant(value[classes.member]))
+        return cls(classes, np.repeat(value[classes.member, None], grid.n + 1, axis=1))
 
     def expect(self, classes: _Classes, walk: Floats, *, gated: bool) -> Floats:
         """E f(h, i) for each position, (P,), where h has the law `walk`; with the factor 1{h > 0} if gated."""

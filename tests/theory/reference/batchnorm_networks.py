@@ -146,7 +146,7 @@ def _forward(grid: Grid, populations: list[_Population], block: Block) -> list[_
 
 def _backward(grid: Grid, walks: list[Floats], v: list[float], layout: Sequence[Block]) -> np.ndarray:
     """Totals ||dL/dh_l||^2, from Gamma per entry times the number of entries (relative to the top)."""
-    gamma = grid.constant(1.0)
+    gamma = np.ones(grid.n + 1)
     entries = 1.0
     gradient = [1.0]
     for l in range(len(layout) - 1, -1, -1):  # noqa: E741
@@ -155,7 +155,7 @@ def _backward(grid: Grid, walks: list[Floats], v: list[float], layout: Sequence[
         fewer = block.out_channels / block.in_channels / block.stride**2  # entries above for each entry below
         branch = BRANCH_GAIN / v[l] * arriving * fewer
         if block.shortcut == "B":
-            gamma = grid.constant(branch + arriving * fewer / v[l])
+            gamma = np.full(grid.n + 1, branch + arriving * fewer / v[l])
         else:
             skip = grid.pull_back(gamma, 1.0)
             share = 1 / block.stride**2  # of the pixels; the others are not read by the shortcut

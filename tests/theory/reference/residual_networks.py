@@ -99,7 +99,7 @@ def gated_law(alphas: Sequence[float], c: float = 2.0) -> GatedLaw:
     """
     steps, walks, grid = _gated_walks(alphas, c)
     q = np.array([float(grid.moment(walk, 2)) for walk in walks])
-    gamma = grid.constant(1.0)
+    gamma = np.ones(grid.n + 1)
     gradient = [1.0]
     for alpha, step, walk, above in zip(alphas[::-1], steps[::-1], walks[-2::-1], walks[:0:-1], strict=True):
         brought = c * alpha**2 * float(grid.expect(above, gamma, gated=True))
