@@ -8,8 +8,8 @@ is the mean diagonal of the neural tangent kernel (Jacot et al. 2018, arXiv:1806
 upstream gradient of N K independent entries of mean square 1 returns E |dW_l|^2 = N K T_l: that is what `predict` has.
 
 **ReLU networks without BatchNorm** have T_l from the outputs, too, which serves where maps are too large for a law of
-the weight gradient. Let s^2 be the variance of the weights W_l, drawn with mean 0 and independently. f is linear in
-W_l once the gates are fixed: f = <W_l, J_l>, J_l = df/dW_l. Then
+the weight gradient. With the gates fixed f is linear in W_l, f = <W_l, J_l>, and W_l's entries are independent with
+mean 0 and variance s^2. Then
 
     E f^2 = s^2 E |J_l|^2,  hence  T_l = E f^2 / s^2
 
@@ -19,8 +19,7 @@ through W_l: its share q_branch / (q_branch + q_skip) of the second moments that
 convolutional networks this is an upper bound: the pixels' gradients agree only in part, while the signals that a ReLU
 has made positive agree more. `AGREEMENT` says what is left.
 
-**Spread.** Without BatchNorm, T follows E f^2, whose logarithm is nearly normal between networks with the variance
-that `predict` states; the median lies exp(-variance/2) below the mean.
+Between networks the logarithm of E f^2, and so of T, is nearly normal with the variance that `predict` states.
 """
 
 from __future__ import annotations
@@ -97,7 +96,6 @@ def tangent_kernel(model: nn.Layer, predicted: SignalReport, weight: Initializer
     """
     if not isinstance(predicted, SignalReport):
         raise TypeError(f"predicted is {predicted!r:.60}; expected a report, as from predict(model, shape)")
-    rows = {row.path: row for row in predicted}
     layers = dict(check_model(model).named_layers())
     weighted = [row for row in predicted if row.path in layers and _weight(layers[row.path]) is not None]
     if not weighted or any(row.note for row in predicted):
@@ -105,7 +103,7 @@ def tangent_kernel(model: nn.Layer, predicted: SignalReport, weight: Initializer
     last = weighted[-1]
     samples, outputs = predicted.input_shape[0], last.shape[-1]
     normalized = any(isinstance(layer, nn.BatchNorm2d) for layer in layers.values())
-    shares = {} if normalized else _shares(layers, rows)
+    shares = {} if normalized else _shares(layers, predicted)
     found = []
     for row in weighted:
         value = _weight(layers[row.path])
@@ -131,17 +129,18 @@ def _from_outputs(row: Row, last: Row, square: float, shares: dict[str, float]) 
     """E f^2 / s^2, times the share of the branch that the layer is in and its agreement."""
     if square == 0:
         return 0.0
-    share = next((share for path, share in shares.items() if row.path.startswith(f"{path}.")), 1.0)
+    share = next((share for block, share in shares.items() if row.path.startswith(block)), 1.0)
     return last.forward.mean / square * share * AGREEMENT["trunk" if share == 1 else "branch"]
 
 
-def _shares(layers: dict[str, nn.Layer], rows: dict[str, Row]) -> dict[str, float]:
-    """{path of a residual block: q_branch / (q_branch + q_skip)}; 1 for a block without a skip path."""
+def _shares(layers: dict[str, nn.Layer], predicted: SignalReport) -> dict[str, float]:
+    """{how the paths in a residual block begin: q_branch / (q_branch + q_skip)}; 1 for a block without a skip path."""
     found = {}
     for path, block in layers.items():
-        if isinstance(block, ResidualBlock) and path in rows:
-            branch = rows[f"{path}.{block.branch[-1]}"].forward.mean * block.branch_scale**2
-            below = [row for name, row in rows.items() if name.startswith(f"{path}.shortcut")]
-            skip = below[-1].forward.mean if below and block.shortcut is not None else 0.0
-            found[path] = branch / (branch + skip) if branch + skip > 0 else 0.0
+        if isinstance(block, ResidualBlock):
+            begin = f"{path}.".lstrip(".")
+            branch = predicted[begin + block.branch[-1]].forward.mean * block.branch_scale**2
+            below = [row.forward.mean for row in predicted if row.path.startswith(f"{begin}shortcut")]
+            total = branch + (below[-1] if below else 0.0)
+            found[begin] = branch / total if total > 0 else 0.0
     return found
