@@ -1,11 +1,10 @@
 """What an activation does to a Gaussian pre-activation z ~ N(0, q).
 
-*ReLU and leaky ReLU*, for any symmetric z: E phi^2 = f E z^2 and E phi'^2 = f with f = (1 + slope^2)/2 [EX].
+*ReLU and leaky ReLU*, for any symmetric z: E phi^2 = f E z^2 and E phi'^2 = f with f = (1 + slope^2)/2 [EX]. For two
+centered Gaussians u, v of deviations s, t and covariance st cos a, the arc-cosine kernel of order one (Cho and Saul
+2009) gives E relu(u) relu(v) = st (sin a + (pi - a) cos a) / (2 pi).
 
-For two centered Gaussians u, v of deviations s, t and covariance st cos a, the arc-cosine kernel of order one (Cho and
-Saul 2009) gives E relu(u) relu(v) = st (sin a + (pi - a) cos a) / (2 pi).
-
-*Other activations*: E phi^2 and E phi'^2 by quadrature, covariances by the Hermite expansion (Mehler's formula)
+*Other activations*: moments by quadrature, covariances by the Hermite expansion (Mehler's formula)
 
     E phi(u) phi(v) = sum_k a_k(q_u) a_k(q_v) c^k,      a_k(q) = E phi(sqrt(q) Z) He_k(Z) / sqrt(k!)
 
@@ -24,15 +23,14 @@ from minires.theory.stats import normal_cdf
 
 
 class Activation(NamedTuple):
-    """An activation phi, its derivative, and its slopes left and right of 0 where it is piecewise linear."""
+    """An activation phi and its derivative. slope: leaky ReLU's for z < 0 (ReLU 0, linear 1), None for a smooth one.
+    rectifies: a ReLU has the last word."""
 
     name: str
     value: Callable[[np.ndarray], np.ndarray]
     derivative: Callable[[np.ndarray], np.ndarray]
     slope: float | None = None
-    """leaky ReLU's slope for z < 0 (ReLU 0, linear 1); None for a smooth activation."""
     rectifies: bool = False
-    """a ReLU has the last word"""
 
     @property
     def homogeneous(self) -> bool:
@@ -120,12 +118,12 @@ def _shifted_moments(b: float, q: np.ndarray, mean: float) -> ActivationMoments:
     s = np.sqrt(q)
     u = mean / np.maximum(s, 1e-30)
     above, density = normal_cdf(np.clip(u, -40, 40)), np.exp(-0.5 * np.minimum(u * u, 700)) / math.sqrt(2 * math.pi)
+    square, fourth = mean**2 + q, mean**4 + 6 * mean**2 * q + 3 * q**2
     one = np.maximum(mean * above + s * density, 0.0)
-    two = np.maximum((mean**2 + q) * above + mean * s * density, 0.0)
-    four = (mean**4 + 6 * mean**2 * q + 3 * q**2) * above + (mean**3 * s + 5 * mean * s**3) * density
-    all_two, all_four = mean**2 + q, mean**4 + 6 * mean**2 * q + 3 * q**2
-    second, slope2 = two + b**2 * (all_two - two), above + b**2 * (1 - above)
-    return ActivationMoments((1 - b) * one + b * mean, second, slope2, four + b**4 * (all_four - four))
+    two = np.maximum(square * above + mean * s * density, 0.0)
+    four = fourth * above + (mean**3 * s + 5 * mean * s**3) * density
+    second, slope2 = two + b**2 * (square - two), above + b**2 * (1 - above)
+    return ActivationMoments((1 - b) * one + b * mean, second, slope2, four + b**4 * (fourth - four))
 
 
 def activation_kernel(
@@ -161,7 +159,7 @@ def _cosine(deviation: np.ndarray, covariance: np.ndarray) -> np.ndarray:
 
 
 def arc_cosine(deviation: np.ndarray, covariance: np.ndarray, slope: float = 0.0) -> np.ndarray:
-    """E phi(u) phi(v) of ReLUs, or of leaky ones, for centered Gaussians; arguments as for `activation_kernel`."""
+    """`activation_kernel` of (leaky) ReLUs and centered Gaussians."""
     cosine, scale = _cosine(deviation, covariance), deviation.astype(covariance.dtype)
     kernel = np.sqrt(1 - np.square(cosine)) + (math.pi - np.arccos(cosine)) * cosine
     kernel *= np.multiply.outer(scale, scale)

@@ -40,11 +40,6 @@ class LogNormal(NamedTuple):
     mean: float
     variance: float
 
-    @property
-    def median(self) -> float:
-        """What the typical network does, relative to the expectation 1."""
-        return math.exp(self.mean)
-
 
 def relu_log_law(widths: Sequence[int]) -> LogNormal:
     """Fully connected He-ReLU layers of these widths."""

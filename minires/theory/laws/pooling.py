@@ -72,18 +72,15 @@ def independent_count(n: float, common: float) -> float:
 
 def largest_of(n: float, mean: float, deviation: float, function: Activation) -> Activation:
     """The maximum of n, as a function of one Gaussian z' of unit variance: Phi(z') = Phi(z)^n for the largest z."""
-    return function_of_normal(lambda chance: function.value(mean + deviation * _quantile(chance ** (1 / n))))
+    return function_of_normal(
+        lambda chance: function.value(mean + deviation * np.interp(chance ** (1 / n), CDF_NODES, NODES))
+    )
 
 
 def gate_of_largest(n: float, source: Signal, above: Function | None) -> Function:
     """What is sent back arrives where z is the largest of n, with the chance n Phi(z)^(n - 1) in units of 1/n; above:
     gates there, as a function of z'."""
     deviation = math.sqrt(max(float(source.q.mean()) - source.mean**2, 1e-300))
-    known = 1.0 if above is None else above(_quantile(CDF_NODES**n))
+    known = 1.0 if above is None else above(np.interp(CDF_NODES**n, CDF_NODES, NODES))
     table = n * CDF_NODES ** (n - 1) * known
     return lambda z: np.interp((z - source.mean) / deviation, NODES, table)
-
-
-def _quantile(chance: np.ndarray) -> np.ndarray:
-    """z with P(Z < z) = chance."""
-    return np.interp(chance, CDF_NODES, NODES)
