@@ -10,8 +10,7 @@ that of the average walk: for steps of equal variance it does not depend on the 
 restarts the walk with a step of both branches' variances. Shortcut A lets the old channels walk on and starts the new
 ones from zero; these *populations* are kept apart, because BatchNorm centers each channel by itself.
 
-Backward, Gamma(h, i) is the gradient's energy given the value of the stream. It remembers that a unit that is on tends
-to stay on:
+Backward, Gamma(h, i) is the gradient's energy given the value of the stream: a unit that is on tends to stay on.
 
     Gamma(h, i) = E_g[1{h + g > 0} Gamma'(h + g, i)] + what the branch brings
 """
@@ -27,10 +26,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minires.theory.laws import signal as maps
 from minires.theory.laws.activations import RELU, activation_kernel
 from minires.theory.laws.reflected_walk import Floats, Grid
-from minires.theory.laws.signal import Signal
+from minires.theory.laws.signal import Signal, every
 
 
 class _Classes(NamedTuple):
@@ -49,11 +47,11 @@ class _Classes(NamedTuple):
 
 @dataclass(frozen=True)
 class _Population:
-    """Channels with one history.
+    """Channels with one history, a share `weight` of all.
 
-    weight: their share of all channels. classes, walk: law of h for each class of positions. average: the walk with the
-    average position's steps; survivors (steps, n + 1): for each step, the part of that walk that has been positive ever
-    since. drift: mean of the first step while it is the only one, else None.
+    classes, walk: law of h for each class of positions. average: the walk with the average position's steps; survivors
+    (steps, n + 1): for each step, the part of that walk that has been positive ever since. drift: mean of the first
+    step while it is the only one, else None.
     """
 
     weight: float
@@ -72,6 +70,27 @@ class _Population:
         laws = {name: grid.in_units(getattr(self, name), factor) for name in ("walk", "average", "survivors")}
         return replace(self, **laws, drift=None if self.drift is None else self.drift / factor)
 
+    def moment(self, grid: Grid, order: int) -> Floats:
+        """E h^order at each position, (P,)."""
+        return grid.moment(self.walk, order)[self.classes.index]
+
+    def stepped(self, grid: Grid, step: Signal) -> _Population:
+        """The same channels after one more step."""
+        q, before = step.q - step.mean**2, self.classes.index
+        classes = _Classes.of(before, q)
+        walk = grid.step(self.walk[before[classes.member]], q[classes.member], step.mean)
+        average = grid.step(self.average, q.mean(), step.mean)
+        survivors = np.concatenate([grid.step(self.survivors, q.mean(), step.mean), average[None]]) * grid.gate
+        first = q.any() and not len(self.survivors)
+        return _Population(self.weight, classes, walk, average, survivors, step.mean if first else None)
+
+
+def _started(grid: Grid, weight: float, step: Signal) -> _Population:
+    """Channels that make their first step, from zero."""
+    classes = _Classes(np.zeros(len(step.q), int), np.zeros(1, int))
+    nothing = _Population(weight, classes, grid.start()[None], grid.start(), np.zeros((0, grid.n + 1)), None)
+    return nothing.stepped(grid, step)
+
 
 class Stream:
     """The stream between two blocks: populations, and C^ of the steps that some of them remember.
@@ -89,23 +108,21 @@ class Stream:
         if source.kernel is None:  # only the walk is wanted
             source = Signal(source.q, np.zeros((1, 1)), mean=source.mean)
         step = source.scaled(1 / scale**2)
-        return cls(grid, [_start(grid, 1.0, step)], [step.centered], scale) if _fits(grid, step) else None
+        return cls(grid, [_started(grid, 1.0, step)], [step.centered], scale) if _fits(grid, step) else None
 
     def stepped(self, step: Signal, image: tuple[int, int], stride: int, share: float) -> Stream | None:
         """One more step, at every stride-th pixel; a share of the channels walks on, the others start from zero.
-
-        None if the grid is too coarse for the step.
-        """
+        None if the grid is too coarse for the step."""
         step = step.scaled(1 / self.scale**2)
         if not _fits(self.grid, step):
             return None
         steps = self.steps if stride == 1 else [s.subsampled(image, stride) for s in self.steps]
-        populations = [p.subsampled(maps.every(image, stride), share * p.weight) for p in self.populations]
+        populations = [p.subsampled(every(image, stride), share * p.weight) for p in self.populations]
         if step.q.any():
-            populations = [_step(self.grid, p, step) for p in populations]
+            populations = [p.stepped(self.grid, step) for p in populations]
             steps = [*steps, step.centered]
         if share < 1:
-            populations.append(_start(self.grid, 1 - share, step))
+            populations.append(_started(self.grid, 1 - share, step))
         return Stream(self.grid, populations, steps, self.scale)
 
     def rescaled(self) -> Stream:
@@ -119,7 +136,7 @@ class Stream:
 
     @property
     def _q(self) -> Floats:
-        return sum(p.weight * self.grid.moment(p.walk, 2)[p.classes.index] for p in self.populations)
+        return sum(p.weight * p.moment(self.grid, 2) for p in self.populations)
 
     @property
     def signal(self) -> Signal:
@@ -129,18 +146,19 @@ class Stream:
         if last.same is not None:
             same = self._kernel([s.whole_same() for s in self.steps], lambda values: values)
             np.fill_diagonal(same, q)
-        means = [p.weight * self.grid.moment(p.walk, 1)[p.classes.index].mean() for p in self.populations]
         kernel = self._kernel([s.kernel for s in self.steps], last.at_kernel)
-        return Signal(q, kernel, same, float(sum(means)), span=last.span).scaled(self.scale**2)
+        mean = float(sum(p.weight * p.moment(self.grid, 1).mean() for p in self.populations))
+        return Signal(q, kernel, same, mean, span=last.span).scaled(self.scale**2)
 
     def _kernel(self, kernels: list[Floats], at: Callable[[Floats], Floats]) -> Floats:
+        """K, or S, from those of the steps; `at` reads values at their positions."""
         coefficients = np.zeros(len(kernels))
         total = np.zeros_like(kernels[-1])
         for p in self.populations:
             if p.drift is not None:
                 total += p.weight * activation_kernel(RELU, at(np.sqrt(self.steps[-1].q)), kernels[-1], p.drift)
                 continue
-            mean = at(self.grid.moment(p.walk, 1)[p.classes.index])
+            mean = at(p.moment(self.grid, 1))
             total += np.multiply.outer(*2 * [(math.sqrt(p.weight) * mean).astype(total.dtype)])
             coefficients[-len(p.survivors) :] += p.weight * p.survivors.sum(axis=-1) ** 2
         for coefficient, kernel in zip(coefficients, kernels, strict=True):
@@ -148,16 +166,21 @@ class Stream:
                 total += float(coefficient) * kernel
         return total
 
-    def quantile(self, chance: Floats) -> Floats:
-        """h below which a share `chance` of all entries lies."""
-        return self.scale * np.interp(chance, self.chances, np.arange(self.grid.n + 1) * self.grid.dx)
+    @cached_property
+    def law(self) -> tuple[_Classes, Floats]:
+        """Law of h per class of positions, over all channels."""
+        classes = _Classes.of(*(p.classes.index for p in self.populations))
+        return classes, sum(p.weight * p.walk[p.classes.index[classes.member]] for p in self.populations)
 
     @cached_property
     def chances(self) -> Floats:
         """P(h <= edge of each cell), pooled over channels and positions."""
         classes, walk = self.law
-        share = np.bincount(classes.index, minlength=len(classes.member)) / len(classes.index)
-        return np.cumsum(share @ walk)
+        return np.cumsum(np.bincount(classes.index) / len(classes.index) @ walk)
+
+    def quantile(self, chance: Floats) -> Floats:
+        """h below which a share `chance` of all entries lies."""
+        return self.scale * np.interp(chance, self.chances, np.arange(self.grid.n + 1) * self.grid.dx)
 
     def density_at_zero(self) -> Floats:
         """(P,): density of h just above zero, pooled over channels."""
@@ -167,30 +190,6 @@ class Stream:
     def positive(self) -> float:
         """Share of entries above zero."""
         return float(sum(p.weight * Grid.positive(p.walk)[p.classes.index].mean() for p in self.populations))
-
-    @cached_property
-    def law(self) -> tuple[_Classes, Floats]:
-        """Law of h per class of positions, over all channels."""
-        classes = _Classes.of(*(p.classes.index for p in self.populations))
-        return classes, sum(p.weight * p.walk[p.classes.index[classes.member]] for p in self.populations)
-
-
-def _start(grid: Grid, weight: float, step: Signal) -> _Population:
-    """Channels that make their first step, from zero."""
-    classes = _Classes(np.zeros(len(step.q), int), np.zeros(1, int))
-    nothing = _Population(weight, classes, grid.start()[None], grid.start(), np.zeros((0, grid.n + 1)), None)
-    return _step(grid, nothing, step)
-
-
-def _step(grid: Grid, p: _Population, step: Signal) -> _Population:
-    """The same channels after one more step."""
-    q, drift, before = step.q - step.mean**2, step.mean, p.classes.index
-    classes = _Classes.of(before, q)
-    walk = grid.step(p.walk[before[classes.member]], q[classes.member], drift)
-    average = grid.step(p.average, q.mean(), drift)
-    survivors = np.concatenate([grid.step(p.survivors, q.mean(), drift), average[None]]) * grid.gate
-    first = q.any() and not len(p.survivors)
-    return _Population(p.weight, classes, walk, average, survivors, drift if first else None)
 
 
 def _fits(grid: Grid, step: Signal) -> bool:
@@ -203,9 +202,7 @@ def _fits(grid: Grid, step: Signal) -> bool:
 
 class Gamma(NamedTuple):
     """Gradient at a stream: energy per entry as a function of (h, position), in units the caller chose.
-
-    common: amplitude Y of what all samples share, relative to the top's.
-    """
+    common: amplitude Y of what all samples share, relative to the top's."""
 
     field: Field
     common: Field
@@ -231,7 +228,7 @@ class Gamma(NamedTuple):
 
 
 class Field(NamedTuple):
-    """A function of (h, position): one observable for each class of positions."""
+    """A function of (h, position): its values on the grid for each class of positions."""
 
     classes: _Classes
     values: Floats
