@@ -11,11 +11,9 @@ centered Gaussians u, v of deviations s, t and covariance st cos a, the arc-cosi
 for u, v of variances q_u, q_v and correlation c. A bias that is the same for all channels shifts z to N(b, q).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -38,7 +36,7 @@ class Activation(NamedTuple):
         return self.slope is not None
 
     @property
-    def differentiated(self) -> Activation:
+    def differentiated(self) -> Self:
         """phi' as a function of its own, for the laws that need no more than values."""
         return self._replace(value=self.derivative, slope=None)
 

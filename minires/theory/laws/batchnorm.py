@@ -25,10 +25,8 @@ With the Laplace transform phi(t) = E e^(-t v) = prod_j (1 + 2 t lambda_j)^(-1/2
 and the mean of q^ is 1. For a batch of photographs E[1/v] E v is 2 at the stem, for white noise hardly more than 1.
 """
 
-from __future__ import annotations
-
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -99,7 +97,7 @@ class Inverse(NamedTuple):
     weight: Floats
 
     @classmethod
-    def of(cls, t: Floats, certain: float, single: Floats, own: Floats, degrees: float = 1.0) -> Inverse:
+    def of(cls, t: Floats, certain: float, single: Floats, own: Floats, degrees: float = 1.0) -> Self:
         """v = `certain` plus sums of `single` times chi2 of one degree each and of `own`, of `degrees` each."""
         one, many = 1 + 2 * np.outer(t, single), 1 + 2 * np.outer(t, own)
         exponent = -t * certain - 0.5 * np.log(one).sum(axis=1) - 0.5 * degrees * np.log(many).sum(axis=1)

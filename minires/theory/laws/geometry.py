@@ -8,12 +8,10 @@ filter*, box(q)(i) = sum of q over the pixels that i reads, a gradient through i
 two positions through pair(K)(i, i') = sum_t K(i's pixel by tap t, i''s pixel by tap t).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -65,14 +63,14 @@ class ConvGeometry(NamedTuple):
     @classmethod
     def of(
         cls, image: tuple[int, int], kernel_size: Pair, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1
-    ) -> ConvGeometry:
+    ) -> Self:
         """Geometry of a window over an image of (H, W) pixels; the settings are ints or (vertical, horizontal)."""
         settings = [np.broadcast_to(value, 2).tolist() for value in (kernel_size, stride, padding, dilation)]
         return cls(*(Axis(size, *own) for size, *own in zip(image, *settings, strict=True)))
 
-    def resized(self, image: tuple[int, int]) -> ConvGeometry:
+    def resized(self, image: tuple[int, int]) -> Self:
         """The same window over an image of another size."""
-        return ConvGeometry(replace(self.height, size=image[0]), replace(self.width, size=image[1]))
+        return self._replace(height=replace(self.height, size=image[0]), width=replace(self.width, size=image[1]))
 
     @property
     def taps(self) -> int:

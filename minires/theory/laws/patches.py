@@ -14,8 +14,6 @@ more from filter to filter than for white noise. In the basis of the eigenvector
 the `scatter`.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import NamedTuple
 

@@ -25,8 +25,6 @@ Correlations c of two inputs are mapped by c' = E phi(u) phi(v) / E phi^2, so a 
 with depth as q (1 - c_l), although its second moment stays.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -12,8 +12,6 @@ E y^2 = m^2 + v/n and dx(j) = sum_i dy(i)/n. In general E y^2 is the mean of S o
 *Dropout* with probability p, inverted: E y^2 = x^2/(1-p), and the same backward. Products of different samples stay.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 

@@ -18,11 +18,9 @@ Inside a large map of white noise K is constant. A kernel of more than 32 pixels
 the same edges (`span`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -32,6 +30,34 @@ from minires.theory.laws.reflected_walk import Floats
 _DOUBLE = 256  # up to so many positions in double precision; above, single halves the memory and loses 1e-6
 _LARGEST_AXIS = 32
 _CONTRASTS = 8
+
+
+class Span(NamedTuple):
+    """A map and the smaller one, with the same edges, on which a kernel is kept."""
+
+    image: tuple[int, int]
+    smaller: tuple[int, int]
+
+    @property
+    def index(self) -> np.ndarray:
+        """(P,): where each position of the map is found on the smaller one."""
+        rows, columns = (_axis_index(n, m) for n, m in zip(self.image, self.smaller, strict=True))
+        return (rows[:, None] * self.smaller[1] + columns).ravel()
+
+    @property
+    def member(self) -> np.ndarray:
+        """A position of the map for each one of the smaller map."""
+        return np.unique(self.index, return_index=True)[1]
+
+    @property
+    def weights(self) -> Floats:
+        """Share of the map's positions that each position of the smaller map stands for."""
+        return np.bincount(self.index, minlength=math.prod(self.smaller)) / math.prod(self.image)
+
+    def subsampled(self, stride: int) -> Self | None:
+        """Both maps at every stride-th pixel."""
+        image, smaller = (tuple(-(-n // stride) for n in size) for size in self)
+        return useful(Span(image, smaller))
 
 
 class Signal(NamedTuple):
@@ -50,29 +76,29 @@ class Signal(NamedTuple):
     span: Span | None = None
 
     @classmethod
-    def white_noise(cls, image: tuple[int, int], variance: float = 1.0) -> Signal:
+    def white_noise(cls, image: tuple[int, int], variance: float = 1.0) -> Self:
         """Nothing common to different samples."""
         smaller = tuple(min(n, _LARGEST_AXIS) for n in image)
         size = math.prod(smaller)
         kernel = np.zeros((size, size), np.float32 if size > _DOUBLE else np.float64)
         return cls(np.full(math.prod(image), variance), kernel, span=useful(Span(image, smaller)))
 
-    def changed(self, change: Callable[[Floats], Floats], mean: float) -> Signal:
+    def changed(self, change: Callable[[Floats], Floats], mean: float) -> Self:
         """The signal with all of its second moments and covariances changed alike."""
         moments = (self.q, self.kernel, self.same, self.each)
         q, kernel, same, each = (None if known is None else change(known) for known in moments)
         return Signal(q, kernel, same, mean, each, self.span)
 
     @property
-    def centered(self) -> Signal:
+    def centered(self) -> Self:
         """Without its mean."""
         return self.changed(lambda moments: moments - self.mean**2, 0.0) if self.mean else self
 
-    def shifted(self, mean: float) -> Signal:
+    def shifted(self, mean: float) -> Self:
         """A centered signal plus a constant."""
         return self.changed(lambda moments: moments + mean**2, mean)
 
-    def scaled(self, factor: float) -> Signal:
+    def scaled(self, factor: float) -> Self:
         """The signal times a constant whose square is `factor`."""
         mean = self.mean * math.sqrt(factor)
         return self if factor == 1 else self.changed(lambda moments: moments * float(factor), mean)
@@ -116,12 +142,12 @@ class Signal(NamedTuple):
 
     variance = property(variance_in, doc="The same for many samples.")
 
-    def outline(self, keep: bool = False) -> Signal:
+    def outline(self, keep: bool = False) -> Self:
         """The signal without K, which weighs 4 MB on a 32x32 map, unless it is to be kept."""
         each = None if self.each is None else contrasts(self.each)
         return self if keep else Signal(self.q, None, mean=self.mean, each=each)
 
-    def __add__(self, other: Signal) -> Signal:
+    def __add__(self, other: Self) -> Self:
         """Sum of independent signals, at most one of which has a mean that is not 0 in the mean of its channels."""
         if self.kernel.shape != other.kernel.shape:
             mine, others = (signal._replace(kernel=signal.whole_kernel(), span=None) for signal in (self, other))
@@ -135,7 +161,7 @@ class Signal(NamedTuple):
         cross = 2 * self.mean * other.mean
         return summed.changed(lambda moments: moments + cross, summed.mean) if cross else summed
 
-    def subsampled(self, image: tuple[int, int], stride: int) -> Signal:
+    def subsampled(self, image: tuple[int, int], stride: int) -> Self:
         """The signal at every stride-th pixel of the image."""
         kept, span = every(image, stride), self.span
         rows = kept if span is None else every(span.smaller, stride)
@@ -149,34 +175,6 @@ def _means(kernel: Floats, span: Span | None = None) -> Floats:
     """Means of the rows over the whole map; a product with a vector is faster than a mean."""
     weights = np.full(len(kernel), 1 / len(kernel)) if span is None else span.weights
     return (kernel @ weights.astype(kernel.dtype)).astype(float)
-
-
-class Span(NamedTuple):
-    """A map and the smaller one, with the same edges, on which a kernel is kept."""
-
-    image: tuple[int, int]
-    smaller: tuple[int, int]
-
-    @property
-    def index(self) -> np.ndarray:
-        """(P,): where each position of the map is found on the smaller one."""
-        rows, columns = (_axis_index(n, m) for n, m in zip(self.image, self.smaller, strict=True))
-        return (rows[:, None] * self.smaller[1] + columns).ravel()
-
-    @property
-    def member(self) -> np.ndarray:
-        """A position of the map for each one of the smaller map."""
-        return np.unique(self.index, return_index=True)[1]
-
-    @property
-    def weights(self) -> Floats:
-        """Share of the map's positions that each position of the smaller map stands for."""
-        return np.bincount(self.index, minlength=math.prod(self.smaller)) / math.prod(self.image)
-
-    def subsampled(self, stride: int) -> Span | None:
-        """Both maps at every stride-th pixel."""
-        image, smaller = (tuple(-(-n // stride) for n in size) for size in self)
-        return useful(Span(image, smaller))
 
 
 def _axis_index(size: int, smaller: int) -> np.ndarray:

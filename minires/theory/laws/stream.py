@@ -15,14 +15,12 @@ Backward, Gamma(h, i) is the gradient's energy given the value of the stream: a 
     Gamma(h, i) = E_g[1{h + g > 0} Gamma'(h + g, i)] + what the branch brings
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -38,7 +36,7 @@ class _Classes(NamedTuple):
     member: np.ndarray
 
     @classmethod
-    def of(cls, *keys: np.ndarray) -> _Classes:
+    def of(cls, *keys: np.ndarray) -> Self:
         """Positions are alike where all keys (P,) agree: integers exactly, others to five digits of their mean."""
         rounded = [key if key.dtype.kind == "i" else np.round(1e4 * key / (key.mean() or 1)) for key in keys]
         _, member, index = np.unique(np.stack(rounded, axis=1), axis=0, return_index=True, return_inverse=True)
@@ -61,11 +59,11 @@ class _Population:
     survivors: Floats
     drift: float | None
 
-    def subsampled(self, kept: np.ndarray, weight: float) -> _Population:
+    def subsampled(self, kept: np.ndarray, weight: float) -> Self:
         """The same channels at some positions."""
         return replace(self, weight=weight, classes=self.classes._replace(index=self.classes.index[kept]))
 
-    def in_units(self, grid: Grid, factor: float) -> _Population:
+    def in_units(self, grid: Grid, factor: float) -> Self:
         """The same channels, h counted in units of `factor`."""
         laws = {name: grid.in_units(getattr(self, name), factor) for name in ("walk", "average", "survivors")}
         return replace(self, **laws, drift=None if self.drift is None else self.drift / factor)
@@ -74,7 +72,7 @@ class _Population:
         """E h^order at each position, (P,)."""
         return grid.moment(self.walk, order)[self.classes.index]
 
-    def stepped(self, grid: Grid, step: Signal) -> _Population:
+    def stepped(self, grid: Grid, step: Signal) -> Self:
         """The same channels after one more step."""
         q, before = step.q - step.mean**2, self.classes.index
         classes = _Classes.of(before, q)
@@ -102,7 +100,7 @@ class Stream:
         self.grid, self.populations, self.steps, self.scale = grid, populations, steps, scale
 
     @classmethod
-    def started(cls, grid: Grid, source: Signal, *, rescale: bool = False) -> Stream | None:
+    def started(cls, grid: Grid, source: Signal, *, rescale: bool = False) -> Self | None:
         """relu(z), z of law `source`, in units of its deviation if so asked; None if the grid is too coarse for it."""
         scale = float(np.sqrt(source.q.mean())) if rescale and source.q.any() else 1.0
         if source.kernel is None:  # only the walk is wanted
@@ -110,7 +108,7 @@ class Stream:
         step = source.scaled(1 / scale**2)
         return cls(grid, [_started(grid, 1.0, step)], [step.centered], scale) if _fits(grid, step) else None
 
-    def stepped(self, step: Signal, image: tuple[int, int], stride: int, share: float) -> Stream | None:
+    def stepped(self, step: Signal, image: tuple[int, int], stride: int, share: float) -> Self | None:
         """One more step, at every stride-th pixel; a share of the channels walks on, the others start from zero.
         None if the grid is too coarse for the step."""
         step = step.scaled(1 / self.scale**2)
@@ -125,7 +123,7 @@ class Stream:
             populations.append(_started(self.grid, 1 - share, step))
         return Stream(self.grid, populations, steps, self.scale)
 
-    def rescaled(self) -> Stream:
+    def rescaled(self) -> Self:
         """The same stream in units of its own rms."""
         factor = float(np.sqrt(self._q.mean()))
         if factor == 0:
@@ -200,6 +198,39 @@ def _fits(grid: Grid, step: Signal) -> bool:
     return bool(resolved.all()) and abs(step.mean) < grid.top / 4
 
 
+class Field(NamedTuple):
+    """A function of (h, position): its values on the grid for each class of positions."""
+
+    classes: _Classes
+    values: Floats
+
+    @classmethod
+    def constant(cls, grid: Grid, value: Floats) -> Self:
+        """A function of the position alone."""
+        classes = _Classes.of(value)
+        return cls(classes, np.repeat(value[classes.member, None], grid.n + 1, axis=1))
+
+    def expect(self, classes: _Classes, walk: Floats, *, gated: bool) -> Floats:
+        """E f(h, i) for each position, (P,), where h has the law `walk`; with the factor 1{h > 0} if gated."""
+        joint = _Classes.of(classes.index, self.classes.index)
+        of_walk, of_value = classes.index[joint.member], self.classes.index[joint.member]
+        return Grid.expect(walk[of_walk], self.values[of_value], gated=gated)[joint.index]
+
+    def pulled_back(self, pull: Callable[[Floats, Floats], Floats], q: Floats) -> Self:
+        """Through the gate after a step of variance q(i): `pull` is `Grid.pull_back`."""
+        classes = _Classes.of(self.classes.index, q)
+        return Field(classes, pull(self.values[self.classes.index[classes.member]], q[classes.member]))
+
+    def scattered(self, kept: np.ndarray, add: Floats) -> Self:
+        """The function on a larger map: this one at the positions `kept`, zero elsewhere, plus `add` (P,)."""
+        nowhere = len(self.classes.member)
+        index = np.full(len(add), nowhere)
+        index[kept] = self.classes.index
+        classes = _Classes.of(index, add)
+        values = np.concatenate([self.values, np.zeros_like(self.values[:1])])
+        return Field(classes, values[index[classes.member]] + add[classes.member, None])
+
+
 class Gamma(NamedTuple):
     """Gradient at a stream: energy per entry as a function of (h, position), in units the caller chose.
     common: amplitude Y of what all samples share, relative to the top's."""
@@ -208,12 +239,12 @@ class Gamma(NamedTuple):
     common: Field
 
     @classmethod
-    def constant(cls, grid: Grid, energy: Floats) -> Gamma:
+    def constant(cls, grid: Grid, energy: Floats) -> Self:
         """A gradient that does not depend on h: energy per entry, (P,)."""
         return cls(Field.constant(grid, energy), Field.constant(grid, np.ones(len(energy))))
 
     @classmethod
-    def weighted(cls, stream: Stream, energy: Floats, gate: Callable[[Floats], Floats]) -> Gamma:
+    def weighted(cls, stream: Stream, energy: Floats, gate: Callable[[Floats], Floats]) -> Self:
         """A gradient of mean energy (P,) that goes with gate(z), h = F^-1(Phi(z))."""
         edges = np.clip(stream.chances, 1e-12, 1 - 1e-12)
         middle = np.concatenate([[edges[0] / 2], (edges[1:] + edges[:-1]) / 2])
@@ -225,36 +256,3 @@ class Gamma(NamedTuple):
     def energy(self, stream: Stream, *, gated: bool = False) -> Floats:
         """Mean energy per entry at each position, (P,); behind the ReLU's gate if gated."""
         return self.field.expect(*stream.law, gated=gated)
-
-
-class Field(NamedTuple):
-    """A function of (h, position): its values on the grid for each class of positions."""
-
-    classes: _Classes
-    values: Floats
-
-    @classmethod
-    def constant(cls, grid: Grid, value: Floats) -> Field:
-        """A function of the position alone."""
-        classes = _Classes.of(value)
-        return cls(classes, np.repeat(value[classes.member, None], grid.n + 1, axis=1))
-
-    def expect(self, classes: _Classes, walk: Floats, *, gated: bool) -> Floats:
-        """E f(h, i) for each position, (P,), where h has the law `walk`; with the factor 1{h > 0} if gated."""
-        joint = _Classes.of(classes.index, self.classes.index)
-        of_walk, of_value = classes.index[joint.member], self.classes.index[joint.member]
-        return Grid.expect(walk[of_walk], self.values[of_value], gated=gated)[joint.index]
-
-    def pulled_back(self, pull: Callable[[Floats, Floats], Floats], q: Floats) -> Field:
-        """Through the gate after a step of variance q(i): `pull` is `Grid.pull_back`."""
-        classes = _Classes.of(self.classes.index, q)
-        return Field(classes, pull(self.values[self.classes.index[classes.member]], q[classes.member]))
-
-    def scattered(self, kept: np.ndarray, add: Floats) -> Field:
-        """The function on a larger map: this one at the positions `kept`, zero elsewhere, plus `add` (P,)."""
-        nowhere = len(self.classes.member)
-        index = np.full(len(add), nowhere)
-        index[kept] = self.classes.index
-        classes = _Classes.of(index, add)
-        values = np.concatenate([self.values, np.zeros_like(self.values[:1])])
-        return Field(classes, values[index[classes.member]] + add[classes.member, None])

@@ -10,11 +10,9 @@ Going back, a gradient whose energy above is G(z'), as a function of h', has the
 the sum and at h, as a function of z. So it keeps what the gates of successive blocks have in common.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -37,11 +35,11 @@ class Summands(NamedTuple):
     mean: float = 0.0
     variance: float = 0.0
 
-    def plus(self, mean: float, variance: float) -> Summands:
+    def plus(self, mean: float, variance: float) -> Self:
         """One more independent Gaussian."""
         return self._replace(mean=self.mean + mean, variance=self.variance + variance)
 
-    def scaled(self, share: float, factor: float, shift: float) -> Summands:
+    def scaled(self, share: float, factor: float, shift: float) -> Self:
         """factor times the sum, plus shift, in this share of its channels."""
         mean, variance = factor * self.mean + shift, factor**2 * self.variance
         return Summands(share * self.share, lambda z: factor * self.function(z), mean, variance)

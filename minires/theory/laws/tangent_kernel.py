@@ -22,8 +22,6 @@ has made positive agree more. `AGREEMENT` says what is left.
 Between networks the logarithm of E f^2, and so of T, is nearly normal with the variance that `predict` states.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
