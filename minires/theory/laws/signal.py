@@ -8,14 +8,9 @@ white noise, it needs no more than K. A convolution with k^2 taps and weights of
 
     z = (gain/k^2) box(q),     C = (gain/k^2) pair(K)
 
-An actual batch, a shift of all channels or a pooling window needs more, which goes through the same formulas:
-
-    same     S(i, i') = E[h(n, i) h(n, i')] within a sample: neighboring pixels of a photograph agree
-    mean     E h, where it is not 0: a constant bias, BatchNorm's own; q, K and S include its square
-    each     q of each sample: a batch of mixed contrasts is a mixture, and what is not linear in q is averaged over it
-
-Inside a large map of white noise K is constant. A kernel of more than 32 pixels an axis is kept on a smaller map with
-the same edges (`span`).
+An actual batch, a shift of all channels or a pooling window needs more (`Signal`), which goes through the same
+formulas. Inside a large map of white noise K is constant: where it has more than 32 pixels an axis, K is kept on a
+smaller map with the same edges (`Span`).
 """
 
 import math
@@ -33,14 +28,14 @@ _CONTRASTS = 8
 
 
 class Span(NamedTuple):
-    """A map and the smaller one, with the same edges, on which a kernel is kept."""
+    """A map, and the smaller one with the same edges on which a kernel is kept."""
 
     image: tuple[int, int]
     smaller: tuple[int, int]
 
     @property
     def index(self) -> np.ndarray:
-        """(P,): where each position of the map is found on the smaller one."""
+        """(P,): where each position is found on the smaller map: those near an edge at it, the rest in the middle."""
         rows, columns = (_axis_index(n, m) for n, m in zip(self.image, self.smaller, strict=True))
         return (rows[:, None] * self.smaller[1] + columns).ravel()
 
@@ -61,11 +56,14 @@ class Span(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """q: second moment per position, (P,). kernel: cross-sample covariance K, (P, P); None: not kept.
+    """Of P positions and N samples:
 
-    same: S, (P, P) with q on its diagonal; None: different pixels of a sample share no more than K.
-    mean: E h, the same for all channels.  each: (N, P), second moment of each sample; None: all alike.
-    span: (image, smaller image) where the kernel is kept on a smaller map.
+    q        second moment of each position, (P,)
+    kernel   K, (P, P), on a smaller map if there is a span; None: not kept
+    same     S(i, i') = E[h(n, i) h(n, i')] within a sample, (P, P), for neighboring pixels of a photograph agree; q on
+             its diagonal; None: different pixels share no more than K
+    mean     E h, the same for all channels: a constant bias, BatchNorm's own; q, K and S include its square
+    each     q of each sample, (N, P): what is not linear in q is averaged over mixed contrasts; None: all alike
     """
 
     q: Floats
@@ -137,7 +135,7 @@ class Signal(NamedTuple):
         return self.kernel if self.span is None else self.kernel[np.ix_(self.span.index, self.span.index)]
 
     def variance_in(self, batch: float = math.inf) -> float:
-        """Batch variance: E v of a BatchNorm here, without a convolution between."""
+        """Batch variance: E v of a BatchNorm here."""
         return float(self.q.mean() - self.rows(batch).mean())
 
     variance = property(variance_in, doc="The same for many samples.")
@@ -178,7 +176,6 @@ def _means(kernel: Floats, span: Span | None = None) -> Floats:
 
 
 def _axis_index(size: int, smaller: int) -> np.ndarray:
-    """The first half from the left edge, the second half from the right, what is between to the middle."""
     i, half = np.arange(size), smaller - smaller // 2
     return np.where(i < size - smaller // 2, np.minimum(i, half - 1), i - (size - smaller))
 
