@@ -67,7 +67,9 @@ def batchnorm(
     same = None if signal.same is None else signal.same - row[:, None] - row + center
     eigenvalues, vectors = _eigenpairs(c, signal.span, v)
     rest = max(v - float(eigenvalues.sum()), 0.0)
-    few = _along_directions(spread, directions, rest, v)
+    few = np.zeros(0)
+    if directions is not None and spread > 0:  # a p_j v; no more than v has besides the common map
+        few = min(math.sqrt(spread / float(directions @ directions)) * v, rest) * directions
     own, degrees = _own_eigenvalues(alone, c, same, rest - float(few.sum()), batch)
     single = np.concatenate([eigenvalues, few])
     certain = max(v - float(single.sum()) - degrees * float(own.sum()), 0.0)
@@ -108,14 +110,6 @@ class Inverse(NamedTuple):
     def at(self, eigenvalues: Floats) -> Floats:
         """E[chi2_j/v] for each."""
         return self.weight @ (1 / (1 + 2 * np.outer(self.t, eigenvalues)))
-
-
-def _along_directions(spread: float, directions: Floats | None, rest: float, v: float) -> Floats:
-    """a p_j v, a^2 sum p_j^2 = spread; no more than v has besides the common map."""
-    if directions is None or not spread > 0:
-        return np.zeros(0)
-    share = math.sqrt(spread / float(directions @ directions))
-    return min(share * v, rest) * directions
 
 
 def _own_eigenvalues(alone: Floats, c: Floats, same: Floats | None, rest: float, batch: float) -> tuple[Floats, float]:

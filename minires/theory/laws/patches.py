@@ -38,14 +38,6 @@ class StemLaw(NamedTuple):
     scatter: float
 
 
-def unfolded(x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """(N, C, H, W) -> (N Ho Wo, C kh kw), the order of an OIHW weight's flattened filter."""
-    names = ("kernel", "stride", "padding", "dilation")
-    kernel, stride, padding, dilation = (tuple(getattr(axis, name) for axis in geometry) for name in names)
-    cols = im2col(np.asarray(x, dtype=float), kernel, stride=stride, padding=padding, dilation=dilation)
-    return cols.transpose(0, 2, 1).reshape(-1, x.shape[1] * geometry.taps)
-
-
 class Patches:
     """The patches of a batch (N, C, H, W), or its rows (N, features)."""
 
@@ -55,8 +47,11 @@ class Patches:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """(N P_out, fan_in)."""
-        return unfolded(self.batch, self.geometry)
+        """(N Ho Wo, C kh kw), in the order of an OIHW weight's flattened filter."""
+        names = ("kernel", "stride", "padding", "dilation")
+        kernel, stride, padding, dilation = (tuple(getattr(axis, name) for axis in self.geometry) for name in names)
+        cols = im2col(self.batch.astype(float), kernel, stride=stride, padding=padding, dilation=dilation)
+        return cols.transpose(0, 2, 1).reshape(-1, cols.shape[1])
 
     @cached_property
     def scatter(self) -> float:

@@ -60,18 +60,18 @@ class FixedPoint(NamedTuple):
     chi: float
 
 
-def fixed_point(activation: Activation, weight_gain: float, bias_variance: float = 0.0) -> FixedPoint:
-    """Where q = s_w^2 E phi(sqrt(q) Z)^2 + s_b^2, by bisection of q -> map(q) - q between 1e-12 and 1e6.
+def fixed_point(activation: Activation, weight_gain: float) -> FixedPoint:
+    """Without biases: where q = s_w^2 E phi(sqrt(q) Z)^2, by bisection of q -> map(q) - q between 1e-12 and 1e6.
 
     q* = 0 if the map lies below the diagonal everywhere (a signal that dies); inf if above (one that explodes). A
-    homogeneous activation without bias has a fixed point only at s_w^2 f = 1, where every q is one: nan then.
+    homogeneous activation has a fixed point only at s_w^2 f = 1, where every q is one: nan then.
     """
-    if activation.homogeneous and bias_variance == 0:
+    if activation.homogeneous:
         chi = weight_gain * (1 + activation.slope**2) / 2
         return FixedPoint(0.0 if chi < 1 else math.inf if chi > 1 else math.nan, chi)
 
     def excess(q: float) -> float:
-        return weight_gain * float(activation_moments(activation, q).second) + bias_variance - q
+        return weight_gain * float(activation_moments(activation, q).second) - q
 
     low, high = 1e-12, 1e6
     if excess(low) <= 0:

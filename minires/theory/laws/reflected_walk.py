@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Spectrum = NDArray[np.complex128]
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,7 @@ class Grid:
     def _omega(self) -> Floats:
         return 2 * np.pi * np.fft.rfftfreq(2 * self.n, self.dx)
 
-    def _spectrum(
-        self, cells: Floats, q: ArrayLike, atom: ArrayLike = 0.0, drift: float = 0.0
-    ) -> NDArray[np.complex128]:
+    def _spectrum(self, cells: Floats, q: ArrayLike, atom: ArrayLike = 0.0, drift: float = 0.0) -> Spectrum:
         """Transform of the cells (and of an atom at zero) after a step, without what the Gaussian kills."""
         variance = np.asarray(q, float)[..., None] - self.dx**2 / 12
         smallest = float(variance.min())
@@ -62,7 +61,7 @@ class Grid:
         step = np.exp(-0.5 * variance * omega**2) * np.sinc(omega * self.dx / (2 * np.pi))
         return spectrum * np.exp(-1j * omega * drift) * step
 
-    def _cells(self, spectrum: NDArray[np.complex128]) -> Floats:
+    def _cells(self, spectrum: Spectrum) -> Floats:
         return np.fft.irfft(spectrum, 2 * self.n)[..., : self.n]
 
     def start(self) -> Floats:
@@ -80,13 +79,13 @@ class Grid:
 
     def pull_back(self, f: Floats, q: ArrayLike, drift: float = 0.0) -> Floats:
         """E_g[1{h + g > 0} f(h + g)] as a function of h; without a step the gate alone."""
-        still = np.asarray(q) == 0
+        still, gated = np.asarray(q) == 0, f * (self.points > 0)
         if still.all():
-            return f * self.gate
+            return gated
         moved = self._read(self._spectrum(f[..., 1:], np.where(still, np.max(q), q), drift=-drift))
-        return np.where(still[..., None], f * self.gate, moved)
+        return np.where(still[..., None], gated, moved)
 
-    def _read(self, spectrum: NDArray[np.complex128]) -> Floats:
+    def _read(self, spectrum: Spectrum) -> Floats:
         omega = self._omega[: spectrum.shape[-1]]
         weights = np.where(omega > 0, 2.0, 1.0) / (2 * self.n)  # h = 0 lies half a cell below the first center
         real, imaginary = weights * np.cos(omega * self.dx / 2), weights * np.sin(omega * self.dx / 2)
@@ -96,14 +95,9 @@ class Grid:
     def _with_zero(zero: ArrayLike, cells: Floats) -> Floats:
         return np.concatenate([np.asarray(zero)[..., None], cells], axis=-1)
 
-    @property
-    def gate(self) -> Floats:
-        """1{h > 0}."""
-        return (self.points > 0).astype(float)
-
     def in_units(self, law: Floats, factor: float) -> Floats:
         """The law of h/factor from that of h; what lies beyond the top stays in the last cell."""
-        edges, below = np.arange(self.n + 1) * self.dx, np.cumsum(law * self.gate, axis=-1)
+        edges, below = np.arange(self.n + 1) * self.dx, np.cumsum(law * (self.points > 0), axis=-1)
         read = np.array([np.interp(edges * factor, edges, row) for row in below.reshape(-1, self.n + 1)])
         read[:, -1] = below[..., -1].ravel()
         return self._with_zero(law[..., 0], np.diff(read, axis=1).reshape(*law.shape[:-1], self.n))

@@ -78,7 +78,7 @@ class _Population:
         classes = _Classes.of(before, q)
         walk = grid.step(self.walk[before[classes.member]], q[classes.member], step.mean)
         average = grid.step(self.average, q.mean(), step.mean)
-        survivors = np.concatenate([grid.step(self.survivors, q.mean(), step.mean), average[None]]) * grid.gate
+        survivors = np.concatenate([grid.step(self.survivors, q.mean(), step.mean), average[None]]) * (grid.points > 0)
         first = q.any() and not len(self.survivors)
         return _Population(self.weight, classes, walk, average, survivors, step.mean if first else None)
 

@@ -12,6 +12,7 @@ the sum and at h, as a function of z. So it keeps what the gates of successive b
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -70,13 +71,8 @@ class SumLaw(NamedTuple):
 def function_of_normal(quantile: Function) -> Activation:
     """F^-1(Phi(z)) of z ~ N(0, 1), from F^-1."""
     table = quantile(_CHANCE)
-    slopes = np.gradient(table, _Z)
-    return Activation(
-        "of a Gaussian",
-        lambda z: np.interp(z, _Z, table),
-        lambda z: np.interp(z, _Z, slopes),
-        rectifies=bool(table[0] == 0),
-    )
+    value, derivative = (partial(np.interp, xp=_Z, fp=heights) for heights in (table, np.gradient(table, _Z)))
+    return Activation("of a Gaussian", value, derivative, rectifies=bool(table[0] == 0))
 
 
 def sum_law(kind: Activation, parts: tuple[Summands, ...]) -> SumLaw:

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minires.theory.laws.geometry import ConvGeometry
-from minires.theory.laws.patches import unfolded
+from minires.theory.laws.patches import Patches
 
 
 class Moment(NamedTuple):
@@ -66,6 +66,11 @@ def per_tap(geometry: ConvGeometry, q: np.ndarray, g: np.ndarray) -> np.ndarray:
     """(H, W), (Ho, Wo) -> (kh, kw): sum over outputs i of g(i) q(pixel of i by tap t): a weight gradient's law."""
     rows, columns = (axis.source[:, :, None] == np.arange(axis.size) for axis in geometry)
     return np.einsum("ith,hw,juw,ij->tu", rows.astype(float), q, columns.astype(float), g, optimize=True)
+
+
+def unfolded(x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """(N, C, H, W) -> (N Ho Wo, C kh kw): the patches that the outputs read."""
+    return Patches(x, geometry).rows
 
 
 def unfolded_upstream(dy: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
