@@ -4,12 +4,11 @@ One output f_k of a network, for one sample, changes by <df_k/dW, dW> when the w
 
     T = sum over layers of T_l,    T_l = mean over samples and outputs k of |df_k/dW_l|^2
 
-is the mean diagonal of the neural tangent kernel (Jacot et al. 2018, arXiv:1806.07572). A backward pass with an
-upstream gradient of N K independent entries of mean square 1 returns E |dW_l|^2 = N K T_l: that is what `predict` has.
+is the mean diagonal of the neural tangent kernel (Jacot et al. 2018, arXiv:1806.07572). `predict` has it: a backward
+pass with an upstream gradient of N K independent entries of mean square 1 returns E |dW_l|^2 = N K T_l.
 
-**ReLU networks without BatchNorm** have T_l from the outputs, too, which serves where maps are too large for a law of
-the weight gradient. With the gates fixed f is linear in W_l, f = <W_l, J_l>, and W_l's entries are independent with
-mean 0 and variance s^2. Then
+Of ReLU networks without BatchNorm the outputs tell T_l, too, where maps are too large for a law of the weight gradient.
+With the gates fixed f is linear in W_l, f = <W_l, J_l>. The weights are independent, of mean 0 and variance s^2, so
 
     E f^2 = s^2 E |J_l|^2,  hence  T_l = E f^2 / s^2
 
@@ -95,7 +94,7 @@ def tangent_kernel(model: nn.Layer, predicted: SignalReport, weight: Initializer
     if not isinstance(predicted, SignalReport):
         raise TypeError(f"predicted is {predicted!r:.60}; expected a report, as from predict(model, shape)")
     layers = dict(check_model(model).named_layers())
-    weighted = [row for row in predicted if row.path in layers and _weight(layers[row.path]) is not None]
+    weighted = [row for row in predicted if isinstance(layers.get(row.path), nn.Conv2d | nn.Linear)]
     if not weighted or any(row.note for row in predicted):
         return None
     last = weighted[-1]
@@ -104,7 +103,7 @@ def tangent_kernel(model: nn.Layer, predicted: SignalReport, weight: Initializer
     shares = {} if normalized else _shares(layers, predicted)
     found = []
     for row in weighted:
-        value = _weight(layers[row.path])
+        value = to_numpy(layers[row.path].weight.value)
         square = float(np.mean(np.square(value, dtype=float))) if weight is None else weight.variance(value.shape)
         energy = row.weight_gradient.mean * value.size / (samples * outputs)
         if math.isnan(energy) and not normalized:
@@ -115,12 +114,6 @@ def tangent_kernel(model: nn.Layer, predicted: SignalReport, weight: Initializer
     spread = last.forward.spread**2
     log_variance = 0.0 if normalized else UNKNOWN_SPREAD if math.isnan(spread) else spread
     return TangentKernel(tuple(found), outputs, normalized, log_variance)
-
-
-def _weight(layer: nn.Layer) -> np.ndarray | None:
-    """The weight of a layer that has one of two axes or more."""
-    value = getattr(getattr(layer, "weight", None), "value", None)
-    return None if value is None or value.ndim < 2 else to_numpy(value)
 
 
 def _from_outputs(row: Row, last: Row, square: float, shares: dict[str, float]) -> float:
