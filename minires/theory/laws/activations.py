@@ -98,10 +98,8 @@ def _tabulated(activation: Activation, q: np.ndarray, mean: float) -> Activation
 
 
 def rectified_match(mean: float, second: float) -> tuple[float, float]:
-    """Mean and variance of the Gaussian z with E relu(z) = mean and E relu(z)^2 = second, second > mean^2 > 0.
-
-    E relu^2 / (E relu)^2 falls from infinity to 1 as the ratio of z's mean to its deviation grows: bisection.
-    """
+    """Mean and variance of the Gaussian z with E relu(z) = mean and E relu(z)^2 = second, second > mean^2 > 0. Their
+    ratio E relu^2 / (E relu)^2 falls from infinity to 1 as that of z's mean to its deviation grows: bisection."""
     low, high = -8.0, 40.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -128,10 +126,7 @@ def activation_kernel(
     activation: Activation, deviation: np.ndarray, covariance: np.ndarray, mean: float = 0.0, terms: int = 24
 ) -> np.ndarray:
     """E phi(u_i) phi(v_i') for Gaussians of that mean, standard deviations (P,) and covariances (P, P) between u and v.
-
-    Piecewise linear ones by the arc-cosine kernel, others by ``terms`` of the Hermite expansion; what it leaves out is
-    less than its last term over (1 - c), c the correlation.
-    """
+    What ``terms`` of the Hermite expansion leave out is less than the last of them over (1 - c), c the correlation."""
     if activation.homogeneous and not mean:
         return arc_cosine(deviation, covariance, activation.slope)
     coefficients = hermite_coefficients(activation, deviation, terms, mean)
@@ -160,8 +155,7 @@ def arc_cosine(deviation: np.ndarray, covariance: np.ndarray, slope: float = 0.0
     """`activation_kernel` of (leaky) ReLUs and centered Gaussians."""
     cosine, scale = _cosine(deviation, covariance), deviation.astype(covariance.dtype)
     kernel = np.sqrt(1 - np.square(cosine)) + (math.pi - np.arccos(cosine)) * cosine
-    kernel *= np.multiply.outer(scale, scale)
-    kernel /= 2 * math.pi
+    kernel = kernel * np.multiply.outer(scale, scale) / (2 * math.pi)
     return kernel if slope == 0 else (1 - slope) ** 2 * kernel + slope * covariance
 
 

@@ -53,10 +53,8 @@ class Normalized(NamedTuple):
 def batchnorm(
     signal: Signal, batch: float = math.inf, spread: float = 0.0, directions: Floats | None = None
 ) -> Normalized:
-    """BatchNorm over `batch` samples.
-
-    spread: variance of the correlation of two samples, over pairs, in units of v^2; directions: p_j, None: very many.
-    """
+    """BatchNorm over `batch` samples. spread: variance of the correlation of two samples, over pairs, in units of v^2;
+    directions: p_j, None: very many."""
     row = signal.rows(batch)
     center = float(row.mean())
     z = signal.q - 2 * row + center
@@ -127,9 +125,10 @@ def _own_eigenvalues(alone: Floats, c: Floats, same: Floats | None, rest: float,
 
 
 def _eigenpairs(c: Floats, span: Span | None, v: float) -> tuple[Floats, Floats]:
-    """Eigenvalues of C/P and P u_k: all for small maps, the leading ones for large maps; none where C is 0.
+    """Eigenvalues of C/P and P u_k, positions of a smaller map weighed by what they stand for: all for small maps, the
+    leading ones for large maps; none where C is 0.
 
-    Positions of a smaller map are weighed by what they stand for. C is close to a matrix of rank k^2 (one for each tap:
+    C is close to a matrix of rank k^2 (one for each tap:
     which outputs have it inside the image), so a random subspace of a few times that dimension holds what matters
     (Halko, Martinsson and Tropp 2011); what is left out has so small a share of v that it may count as certain.
     """

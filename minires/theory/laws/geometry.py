@@ -55,7 +55,7 @@ class Axis:
 
 
 class ConvGeometry(NamedTuple):
-    """The two axes of a convolution or pooling window over an image."""
+    """The two axes of a convolution or pooling window over an image of (H, W) pixels; its outputs are (Ho, Wo)."""
 
     height: Axis
     width: Axis
@@ -79,12 +79,10 @@ class ConvGeometry(NamedTuple):
 
     @property
     def image(self) -> tuple[int, int]:
-        """(H, W) of the input."""
         return self.height.size, self.width.size
 
     @property
     def outputs(self) -> tuple[int, int]:
-        """(Ho, Wo) of the output."""
         return self.height.outputs, self.width.outputs
 
     @property

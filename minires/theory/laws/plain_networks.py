@@ -61,7 +61,7 @@ class FixedPoint(NamedTuple):
 
 
 def fixed_point(activation: Activation, weight_gain: float) -> FixedPoint:
-    """Without biases: where q = s_w^2 E phi(sqrt(q) Z)^2, by bisection of q -> map(q) - q between 1e-12 and 1e6.
+    """Without biases: where q = s_w^2 E phi(sqrt(q) Z)^2, by bisection between 1e-12 and 1e6.
 
     q* = 0 if the map lies below the diagonal everywhere (a signal that dies); inf if above (one that explodes). A
     homogeneous activation has a fixed point only at s_w^2 f = 1, where every q is one: nan then.
@@ -69,16 +69,12 @@ def fixed_point(activation: Activation, weight_gain: float) -> FixedPoint:
     if activation.homogeneous:
         chi = weight_gain * (1 + activation.slope**2) / 2
         return FixedPoint(0.0 if chi < 1 else math.inf if chi > 1 else math.nan, chi)
-
-    def excess(q: float) -> float:
-        return weight_gain * float(activation_moments(activation, q).second) - q
-
     low, high = 1e-12, 1e6
-    if excess(low) <= 0:
-        return FixedPoint(0.0, weight_gain * float(activation_moments(activation, 0.0).slope2))
-    if excess(high) >= 0:
-        return FixedPoint(math.inf, math.nan)
     for _ in range(200):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
-    return FixedPoint(low, weight_gain * float(activation_moments(activation, low).slope2))
+        q = math.sqrt(low * high)
+        grows = weight_gain * float(activation_moments(activation, q).second) > q
+        low, high = (q, high) if grows else (low, q)
+    if high == 1e6:
+        return FixedPoint(math.inf, math.nan)
+    q = 0.0 if low == 1e-12 else low
+    return FixedPoint(q, weight_gain * float(activation_moments(activation, q).slope2))

@@ -1,15 +1,10 @@
-"""Pooling and dropout, position by position.
+"""Max-pooling, position by position. (Averages and Dropout: `rules.pooling`.)
 
-*Max-pooling* of n independent N(0, 1): E max^k = int x^k n phi Phi^(n-1). It pads with minus infinity, so a window at
-the edge is the maximum of fewer values. On ReLU features it multiplies the second moment by about 3 (2x2) to 5 (3x3):
+Of n independent N(0, 1), E max^k = int x^k n phi Phi^(n-1). The padding is minus infinity, so a window at the edge is
+the maximum of fewer values. On ReLU features it multiplies the second moment by about 3 (2x2) to 5 (3x3):
 harmless before a BatchNorm, not before a He layer without one. Backward each output sends its dy to one pixel of its
 window, each equally likely: E dx(j)^2 = tau^2 sum_{windows i that hold j} 1/n_i for a dy of independent entries. Behind
 a ReLU a window whose n inputs are all negative, a share 2^-n of them, sends it to a closed gate.
-
-*Average pooling* of n = k^2 values (zeros of the padding count) with mean m and uncorrelated deviations of variance v:
-E y^2 = m^2 + v/n and dx(j) = sum_i dy(i)/n. In general E y^2 is the mean of S over pairs of positions.
-
-*Dropout* with probability p, inverted: E y^2 = x^2/(1-p), and the same backward. Products of different samples stay.
 """
 
 import math

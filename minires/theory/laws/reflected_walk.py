@@ -26,7 +26,7 @@ Spectrum = NDArray[np.complex128]
 
 @dataclass(frozen=True)
 class Grid:
-    """n cells on 0 < h < top. The top should lie 7 standard deviations up, dx well below a step's.
+    """n cells of width dx on 0 < h < top. The top should lie 7 standard deviations up, dx well below a step's.
 
     A law is an array (..., n + 1): P(h = 0), then the masses of the cells; a function of h has its value at 0 there,
     then those at the cells' centers.
@@ -37,7 +37,6 @@ class Grid:
 
     @property
     def dx(self) -> float:
-        """Width of a cell."""
         return self.top / self.n
 
     @cached_property
@@ -124,15 +123,9 @@ class Grid:
 
 def grid_for(variance: float, smallest_step: float = 1.0, cells: int = 20, drift: float = 0.0) -> Grid:
     """For a walk whose steps sum up to `variance` and `drift`: 6 deviations and 3 steps more, 1/cells of a step fine.
-
-    With 20 cells no law changes by more than 1 in 1,000 on a finer grid; with 3 by 3 in 1,000.
-    """
+    With 20 cells no law changes by more than 1 in 1,000 on a finer grid; with 3 by 3 in 1,000."""
     step = math.sqrt(smallest_step)
     top = 6 * math.sqrt(variance) + 3 * step + drift
-    return Grid(_fast_length(math.ceil(cells * top / step)), top)
-
-
-def _fast_length(n: int) -> int:
-    """A length of at least n that the FFT likes: 2^k times 1, 9/8, 5/4, 3/2 or 27/16."""
-    power = 2 ** max(math.ceil(math.log2(n)) - 1, 4)
-    return next(int(power * f) for f in (1, 1.125, 1.25, 1.5, 1.6875, 2) if power * f >= n)
+    least = math.ceil(cells * top / step)
+    power = 2 ** max(math.ceil(math.log2(least)) - 1, 4)  # the FFT likes lengths with small prime factors
+    return Grid(next(int(power * f) for f in (1, 1.125, 1.25, 1.5, 1.6875, 2) if power * f >= least), top)

@@ -45,11 +45,10 @@ class _Classes(NamedTuple):
 
 @dataclass(frozen=True)
 class _Population:
-    """Channels with one history, a share `weight` of all.
+    """Channels with one history, a share `weight` of all. classes, walk: law of h for each class of positions.
 
-    classes, walk: law of h for each class of positions. average: the walk with the average position's steps; survivors
-    (steps, n + 1): for each step, the part of that walk that has been positive ever since. drift: mean of the first
-    step while it is the only one, else None.
+    average: the walk with the average position's steps; survivors (steps, n + 1): for each step, the part of that walk
+    that has been positive ever since. drift: mean of the first step while it is the only one, else None.
     """
 
     weight: float
@@ -91,10 +90,8 @@ def _started(grid: Grid, weight: float, step: Signal) -> _Population:
 
 
 class Stream:
-    """The stream between two blocks: populations, and C^ of the steps that some of them remember.
-
-    scale: h is so many times what the populations and steps, signals without their means, say.
-    """
+    """The stream between two blocks: populations, and C^ of the steps that some of them remember. scale: h is so many
+    times what the populations and steps, signals without their means, say."""
 
     def __init__(self, grid: Grid, populations: list[_Population], steps: list[Signal], scale: float = 1.0) -> None:
         self.grid, self.populations, self.steps, self.scale = grid, populations, steps, scale
