@@ -19,14 +19,16 @@ import numpy as np
 
 from minires.theory.stats import normal_cdf
 
+Function = Callable[[np.ndarray], np.ndarray]
+
 
 class Activation(NamedTuple):
     """An activation phi and its derivative. slope: leaky ReLU's for z < 0 (ReLU 0, linear 1), None for a smooth one.
     rectifies: a ReLU has the last word."""
 
     name: str
-    value: Callable[[np.ndarray], np.ndarray]
-    derivative: Callable[[np.ndarray], np.ndarray]
+    value: Function
+    derivative: Function
     slope: float | None = None
     rectifies: bool = False
 

@@ -126,12 +126,9 @@ def _own_eigenvalues(alone: Floats, c: Floats, same: Floats | None, rest: float,
 
 def _eigenpairs(c: Floats, span: Span | None, v: float) -> tuple[Floats, Floats]:
     """Eigenvalues of C/P and P u_k, positions of a smaller map weighed by what they stand for: all for small maps, the
-    leading ones for large maps; none where C is 0.
-
-    C is close to a matrix of rank k^2 (one for each tap:
-    which outputs have it inside the image), so a random subspace of a few times that dimension holds what matters
-    (Halko, Martinsson and Tropp 2011); what is left out has so small a share of v that it may count as certain.
-    """
+    leading ones for large maps. C is close to a matrix of rank k^2 (one for each tap: which outputs have it inside the
+    image), so a random subspace of a few times that dimension holds what matters (Halko, Martinsson and Tropp 2011);
+    what is left out has so small a share of v that it may count as certain."""
     if not c.any() or not math.isfinite(v):
         return np.zeros(0), np.zeros((len(c), 0), c.dtype)
     root = np.full(len(c), 1 / math.sqrt(len(c))) if span is None else np.sqrt(span.weights)

@@ -3,15 +3,14 @@
 Let X (m x n) be the m = N P_out patches of the batch, n = fan_in. A filter w of Gaussian weights puts out X w, and a
 BatchNorm behind it divides by v = w'Mw, M the centered covariance of the patches. With lambda_j the eigenvalues of M in
 units of E v, v is sum lambda_j chi2_j. In photographs one of them, brightness, has most of the sum, so v scatters far
-more from filter to filter than for white noise. In the basis of the eigenvectors [EX, any batch]
+more from filter to filter than for white noise. In the basis of the eigenvectors [EX; integrals: `batchnorm`]
 
     E[1/v]                                  what a gradient is multiplied by
     E[|w|^2/v]/n                            what it is multiplied by on its way through the convolution as well
     q^(p) = sum_j e_j y_pj^2 / lambda_j     E (X w)_p^2 / v at patch p with coordinates y, e_j = E[lambda_j chi2_j/v]
     1 - E[w'M^2w/v^2] / E[1/v]              what BatchNorm's second projection leaves of the weight gradient
 
-(integrals: `batchnorm`). Deeper in the network the variance of the patches' correlation over pairs of them is enough:
-the `scatter`.
+Deeper in the network the variance of the patches' correlation over pairs of them is enough, the `scatter`.
 """
 
 from functools import cached_property

@@ -12,9 +12,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from minires.theory.laws.activations import NODES, WEIGHTS, Activation
+from minires.theory.laws.activations import NODES, WEIGHTS, Activation, Function
 from minires.theory.laws.signal import Signal
-from minires.theory.laws.sums import Function, function_of_normal
+from minires.theory.laws.sums import function_of_normal
 from minires.theory.stats import normal_cdf
 
 CDF_NODES = normal_cdf(NODES)

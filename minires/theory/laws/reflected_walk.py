@@ -3,8 +3,8 @@
 So a unit goes along the blocks of a residual network whose sums end in a ReLU: each block adds an increment g to the
 stream h, and the ReLU cuts the sum at zero. (Queues obey the same recursion: Lindley 1952.) A law on h >= 0 is a point
 mass at 0 and a density, kept as the masses of n cells of width dx. One step is a convolution with a Gaussian, done by
-the FFT on a line of 2n cells so that the negative half has room; what lands there is the new mass at 0. The mass of a
-cell is spread evenly over it, which alone adds dx^2/12 to the variance of the step, so the Gaussian gets q - dx^2/12.
+the FFT on a line of 2n cells so that the negative half has room; what lands there is the new mass at 0. A cell's mass
+is spread evenly over it, which alone adds dx^2/12 to the variance of the step, so the Gaussian gets q - dx^2/12.
 
 The gradient needs the adjoint, the pull-back (B F)(h) = E_g[1{h + g > 0} F(h + g)]: the same convolution, read at the
 centers and at h = 0. Everything works along the last axis; leading axes are independent walks, each with its own q.
@@ -28,8 +28,7 @@ Spectrum = NDArray[np.complex128]
 class Grid:
     """n cells of width dx on 0 < h < top. The top should lie 7 standard deviations up, dx well below a step's.
 
-    A law is an array (..., n + 1): P(h = 0), then the masses of the cells; a function of h has its value at 0 there,
-    then those at the cells' centers.
+    A law is an array (..., n + 1), P(h = 0) and the cells' masses; a function of h, its values at 0 and their centers.
     """
 
     n: int
@@ -87,8 +86,8 @@ class Grid:
     def _read(self, spectrum: Spectrum) -> Floats:
         omega = self._omega[: spectrum.shape[-1]]
         weights = np.where(omega > 0, 2.0, 1.0) / (2 * self.n)  # h = 0 lies half a cell below the first center
-        real, imaginary = weights * np.cos(omega * self.dx / 2), weights * np.sin(omega * self.dx / 2)
-        return self._with_zero(spectrum.real @ real + spectrum.imag @ imaginary, self._cells(spectrum))
+        zero = (spectrum @ (weights * np.exp(-0.5j * omega * self.dx))).real
+        return self._with_zero(zero, self._cells(spectrum))
 
     @staticmethod
     def _with_zero(zero: ArrayLike, cells: Floats) -> Floats:

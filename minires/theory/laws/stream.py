@@ -201,12 +201,6 @@ class Field(NamedTuple):
     classes: _Classes
     values: Floats
 
-    @classmethod
-    def constant(cls, grid: Grid, value: Floats) -> Self:
-        """A function of the position alone."""
-        classes = _Classes.of(value)
-        return cls(classes, np.repeat(value[classes.member, None], grid.n + 1, axis=1))
-
     def expect(self, classes: _Classes, walk: Floats, *, gated: bool) -> Floats:
         """E f(h, i) for each position, (P,), where h has the law `walk`; with the factor 1{h > 0} if gated."""
         joint = _Classes.of(classes.index, self.classes.index)
@@ -238,7 +232,9 @@ class Gamma(NamedTuple):
     @classmethod
     def constant(cls, grid: Grid, energy: Floats) -> Self:
         """A gradient that does not depend on h: energy per entry, (P,)."""
-        return cls(Field.constant(grid, energy), Field.constant(grid, np.ones(len(energy))))
+        classes, alike = _Classes.of(energy), _Classes.of(np.ones(len(energy)))
+        values = np.repeat(energy[classes.member, None], grid.n + 1, axis=1)
+        return cls(Field(classes, values), Field(alike, np.ones((1, grid.n + 1))))
 
     @classmethod
     def weighted(cls, stream: Stream, energy: Floats, gate: Callable[[Floats], Floats]) -> Self:

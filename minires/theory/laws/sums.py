@@ -11,16 +11,13 @@ the sum and at h, as a function of z. So it keeps what the gates of successive b
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Self
 
 import numpy as np
 
-from minires.theory.laws.activations import Activation
+from minires.theory.laws.activations import Activation, Function
 from minires.theory.stats import normal_cdf
-
-Function = Callable[[np.ndarray], np.ndarray]
 
 # an atom of h meets the gates' steps: fine in g, and no node at 0
 _Z, _G = np.linspace(-5.5, 5.5, 111), np.linspace(-4.5, 4.5, 400)

@@ -32,7 +32,7 @@ from minires.backend import to_numpy
 from minires.checks import check_model
 from minires.init.distributions import Initializer
 from minires.nn.residual import ResidualBlock
-from minires.theory.report import Row, SignalReport
+from minires.theory.report import SignalReport
 
 AGREEMENT = {"branch": 0.4, "trunk": 0.8}
 """T_l of convolutional networks over its upper bound. Measured on the digits, medians over the layers of 76 networks
@@ -87,10 +87,8 @@ class TangentKernel:
 
 
 def tangent_kernel(model: nn.Layer, predicted: SignalReport, weight: Initializer | None = None) -> TangentKernel | None:
-    """The kernel of ``model`` from its prediction, or None where some layer has no law.
-
-    weight: the initializer of the prediction; None: the model's weights, with their mean squares as they are.
-    """
+    """The kernel of ``model`` from its prediction, or None where some layer has no law. weight: the initializer of the
+    prediction; None: the model's weights, with their mean squares as they are."""
     if not isinstance(predicted, SignalReport):
         raise TypeError(f"predicted is {predicted!r:.60}; expected a report, as from predict(model, shape)")
     layers = dict(check_model(model).named_layers())
@@ -100,14 +98,15 @@ def tangent_kernel(model: nn.Layer, predicted: SignalReport, weight: Initializer
     last = weighted[-1]
     samples, outputs = predicted.input_shape[0], last.shape[-1]
     normalized = any(isinstance(layer, nn.BatchNorm2d) for layer in layers.values())
-    shares = {} if normalized else _shares(layers, predicted)
     found = []
     for row in weighted:
         value = to_numpy(layers[row.path].weight.value)
         square = float(np.mean(np.square(value, dtype=float))) if weight is None else weight.variance(value.shape)
         energy = row.weight_gradient.mean * value.size / (samples * outputs)
         if math.isnan(energy) and not normalized:
-            energy = _from_outputs(row, last, square, shares)
+            share = _branch_share(row.path, layers, predicted)
+            agreement = AGREEMENT["trunk" if share == 1 else "branch"]
+            energy = last.forward.mean / square * share * agreement if square else 0.0
         if math.isnan(energy):
             return None
         found.append(LayerKernel(row.path, energy, math.sqrt(square * value.size)))
@@ -116,22 +115,13 @@ def tangent_kernel(model: nn.Layer, predicted: SignalReport, weight: Initializer
     return TangentKernel(tuple(found), outputs, normalized, log_variance)
 
 
-def _from_outputs(row: Row, last: Row, square: float, shares: dict[str, float]) -> float:
-    """E f^2 / s^2, times the share of the branch that the layer is in and its agreement."""
-    if square == 0:
-        return 0.0
-    share = next((share for block, share in shares.items() if row.path.startswith(block)), 1.0)
-    return last.forward.mean / square * share * AGREEMENT["trunk" if share == 1 else "branch"]
-
-
-def _shares(layers: dict[str, nn.Layer], predicted: SignalReport) -> dict[str, float]:
-    """{how the paths in a residual block begin: q_branch / (q_branch + q_skip)}; 1 for a block without a skip path."""
-    found = {}
-    for path, block in layers.items():
-        if isinstance(block, ResidualBlock):
-            begin = f"{path}.".lstrip(".")
+def _branch_share(path: str, layers: dict[str, nn.Layer], predicted: SignalReport) -> float:
+    """q_branch / (q_branch + q_skip) of the residual block that the layer is in; 1 in none, or without a skip path."""
+    for name, block in layers.items():
+        begin = f"{name}.".lstrip(".")
+        if isinstance(block, ResidualBlock) and path.startswith(begin):
             branch = predicted[begin + block.branch[-1]].forward.mean * block.branch_scale**2
             below = [row.forward.mean for row in predicted if row.path.startswith(f"{begin}shortcut")]
             total = branch + (below[-1] if below else 0.0)
-            found[begin] = branch / total if total > 0 else 0.0
-    return found
+            return branch / total if total > 0 else 0.0
+    return 1.0
