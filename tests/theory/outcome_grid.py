@@ -163,8 +163,9 @@ def foreseen(case: Case) -> tuple[str, bool, bool]:
 
 def by_trace(kernel: TangentKernel, rate: float, total: float) -> bool:
     """The rule that the law replaced: S of the whole kernel above .3 and, without BatchNorm, lr T/K below 100."""
-    e_foldings = total / (1 - 0.9) * kernel.trace / kernel.outputs
-    return e_foldings > 0.3 and (kernel.normalized or rate * kernel.trace / kernel.outputs < 100)
+    trace = sum(layer.kernel for layer in kernel.layers)
+    e_foldings = total / (1 - 0.9) * trace / kernel.outputs
+    return e_foldings > 0.3 and (kernel.normalized or rate * trace / kernel.outputs < 100)
 
 
 def judge(grid: int, path: Path) -> None:

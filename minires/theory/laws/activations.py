@@ -17,9 +17,10 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from minires.theory.laws.reflected_walk import Floats
 from minires.theory.stats import normal_cdf
 
-Function = Callable[[np.ndarray], np.ndarray]
+Function = Callable[[Floats], Floats]
 
 
 class Activation(NamedTuple):
@@ -65,13 +66,13 @@ _SEVERAL, _LEVELS = 300, 100
 class ActivationMoments(NamedTuple):
     """Of phi(z), z ~ N(0, q); arrays of q's shape. slope2: E phi'(z)^2. fourth: E phi^4."""
 
-    mean: np.ndarray
-    second: np.ndarray
-    slope2: np.ndarray
-    fourth: np.ndarray
+    mean: Floats
+    second: Floats
+    slope2: Floats
+    fourth: Floats
 
 
-def activation_moments(activation: Activation, q: np.ndarray | float, mean: float = 0.0) -> ActivationMoments:
+def activation_moments(activation: Activation, q: Floats | float, mean: float = 0.0) -> ActivationMoments:
     """E phi, E phi^2, E phi'^2 and E phi^4 for pre-activations N(mean, q) (q of any shape)."""
     q = np.asarray(q, dtype=float)
     if activation.homogeneous and mean:
@@ -87,7 +88,7 @@ def activation_moments(activation: Activation, q: np.ndarray | float, mean: floa
     return ActivationMoments(value @ WEIGHTS, value**2 @ WEIGHTS, slope**2 @ WEIGHTS, value**4 @ WEIGHTS)
 
 
-def _tabulated(activation: Activation, q: np.ndarray, mean: float) -> ActivationMoments:
+def _tabulated(activation: Activation, q: Floats, mean: float) -> ActivationMoments:
     """Many variances: those that mirror images share once, or else a table over the deviation."""
     values, index = np.unique(np.round(q / max(float(q.max()), 1e-300), 7), return_inverse=True)
     values = values * float(q.max())
@@ -111,7 +112,7 @@ def rectified_match(mean: float, second: float) -> tuple[float, float]:
     return low * scale, scale**2
 
 
-def _shifted_moments(b: float, q: np.ndarray, mean: float) -> ActivationMoments:
+def _shifted_moments(b: float, q: Floats, mean: float) -> ActivationMoments:
     """Leaky ReLU of slope b on N(mean, q): E z^k over z > 0 by parts, and the same of -z times b^k."""
     s = np.sqrt(q)
     u = mean / np.maximum(s, 1e-30)
@@ -125,8 +126,8 @@ def _shifted_moments(b: float, q: np.ndarray, mean: float) -> ActivationMoments:
 
 
 def activation_kernel(
-    activation: Activation, deviation: np.ndarray, covariance: np.ndarray, mean: float = 0.0, terms: int = 24
-) -> np.ndarray:
+    activation: Activation, deviation: Floats, covariance: Floats, mean: float = 0.0, terms: int = 24
+) -> Floats:
     """E phi(u_i) phi(v_i') for Gaussians of that mean, standard deviations (P,) and covariances (P, P) between u and v.
     What ``terms`` of the Hermite expansion leave out is less than the last of them over (1 - c), c the correlation."""
     if activation.homogeneous and not mean:
@@ -147,13 +148,13 @@ def activation_kernel(
     return total
 
 
-def _cosine(deviation: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+def _cosine(deviation: Floats, covariance: Floats) -> Floats:
     scale = deviation.astype(covariance.dtype)
     norm = np.multiply.outer(scale, scale)
     return np.clip(covariance / np.where(norm > 0, norm, 1.0), -1.0, 1.0)  # a signal of zeros stays one
 
 
-def arc_cosine(deviation: np.ndarray, covariance: np.ndarray, slope: float = 0.0) -> np.ndarray:
+def arc_cosine(deviation: Floats, covariance: Floats, slope: float = 0.0) -> Floats:
     """`activation_kernel` of (leaky) ReLUs and centered Gaussians."""
     cosine, scale = _cosine(deviation, covariance), deviation.astype(covariance.dtype)
     kernel = np.sqrt(1 - np.square(cosine)) + (math.pi - np.arccos(cosine)) * cosine
@@ -161,9 +162,7 @@ def arc_cosine(deviation: np.ndarray, covariance: np.ndarray, slope: float = 0.0
     return kernel if slope == 0 else (1 - slope) ** 2 * kernel + slope * covariance
 
 
-def slope_kernel(
-    activation: Activation, deviation: np.ndarray, covariance: np.ndarray, mean: float = 0.0
-) -> np.ndarray:
+def slope_kernel(activation: Activation, deviation: Floats, covariance: Floats, mean: float = 0.0) -> Floats:
     """E phi'(u) phi'(v): what a gradient that two pixels share keeps of its covariance."""
     if activation.homogeneous and not mean:
         b = activation.slope
@@ -171,7 +170,7 @@ def slope_kernel(
     return activation_kernel(activation.differentiated, deviation, covariance, mean, terms=12)
 
 
-def hermite_coefficients(activation: Activation, deviation: np.ndarray, terms: int, mean: float = 0.0) -> np.ndarray:
+def hermite_coefficients(activation: Activation, deviation: Floats, terms: int, mean: float = 0.0) -> Floats:
     """(P, terms): a_k = E phi(mean + deviation Z) He_k(Z) / sqrt(k!)."""
     deviation = np.asarray(deviation, dtype=float)
     if len(deviation) > _SEVERAL:

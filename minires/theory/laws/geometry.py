@@ -55,7 +55,7 @@ class Axis:
 
 
 class ConvGeometry(NamedTuple):
-    """The two axes of a convolution or pooling window over an image of (H, W) pixels; its outputs are (Ho, Wo)."""
+    """The two axes of a window of kh*kw taps, a convolution's or a pool's, over an image (H, W); outputs (Ho, Wo)."""
 
     height: Axis
     width: Axis
@@ -74,7 +74,6 @@ class ConvGeometry(NamedTuple):
 
     @property
     def taps(self) -> int:
-        """Taps of the kernel, kh * kw."""
         return self.height.kernel * self.width.kernel
 
     @property

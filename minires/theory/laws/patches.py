@@ -55,12 +55,11 @@ class Patches:
     @cached_property
     def scatter(self) -> float:
         """Variance of the correlation of two patches of different samples, over pairs of them."""
-        samples = np.arange(len(self.rows)) // (len(self.rows) // len(self.batch))
         picked = np.random.default_rng(0).choice(len(self.rows), min(_SOME, len(self.rows)), replace=False)
-        rows = self.rows[picked]
+        rows, samples = self.rows[picked], picked // (len(self.rows) // len(self.batch))
         norms = np.linalg.norm(rows, axis=1)
-        rows = rows[norms > 0] / norms[norms > 0, None]
-        pairs = np.not_equal.outer(*2 * [samples[picked][norms > 0]])
+        rows, samples = rows[norms > 0] / norms[norms > 0, None], samples[norms > 0]
+        pairs = samples[:, None] != samples
         return float(np.var((rows @ rows.T)[pairs])) if pairs.any() else 0.0
 
     @cached_property

@@ -61,11 +61,9 @@ class FixedPoint(NamedTuple):
 
 
 def fixed_point(activation: Activation, weight_gain: float) -> FixedPoint:
-    """Without biases: where q = s_w^2 E phi(sqrt(q) Z)^2, by bisection between 1e-12 and 1e6.
-
-    q* = 0 if the map lies below the diagonal everywhere (a signal that dies); inf if above (one that explodes). A
-    homogeneous activation has a fixed point only at s_w^2 f = 1, where every q is one: nan then.
-    """
+    """Where q = s_w^2 E phi(sqrt(q) Z)^2, without biases, by bisection between 1e-12 and 1e6: 0 if the map lies below
+    the diagonal everywhere (a signal that dies), inf if above (one that explodes). A homogeneous activation has a fixed
+    point only at s_w^2 f = 1, where every q is one: nan then."""
     if activation.homogeneous:
         chi = weight_gain * (1 + activation.slope**2) / 2
         return FixedPoint(0.0 if chi < 1 else math.inf if chi > 1 else math.nan, chi)

@@ -28,9 +28,7 @@ def _maximum(n: int, common: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return values, weights, n * weights * CDF_NODES[::8] ** (n - 1)
 
 
-def max_of_function(
-    n: int, common: float, mean: float, deviation: float, function: Function
-) -> tuple[float, float, float]:
+def max_of_function(n: int, common: float, mean: float, deviation: float, function: Function) -> tuple[float, ...]:
     """E M, E M^2 and P(M > 0) of the maximum M of an increasing function of n such Gaussians."""
     values, rows, columns = _maximum(n, common)
     m = function(mean + deviation * values)
@@ -38,7 +36,7 @@ def max_of_function(
 
 
 @lru_cache(maxsize=1024)
-def shared_max_moments(n: int, common: float, *, rectified: bool, shift: float = 0.0) -> tuple[float, float, float]:
+def shared_max_moments(n: int, common: float, *, rectified: bool, shift: float = 0.0) -> tuple[float, ...]:
     """E M, E M^2 and P(M > 0) of the maximum M of n N(shift, 1); if rectified of max(M, 0), else P is 1."""
     values, rows, columns = _maximum(n, common)
     m, positive = shift + values, 1.0

@@ -26,10 +26,8 @@ Spectrum = NDArray[np.complex128]
 
 @dataclass(frozen=True)
 class Grid:
-    """n cells of width dx on 0 < h < top. The top should lie 7 standard deviations up, dx well below a step's.
-
-    A law is an array (..., n + 1), P(h = 0) and the cells' masses; a function of h, its values at 0 and their centers.
-    """
+    """n cells of width dx on 0 < h < top; the top should lie 7 standard deviations up, dx well below a step's. A law is
+    an array (..., n + 1), P(h = 0) and the cells' masses; a function of h, its values at 0 and at their centers."""
 
     n: int
     top: float
@@ -59,9 +57,6 @@ class Grid:
         step = np.exp(-0.5 * variance * omega**2) * np.sinc(omega * self.dx / (2 * np.pi))
         return spectrum * np.exp(-1j * omega * drift) * step
 
-    def _cells(self, spectrum: Spectrum) -> Floats:
-        return np.fft.irfft(spectrum, 2 * self.n)[..., : self.n]
-
     def start(self) -> Floats:
         """All the mass at zero."""
         return self._with_zero(1.0, np.zeros(self.n))
@@ -71,7 +66,8 @@ class Grid:
         still = np.asarray(q) == 0
         if still.all():
             return law
-        mass = self._cells(self._spectrum(law[..., 1:], np.where(still, np.max(q), q), law[..., 0], drift))
+        spectrum = self._spectrum(law[..., 1:], np.where(still, np.max(q), q), law[..., 0], drift)
+        mass = np.fft.irfft(spectrum, 2 * self.n)[..., : self.n]
         atom = law[..., 0] + self.positive(law) - mass.sum(-1)
         return np.where(still[..., None], law, self._with_zero(atom, mass))
 
@@ -87,7 +83,7 @@ class Grid:
         omega = self._omega[: spectrum.shape[-1]]
         weights = np.where(omega > 0, 2.0, 1.0) / (2 * self.n)  # h = 0 lies half a cell below the first center
         zero = (spectrum @ (weights * np.exp(-0.5j * omega * self.dx))).real
-        return self._with_zero(zero, self._cells(spectrum))
+        return self._with_zero(zero, np.fft.irfft(spectrum, 2 * self.n)[..., : self.n])
 
     @staticmethod
     def _with_zero(zero: ArrayLike, cells: Floats) -> Floats:

@@ -35,9 +35,13 @@ class Span(NamedTuple):
 
     @property
     def index(self) -> np.ndarray:
-        """(P,): where each position is found on the smaller map: those near an edge at it, the rest in the middle."""
-        rows, columns = (_axis_index(n, m) for n, m in zip(self.image, self.smaller, strict=True))
-        return (rows[:, None] * self.smaller[1] + columns).ravel()
+        """(P,): where each position is found on the smaller map."""
+        index = np.zeros(1, int)
+        for size, smaller in zip(self.image, self.smaller, strict=True):
+            i, half = np.arange(size), smaller // 2  # the last half from the right edge, the others from the left
+            along = np.where(i < size - half, np.minimum(i, smaller - half - 1), i - (size - smaller))
+            index = (index[:, None] * smaller + along).ravel()
+        return index
 
     @property
     def member(self) -> np.ndarray:
@@ -173,11 +177,6 @@ def _means(kernel: Floats, span: Span | None = None) -> Floats:
     """Means of the rows over the whole map; a product with a vector is faster than a mean."""
     weights = np.full(len(kernel), 1 / len(kernel)) if span is None else span.weights
     return (kernel @ weights.astype(kernel.dtype)).astype(float)
-
-
-def _axis_index(size: int, smaller: int) -> np.ndarray:
-    i, half = np.arange(size), smaller - smaller // 2
-    return np.where(i < size - smaller // 2, np.minimum(i, half - 1), i - (size - smaller))
 
 
 def every(image: tuple[int, int], stride: int) -> np.ndarray:

@@ -45,11 +45,9 @@ class _Classes(NamedTuple):
 
 @dataclass(frozen=True)
 class _Population:
-    """Channels with one history, a share `weight` of all. classes, walk: law of h for each class of positions.
-
-    average: the walk with the average position's steps; survivors (steps, n + 1): for each step, the part of that walk
-    that has been positive ever since. drift: mean of the first step while it is the only one, else None.
-    """
+    """Channels with one history, a share `weight` of all. classes, walk: law of h for each class of positions. average:
+    the walk with the average position's steps; survivors (steps, n + 1): for each step, the part of that walk that has
+    been positive ever since. drift: mean of the first step while it is the only one, else None."""
 
     weight: float
     classes: _Classes

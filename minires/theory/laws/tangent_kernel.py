@@ -16,9 +16,8 @@ exactly for fully connected ReLU layers at any width (flipping the sign of one u
 gate is 1/2 on average whatever the products of weights beside it are). In a residual network only the branch goes
 through W_l: its share q_branch / (q_branch + q_skip) of the second moments that meet at the sum is a factor of T_l. In
 convolutional networks this is an upper bound: the pixels' gradients agree only in part, while the signals that a ReLU
-has made positive agree more. `AGREEMENT` says what is left.
-
-Between networks the logarithm of E f^2, and so of T, is nearly normal with the variance that `predict` states.
+has made positive agree more. `AGREEMENT` says what is left. Between networks log E f^2, and so log T, is nearly normal
+with the variance that `predict` states.
 """
 
 import math
@@ -63,11 +62,6 @@ class TangentKernel:
     outputs: int
     normalized: bool
     log_variance: float
-
-    @property
-    def trace(self) -> float:
-        """T."""
-        return sum(layer.kernel for layer in self.layers)
 
     @property
     def head(self) -> float:

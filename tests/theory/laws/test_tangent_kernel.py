@@ -94,7 +94,7 @@ def test_networks_on_digits(network, law):
     init.initialize(model, law, rng=3)
     kernel = tangent_kernel(model, predict(model, x.shape, weight=None))
     found = measured_kernel(model, x)
-    ratio = sum(found[layer.path] for layer in kernel.layers) / kernel.trace
+    ratio = sum(found[layer.path] for layer in kernel.layers) / sum(layer.kernel for layer in kernel.layers)
     assert kernel.normalized == ("BatchNorm" in network)
     assert 1 / 1.5 < ratio < 1.5 if kernel.normalized else 0.01 < ratio < 100
     norm = math.sqrt(sum(float(np.square(p.value).sum()) for p in model.parameters() if p.value.ndim > 1))
@@ -112,4 +112,11 @@ def test_zero_weights_have_a_kernel_of_zero():
     model = nn.resnet(8, width=4, in_channels=1)
     init.initialize(model, init.Zeros())
     kernel = tangent_kernel(model, predict(model, (8, 1, 8, 8), weight=None))
-    assert kernel.trace == 0 and kernel.typical_change == 0
+    assert all(layer.kernel == 0 for layer in kernel.layers) and kernel.typical_change == 0
+
+
+def test_a_model_that_is_itself_a_block():
+    """The same T_l as in a chain of this one block; on a map too large for the weight gradient's law."""
+    block, shape = nn.BasicBlock(4, 4, batchnorm=False), (2, 4, 64, 64)
+    alone, chain = (tangent_kernel(model, predict(model, shape)) for model in (block, nn.Sequential(block)))
+    assert [layer.kernel for layer in alone.layers] == [layer.kernel for layer in chain.layers]
