@@ -1,7 +1,7 @@
 """Max-pooling, position by position. (Averages and Dropout: `rules.pooling`.)
 
 Of n independent N(0, 1), E max^k = int x^k n phi Phi^(n-1). The padding is minus infinity, so a window at the edge is
-the maximum of fewer values. On ReLU features it multiplies the second moment by about 3 (2x2) to 5 (3x3):
+the maximum of fewer values. On ReLU features the maximum multiplies the second moment by about 3 (2x2) to 5 (3x3):
 harmless before a BatchNorm, not before a He layer without one. Backward each output sends its dy to one pixel of its
 window, each equally likely: E dx(j)^2 = tau^2 sum_{windows i that hold j} 1/n_i for a dy of independent entries. Behind
 a ReLU a window whose n inputs are all negative, a share 2^-n of them, sends it to a closed gate.
@@ -29,7 +29,7 @@ def _maximum(n: int, common: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def max_of_function(n: int, common: float, mean: float, deviation: float, function: Function) -> tuple[float, ...]:
-    """E M, E M^2 and P(M > 0) of the maximum M of an increasing function of n such Gaussians."""
+    """E M, E M^2 and P(M > 0) of the maximum M of an increasing function of n Gaussians that share ``common``."""
     values, rows, columns = _maximum(n, common)
     m = function(mean + deviation * values)
     return float(rows @ m @ columns), float(rows @ m**2 @ columns), float(rows @ (m > 0) @ columns)
@@ -37,7 +37,7 @@ def max_of_function(n: int, common: float, mean: float, deviation: float, functi
 
 @lru_cache(maxsize=1024)
 def shared_max_moments(n: int, common: float, *, rectified: bool, shift: float = 0.0) -> tuple[float, ...]:
-    """E M, E M^2 and P(M > 0) of the maximum M of n N(shift, 1); if rectified of max(M, 0), else P is 1."""
+    """The same of n N(shift, 1) that share ``common``; if rectified of max(M, 0), else P is 1."""
     values, rows, columns = _maximum(n, common)
     m, positive = shift + values, 1.0
     if rectified:

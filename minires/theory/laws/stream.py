@@ -10,7 +10,7 @@ that of the average walk: for steps of equal variance it does not depend on the 
 restarts the walk with a step of both branches' variances. Shortcut A lets the old channels walk on and starts the new
 ones from zero; these *populations* are kept apart, because BatchNorm centers each channel by itself.
 
-Backward, Gamma(h, i) is the gradient's energy given the value of the stream: a unit that is on tends to stay on.
+Backward, Gamma(h, i) is the gradient's energy given the value of the stream, for a unit that is on tends to stay on:
 
     Gamma(h, i) = E_g[1{h + g > 0} Gamma'(h + g, i)] + what the branch brings
 """
@@ -186,7 +186,8 @@ class Stream:
 
 
 def _fits(grid: Grid, step: Signal) -> bool:
-    """Whether steps of these variances are neither finer than the grid's cells nor wider than it, a drift neither."""
+    """Whether steps of these variances are neither finer than the grid's cells (0 is no step) nor wider than the grid,
+    and their drift does not carry a walk out of it."""
     variance = step.q - step.mean**2
     variance = np.append(variance, variance.mean())
     resolved = (variance == 0) | ((variance > 2 * grid.dx**2) & (variance < (grid.top / 4) ** 2))
