@@ -40,7 +40,8 @@ class Check(NamedTuple):
     z: float = math.nan
 
     @classmethod
-    def by_z(cls, name: str, shape: Shape, measured: float, expected: float, z: float, threshold: float) -> Check:
+    def by_z(cls, name: str, shape: Shape, measured: float, expected: float, sd: float, threshold: float) -> Check:
+        z = (measured - expected) / sd
         return cls(name, shape, measured, expected, abs(z) <= threshold, z)
 
 
@@ -65,14 +66,14 @@ FANS: dict[str, Callable[[Shape], float]] = {
 
 
 class Claim:
-    """What a law claims: variance(shape) = gain2 / fan(shape).
+    """What a law claims: the family of its entries, and variance(shape) = gain2 / fan(shape).
 
     mode: which fan that is; "" for a law without one, whose fan and gain2 are nan.
     scale: what a stride that is counted makes of the variance.
     """
 
     def __init__(self, law: Any, shapes: list[Shape], stride: int) -> None:
-        self.variance = law.variance
+        self.variance, self.family = law.variance, weights.family(law, shapes[0])
         self.depthwise = all(is_depthwise(shape) for shape in shapes)
         self.mode = next((mode for mode in FANS if self._goes_with(mode, [*shapes, *probes(shapes[0])])), "")
         self.fan = FANS.get(self.mode, lambda shape: math.nan)

@@ -10,34 +10,26 @@ can compute from N drawn weights w with E w = 0, m_k = E w^k / s^k (kappa = m_4)
 
 The kurtosis is free of scale, so that a wrong variance and a wrong distribution are told apart.
 
-*Moments of a normal truncated at +-a standard deviations.* With c = a phi(a) / (Phi(a) - 1/2), by parts:
+*Moments of a normal truncated at +-a standard deviations.* With c = 2 a phi(a) / erf(a / sqrt(2)), by parts:
     M_0 = 1,  M_2k = (2k - 1) M_{2k-2} - a^{2k-2} c        (of the underlying standard normal)
 so its variance is M_2 = 1 - c, 0.7737 for a = 2: a sampler that truncates must divide by its root.
-
-*Orthogonal weights* are no independent entries: W W^T = gain^2 I (or W^T W, whichever is smaller) in every draw, so
-mean w^2 has no z-score. What is random is the rotation: by Haar's measure E W_00 = 0 and E W_00^4 / (E W_00^2)^2 =
-3n/(n+2), n the longer side. QR alone gives Q_00 <= 0 always; the signs of R's diagonal must be moved into Q (Mezzadri
-2007, math-ph/0609050).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from minires import init
-from minires.theory.stats import normal_cdf
-
-Law = Any  # an initializer of minires.init: it has .variance(shape) and .kurtosis(shape)
 
 
 class Family(NamedTuple):
-    """A distribution of weights up to scale: standardized moments m_4, m_6, m_8, bound in standard deviations.
+    """A distribution of weights up to scale: moments m_4, m_6, m_8, and the bound in standard deviations.
 
-    cut: of a truncated normal, at how many standard deviations of the whole one.
+    whole: standard deviation of the normal that was cut off at the bound.
     """
 
     name: str
@@ -45,7 +37,7 @@ class Family(NamedTuple):
     m6: float
     m8: float
     bound: float = math.inf
-    cut: float = math.inf
+    whole: float = 1.0
 
     def second_moment_sd(self, n: int) -> float:
         """Relative standard deviation of the mean square of n entries."""
@@ -61,19 +53,19 @@ class Family(NamedTuple):
         u = np.abs(np.asarray(x, dtype=float)) / sd
         if self is UNIFORM:
             return np.where(u <= self.bound, 1 / (2 * self.bound * sd), 0.0)
-        whole = sd if math.isinf(self.cut) else sd * self.bound / self.cut  # standard deviation before the cut
-        mass = (2 * normal_cdf(self.cut) - 1) * whole * math.sqrt(2 * math.pi)
-        return np.where(u <= self.bound, np.exp(-0.5 * (u * sd / whole) ** 2) / mass, 0.0)
+        mass = math.erf(self.bound / self.whole / math.sqrt(2)) * self.whole * sd * math.sqrt(2 * math.pi)
+        return np.where(u <= self.bound, np.exp(-0.5 * (u / self.whole) ** 2) / mass, 0.0)
 
 
-def truncated(a: float = 2.0) -> Family:
+def truncated(a: float) -> Family:
     """The normal truncated at +-a of its own standard deviations, rescaled to unit variance."""
-    c = a * math.exp(-0.5 * a * a) / math.sqrt(2 * math.pi) / (normal_cdf(a) - 0.5)
+    c = 2 * a * math.exp(-0.5 * a * a) / math.sqrt(2 * math.pi) / math.erf(a / math.sqrt(2))
     moments = [1.0]
     for k in range(1, 5):
         moments.append((2 * k - 1) * moments[-1] - a ** (2 * k - 2) * c)
     _, m2, m4, m6, m8 = moments
-    return Family(f"normal truncated at {a:g}", m4 / m2**2, m6 / m2**3, m8 / m2**4, a / math.sqrt(m2), a)
+    whole = 1 / math.sqrt(m2)
+    return Family(f"normal truncated at {a:g}", m4 / m2**2, m6 / m2**3, m8 / m2**4, a * whole, whole)
 
 
 NORMAL = Family("normal", 3.0, 15.0, 105.0)
@@ -81,18 +73,18 @@ UNIFORM = Family("uniform", 9 / 5, 27 / 7, 9.0, math.sqrt(3))
 FAMILIES = (NORMAL, UNIFORM, truncated(2.0), truncated(3.0), truncated(1.0))
 
 
-def family(law: Law, shape: Sequence[int]) -> Family | None:
+def family(law: init.Initializer, shape: Sequence[int]) -> Family | None:
     """The family of a law's entries, recognized by its kurtosis; None where entries are not independent and random."""
     if isinstance(law, init.Orthogonal | init.DeltaOrthogonal | init.Dirac) or law.variance(shape) == 0:
         return None
     kurtosis = law.kurtosis(shape)
-    for candidate in FAMILIES:
-        if math.isclose(candidate.m4, kurtosis, rel_tol=1e-6):
-            return candidate
+    for known in FAMILIES:
+        if math.isclose(known.m4, kurtosis, rel_tol=1e-6):
+            return known
     raise ValueError(f"no family with kurtosis {kurtosis:.6g} is known; {law} is none of normal, uniform, truncated")
 
 
-def second_moment_z(w: np.ndarray, law: Law, shape: Sequence[int]) -> float:
+def second_moment_z(w: np.ndarray, law: init.Initializer, shape: Sequence[int]) -> float:
     """z-score of the mean square of weights drawn for ``shape`` (any number of draws together)."""
     return (mean_square(w) / law.variance(shape) - 1) / family(law, shape).second_moment_sd(w.size)
 
@@ -135,15 +127,3 @@ def orthogonality(w: np.ndarray, gain: float = 1.0) -> Identity:
     error = np.abs(wide @ wide.T - gain**2 * np.eye(len(wide))).max()
     eps = np.finfo(matrix.dtype).eps
     return Identity(float(error), 16 * float(eps) * gain**2 * math.sqrt(matrix.shape[1]))
-
-
-def haar_z(corner: np.ndarray, n: int) -> tuple[float, float]:
-    """z-scores of E W_00 = 0 and E W_00^4 = 3/(n(n+2)) from R draws of W_00 / gain of a Haar matrix, longer side n.
-
-    The squared entry of a uniform unit vector is Beta(1/2, (n-1)/2), so E W^2k = (2k-1)!! / (n (n+2) ... (n+2k-2)).
-    """
-    corner = np.asarray(corner, dtype=float)
-    m2, m4, m8 = 1 / n, 3 / (n * (n + 2)), 105 / (n * (n + 2) * (n + 4) * (n + 6))
-    first = corner.mean() / math.sqrt(m2 / corner.size)
-    fourth = (np.mean(corner**4) - m4) / math.sqrt((m8 - m4**2) / corner.size)
-    return float(first), float(fourth)
