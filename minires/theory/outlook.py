@@ -48,15 +48,8 @@ DECIDED = 0.9
 """A word is said where its probability is at least this: it is to be right nine times of ten."""
 
 
-class Limit(NamedTuple):
-    """log10 of a limit, and the standard deviation by which it is blurred."""
-
-    at: float
-    blur: float
-
-
-LIMITS = {True: (Limit(-0.2, 0.3), Limit(3.2, 0.2)), False: (Limit(-0.9, 0.3), Limit(1.3, 0.15))}
-"""With BatchNorm, and without: too small below the first, too large above the second."""
+LIMITS = {True: (NormalDist(-0.2, 0.3), NormalDist(3.2, 0.2)), False: (NormalDist(-0.9, 0.3), NormalDist(1.3, 0.15))}
+"""With BatchNorm, and without: log10 of the limits, blurred. Too small below the first, too large above the second."""
 
 
 class Outlook(NamedTuple):
@@ -76,7 +69,7 @@ UNKNOWN = Outlook(UNDECIDED)
 def outlook(kernel: TangentKernel | None, rate: float, total: float, momentum: float = 0.9) -> Outlook:
     """What training will do at a schedule whose highest learning rate is `rate` and whose rates sum up to `total`.
 
-    kernel: of the network at its start; None: no law, so undecided.
+    kernel: of the network at its start; None where there is no law, which leaves it undecided.
     """
     rate, total = check_number("rate", rate, 0), check_number("total", total, 0)
     momentum = check_number("momentum", momentum, 0, below=1)
@@ -84,20 +77,19 @@ def outlook(kernel: TangentKernel | None, rate: float, total: float, momentum: f
         return UNKNOWN
     if not isinstance(kernel, TangentKernel):
         raise TypeError(f"kernel is {kernel!r:.60}; expected None or one from tangent_kernel(model, predicted)")
-    low, high = LIMITS[kernel.normalized]
     memory = 1 / (1 - momentum)
     reach = total * memory * (kernel.head / kernel.outputs if kernel.normalized else kernel.typical_change)
     change = rate * memory * kernel.change
+    low, high = LIMITS[kernel.normalized]
     small = 1 - _beyond(reach, low, kernel.log_variance)
     large = _beyond(change, high, kernel.log_variance)
     chances = {MOVES: (1 - small) * (1 - large), TOO_SMALL: small, TOO_LARGE: large}
-    word = max(chances, key=chances.get)
-    if chances[word] < DECIDED:
-        word = UNDECIDED
+    likeliest = max(chances, key=chances.get)
+    word = likeliest if chances[likeliest] >= DECIDED else UNDECIDED
     return Outlook(word, chances[MOVES], small, large, reach, change)
 
 
-def _beyond(value: float, limit: Limit, log_variance: float) -> float:
+def _beyond(value: float, limit: NormalDist, log_variance: float) -> float:
     """Probability that a network's value is above the limit. Both go as sqrt(T), so log10 has these moments."""
     if not value > 0:
         return 0.0
@@ -105,7 +97,7 @@ def _beyond(value: float, limit: Limit, log_variance: float) -> float:
         return 1.0
     median = math.log10(value) - log_variance / 4 / math.log(10)
     spread = math.sqrt(log_variance) / 2 / math.log(10)
-    return NormalDist().cdf((median - limit.at) / math.hypot(limit.blur, spread))
+    return NormalDist(limit.mean, math.hypot(limit.stdev, spread)).cdf(median)
 
 
 def learning_rates(

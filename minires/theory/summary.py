@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from minires.theory.forecast import STATIONS, read
-from minires.theory.report import Row, SignalReport
+from minires.theory.report import Quantity, Row, SignalReport
 
 BLOCKS = ("BasicBlock", "Bottleneck", "PreActBlock")
 STEADY = 1.5
@@ -31,20 +31,18 @@ def sentence(report: SignalReport) -> str:
         return verdict
     place = "block" if rows[-1].kind in BLOCKS else "layer"
     start = "stem" if rows[0].kind not in BLOCKS and place == "block" else f"first {place}"
-    signal = _change("signal", rows[-1].forward.rms / _positive(rows[0].forward.rms), start, f"last {place}")
-    gradient = rows[0].gradient_out.rms / _positive(rows[-1].gradient_out.rms)
-    parts = [part for part in (signal, _change("gradient", gradient, f"last {place}", start)) if part]
-    return f"{verdict}: {'; '.join(parts)}" if parts else verdict
+    changes = (
+        _change("signal", rows[0].forward, rows[-1].forward, start, f"last {place}"),
+        _change("gradient", rows[-1].gradient_out, rows[0].gradient_out, f"last {place}", start),
+    )
+    return f"{verdict}: {'; '.join(filter(None, changes))}" if any(changes) else verdict
 
 
-def _change(what: str, factor: float, start: str, end: str) -> str:
+def _change(what: str, before: Quantity, after: Quantity, start: str, end: str) -> str:
+    factor = after.rms / before.rms if before.rms > 0 else math.nan
     if not 0 < factor < math.inf:
         return ""
     if 1 / STEADY < factor < STEADY:
         return f"the {what} keeps its size"
     grows, size = ("grows", factor) if factor > 1 else ("shrinks", 1 / factor)
     return f"the {what} {grows} {size:.2g} times from the {start} to the {end}"
-
-
-def _positive(value: float) -> float:
-    return value if value > 0 else math.nan
