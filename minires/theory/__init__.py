@@ -1,4 +1,4 @@
-"""The laws: what an initializer does to a network's signal and gradient, foretold, measured, and compared.
+"""What an initializer does to a network's signal and gradient: foretold by laws, measured, and compared.
 
     predict(model, shape)      the laws of every layer, without running it: a SignalReport, with grades and allowances
     measure(model, shape)      the same table from the real passes of many networks
@@ -20,22 +20,3 @@ from minires.theory.outlook import Outlook, learning_rates, outlook
 from minires.theory.predict import predict
 from minires.theory.report import Quantity, Row, SignalReport
 from minires.theory.samplers.check import InitializerReport, check_initializer
-
-__all__ = [
-    "ComparisonReport",
-    "Forecast",
-    "InitializerReport",
-    "Outlook",
-    "Quantity",
-    "Row",
-    "SignalReport",
-    "TangentKernel",
-    "check_initializer",
-    "compare",
-    "forecast",
-    "learning_rates",
-    "measure",
-    "outlook",
-    "predict",
-    "tangent_kernel",
-]

@@ -5,10 +5,9 @@ For R networks with mean y, standard deviation s between them and law p:
     exact laws [EX]        |y - p| <= t * s/sqrt(R)
     mean-field laws [MF]   |y/p - 1| <= allowance + t * s/(p sqrt(R))
 
-t is Student's quantile for R - 1 degrees of freedom at 1e-6 over the number of comparisons made: where all laws hold,
-one report of a million raises a false alarm. With few networks (R < 16) that quantile is useless; then the larger of s
-and the predicted spread stands for the standard deviation, with the normal quantile. To both sides comes what rounding
-to float32 may do, 16 eps.
+t is Student's quantile for R - 1 degrees of freedom at 1e-6 over the number of comparisons: where all laws hold, one
+report of a million raises a false alarm. With few networks (R < 16) that quantile is useless; then t is the normal
+quantile, and s at least the predicted spread. Both limits are 16 eps wider, for rounding to float32.
 
 The forward pass is judged from the input up, the gradients from the output down, since that is how a fault spreads: a
 layer that departs forward is named before any gradient is looked at.
@@ -57,7 +56,7 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """comparisons: in the order in which they are judged.  rows: (predicted, measured)."""
+    """comparisons: in the order of judgement.  rows: (predicted, measured)."""
 
     comparisons: tuple[Comparison, ...]
     rows: tuple[tuple[Row, Row], ...]
@@ -70,7 +69,7 @@ class ComparisonReport:
 
     @property
     def ok(self) -> bool:
-        """Every number with a law obeys it."""
+        """Whether every number with a law obeys it."""
         return all(c.ok for c in self.comparisons)
 
     @property
@@ -81,9 +80,9 @@ class ComparisonReport:
     @property
     def verdict(self) -> str:
         """One sentence."""
-        c = next((c for c in self.comparisons if not c.ok), None)
-        if c is None:
+        if self.ok:
             return f"all {len(self.comparisons)} numbers obey their laws ({self.networks} networks)"
+        c = next(c for c in self.comparisons if not c.ok)
         name = f"{c.path} ({c.kind})" if c.path else c.kind
         factor = c.measured / c.predicted if c.predicted else math.inf
         return (
@@ -94,19 +93,18 @@ class ComparisonReport:
 
     def row_verdict(self, path: str) -> str:
         """agrees, departs, or no law."""
-        found = [c for c in self.comparisons if c.path == path]
-        if path in self.unlawful or not found:
+        judged = [c.ok for c in self.comparisons if c.path == path]
+        if path in self.unlawful or not judged:
             return "no law"
-        return "agrees" if all(c.ok for c in found) else "departs"
+        return "agrees" if all(judged) else "departs"
 
     def table(self) -> Any:
         """One line a row: law and measured/law for each quantity, with z in brackets where the law is exact."""
         table = empty_table(("layer", "kind"), [f"{name}\nlaw, ratio (z)" for name in TITLES], "verdict")
-        by_row = {(c.path, c.quantity): c for c in self.comparisons}
-        for predicted, _ in self.rows:
-            cells = [_cell(by_row.get((predicted.path, name))) for name in QUANTITIES]
-            verdict = predicted.note or self.row_verdict(predicted.path)
-            table.add_row(predicted.path, predicted.kind, *cells, verdict)
+        found = {(c.path, c.quantity): c for c in self.comparisons}
+        for row, _ in self.rows:
+            cells = [_cell(found.get((row.path, name))) for name in QUANTITIES]
+            table.add_row(row.path, row.kind, *cells, row.note or self.row_verdict(row.path))
         return table
 
     def __str__(self) -> str:
@@ -116,9 +114,8 @@ class ComparisonReport:
 def _cell(c: Comparison | None) -> str:
     if c is None:
         return "-"
-    mark = "" if c.ok else " !"
     z = f" ({c.z:+.1f})" if c.grade != "MF" and math.isfinite(c.z) else ""
-    return f"{c.predicted:.4g}, {1 + c.deviation:.3f}{z}{mark}"
+    return f"{c.predicted:.4g}, {1 + c.deviation:.3f}{z}{'' if c.ok else ' !'}"
 
 
 def compare(predicted: SignalReport, measured: SignalReport) -> ComparisonReport:
