@@ -4,9 +4,9 @@
 linear layers, counted from 1 at the input. The forward signal is compared with the input's rms of 1, the gradient with
 what arrives at the last station, since its scale is the loss's own.
 
-The weights are taken as they are in the model, each layer's by its mean square, as if drawn at random. Two starts are
-not random. Weights that are all alike leave all units of a layer alike for ever, which is the forecast. Dirac's
-weights, on images of one channel, leave one channel alive (`one_channel_lives`).
+The weights are the model's, each layer's taken as random with its mean square. Two starts are not random. Weights that
+are all alike leave all units of a layer alike for ever, which is the forecast. Dirac's weights, on images of one
+channel, leave one channel alive (`one_channel_lives`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ ONE_LIVES = "one channel alone lives"
 
 
 class Forecast(NamedTuple):
-    """verdict: a phrase. activations, gradients: (path, rms) in forward order.
+    """verdict: a phrase. activations, gradients: (path, rms) in forward order; nan: no law.
 
     Gradients are dL/d(output) of a mean softmax cross-entropy whose logits are small, with a batch of the forecast's N.
-    nan: no law.
     """
 
     verdict: str

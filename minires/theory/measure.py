@@ -1,8 +1,7 @@
 """Measure what `predict` foretells: the same table, from real forward and backward passes of many networks.
 
 One network is one sample: its batch and its positions share the weights, so averaging over them does not average the
-weights' chance away. Each of the R networks draws its weights anew, with its own seed, and, where only a shape was
-given, its own white-noise input; the gradient at the output is white noise of mean square 1.
+weights' chance away. The gradient at the output is white noise of mean square 1.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ def measure(
     Args:
         model: its architecture, BatchNorm's gains and biases, dtype and device; it is copied, not changed.
         x: the batch, the same for all networks; or its shape, for white noise that each network draws anew.
-        seeds: number of networks R.
-        weight, bias: as for `predict`. weight None: keep the model's own weights (one network: seeds must be 1).
+        seeds: number of networks.
+        weight, bias: drawn anew for each, as for `predict`. weight None: the model's own weights, and seeds must be 1.
         rng: network r uses the generator of the seed sequence (rng, r).
 
     Raises ValueError for a number of networks that makes no sense.
@@ -56,37 +55,34 @@ def measure(
         generator = np.random.default_rng((rng, r))
         if weight is not None:
             _draw(network, weight, bias, generator)
-        rows = _one_network(network, x, generator, samples)
-    finished = (Row(*row, **{name: _quantity(samples.get((row[0], name))) for name in QUANTITIES}) for row in rows)
-    return SignalReport("measured", tuple(finished), shape, seeds, dict(samples))
+        layers = _one_network(network, x, generator, samples)
+    rows = (Row(*layer, **{name: _quantity(samples.get((layer[0], name))) for name in QUANTITIES}) for layer in layers)
+    return SignalReport("measured", tuple(rows), shape, seeds, dict(samples))
 
 
 def _draw(network: nn.Layer, weight: Initializer, bias: Initializer, generator: np.random.Generator) -> None:
     """New weights and biases; BatchNorm's parameters stay as the model had them."""
     norms = [layer for _, layer in network.named_layers() if isinstance(layer, nn.BatchNorm2d)]
-    before = [(norm.weight.value, norm.bias.value) for norm in norms]
+    before = [(parameter, parameter.value) for norm in norms for parameter in norm.parameters()]
     init.initialize(network, weight, bias, generator)
-    for norm, (gain, shift) in zip(norms, before, strict=True):
-        norm.weight.value, norm.bias.value = gain, shift
+    for parameter, value in before:
+        parameter.value = value
 
 
 def _one_network(
-    network: nn.Layer,
-    x: Sequence[int] | Array,
-    generator: np.random.Generator,
-    samples: dict[tuple[str, str], list[float]],
+    network: nn.Layer, x: Sequence[int] | Array, generator: np.random.Generator, samples: dict[tuple[str, str], list]
 ) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Run it forward and backward; append one value per row and quantity; the rows in forward order."""
-    like = network.parameters()[0].value if network.parameters() else np.zeros(1, np.float32)
-    xp = array_namespace(x if hasattr(x, "shape") else like)
-    batch = x if hasattr(x, "shape") else _noise(xp, tuple(x), generator, like.dtype)
-    rows: list[tuple[str, str, tuple[int, ...]]] = []
+    """Run it forward and backward, and add a value to every quantity's samples; (path, kind, output shape) by row."""
+    if not hasattr(x, "shape"):
+        like = network.parameters()[0].value if network.parameters() else np.zeros(1, np.float32)
+        x = _noise(like, tuple(x), generator)
+    layers: list[tuple[str, str, tuple[int, ...]]] = []
 
     def note(layer: nn.Layer, path: str, direction: str, before: Array, after: Array) -> None:
         if not has_row(layer):
             return
         if direction == "forward":
-            rows.append((path, type(layer).__name__, tuple(after.shape)))
+            layers.append((path, type(layer).__name__, tuple(after.shape)))
             samples[path, "forward"].append(mean_square(after))
             samples[path, "batch_variance"].append(batch_variance(after))
         else:
@@ -95,17 +91,18 @@ def _one_network(
 
     network.zero_grad()
     with network.observe(note):
-        y = network.forward(batch)
-        network.backward(_noise(xp, y.shape, generator, y.dtype))
+        y = network.forward(x)
+        network.backward(_noise(y, y.shape, generator))
     for path, layer in network.named_layers():
         parameter = getattr(layer, "weight", None)
         if isinstance(parameter, nn.Parameter) and parameter.value.ndim >= 2:
             samples[path, "weight_gradient"].append(mean_square(parameter.grad))
-    return rows
+    return layers
 
 
-def _noise(xp: object, shape: tuple[int, ...], generator: np.random.Generator, dtype: np.dtype) -> Array:
-    return xp.asarray(generator.standard_normal(shape).astype(dtype))
+def _noise(like: Array, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    """White noise of another array's dtype, on its device."""
+    return array_namespace(like).asarray(generator.standard_normal(shape).astype(like.dtype))
 
 
 def mean_square(x: Array) -> float:

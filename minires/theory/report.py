@@ -1,9 +1,8 @@
 """The table that a prediction and a measurement share: one row a layer, so that the two can be laid side by side.
 
 Units. Every second moment is a *mean square per entry* (not a variance, not a norm), over samples, channels and
-positions. Gradients are counted in units of the one at the model's output, whose mean square is 1. ``batch_variance``
-is what a BatchNorm standing there would see: the biased variance over (N, H, W) within a channel (over N within a
-unit), averaged over channels.
+positions. Gradients are in units of the one at the model's output, whose mean square is 1. ``batch_variance`` is what a
+BatchNorm there would see: the biased variance over (N, H, W), or over N of a unit, averaged over channels.
 
 Grades say how far a law may be trusted: "ID" an identity of every draw; "EX" an exact expectation at finite width;
 "MF" mean field, with an error of order 1/width + 1/batch; "" where there is none, or for a measurement.
@@ -25,8 +24,7 @@ TITLES = ("forward E y²", "batch variance", "E dx²", "E dy²", "E dW²")
 class Quantity(NamedTuple):
     """One number of a row.
 
-    mean: the expectation over networks (predicted) or the mean over networks (measured).
-    spread: standard deviation between single networks, relative to the mean; nan where unknown.
+    mean: over networks, expected or measured.  spread: their standard deviation, relative to the mean; nan if unknown.
     allowance: relative bias that a mean-field law is allowed; 0 for the exact ones.
     """
 
@@ -48,9 +46,9 @@ NOTHING = Quantity(math.nan)
 class Row:
     """What happens at one layer; a quantity that has no law, or was not measured, has the mean nan.
 
-    forward: mean square of the layer's output.  batch_variance: of the output.
-    gradient_in: mean square of dL/d(input), what backward returns.  gradient_out: mean square of dL/d(output).
-    weight_gradient: mean square of dL/dweight, entry by entry; nan for a layer without a weight of two or more axes.
+    forward, batch_variance: mean square and batch variance of the output.
+    gradient_in, gradient_out: mean squares of dL/d(input), what backward returns, and of dL/d(output).
+    weight_gradient: mean square of dL/dweight; nan for a layer without a weight of two or more axes.
     """
 
     path: str
@@ -68,8 +66,8 @@ class Row:
 class SignalReport:
     """Rows in the order of the forward pass.
 
-    origin: "predicted" or "measured".  networks: how many networks a measurement averaged (0 for a prediction).
-    samples: for a measurement, {(path, quantity): list of one value a network}, for the t-test of `compare`.
+    origin: "predicted" or "measured".  Of a measurement, networks: how many it averaged;
+    samples: {(path, quantity): one value a network}, for the t-test of `compare`.
     """
 
     origin: str
@@ -107,15 +105,9 @@ class SignalReport:
 
 def empty_table(words: Sequence[str], numbers: Sequence[str], last: str, title: str | None = None) -> Any:
     """A rich table with these columns: words to the left, numbers to the right, a last column of words."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(title=title)
-    for name in words:
-        table.add_column(name)
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column(last)
-    return table
+    return Table(*words, *(Column(name, justify="right", no_wrap=True) for name in numbers), last, title=title)
 
 
 def render(table: Any, width: int = 140) -> str:

@@ -32,13 +32,11 @@ def t_threshold(networks: int, checks: int = 1, false_alarm: float = FALSE_ALARM
     """|t| that ``checks`` t-tests over ``networks`` values exceed with probability at most ``false_alarm`` in all."""
     if networks < 2:
         raise ValueError(f"a t-test needs at least two networks, there is {networks}")
-    target = false_alarm / checks
-    low, high = 0.0, 1.0
-    while t_two_sided(high, networks - 1) > target:
-        high *= 2
+    low, high = 0.0, 2.0**64
     for _ in range(200):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if t_two_sided(middle, networks - 1) > target else (low, middle)
+        likely = t_two_sided(middle, networks - 1) > false_alarm / checks
+        low, high = (middle, high) if likely else (low, middle)
     return high
 
 

@@ -148,13 +148,19 @@ def _slips_in_a_number(law: float, of_out: float) -> dict[str, float]:
 
 
 def variance_sentence(draws: list[Draw], claim: Claim, family: weights.Family, threshold: float) -> str:
-    """Name the mistake that explains the variance at every shape; the plain factor where none does."""
+    """Name the mistake that explains the variance at every shape; the plain factor where none does.
+
+    Of the mistakes that fit about as well as the best one does it is the first.
+    """
     measured = np.array([weights.mean_square(d.w) for d in draws])
     lawful = claim.scale * np.array([claim.variance(d.shape) for d in draws])
     spread = np.array([family.second_moment_sd(d.w.size) for d in draws])
     tables = [slips(claim, d.shape, family is weights.UNIFORM) for d in draws]
     expected = {mistake: np.array([table[mistake] for table in tables]) for mistake in tables[0]}
-    mistake = _best_fit(expected, measured, lawful, spread, threshold)
+    wrong = {mistake: v for mistake, v in expected.items() if np.any(np.abs(v / lawful - 1) >= ALIKE)}
+    misfits = {mistake: np.max(np.abs(measured / v - 1) / spread) for mistake, v in wrong.items()}
+    most = min(threshold, 1 + min(misfits.values()))
+    mistake = next((mistake for mistake, misfit in misfits.items() if misfit <= most), "")
     ratios, shown, at = expected.get(mistake, measured) / lawful, 0, ""
     if abs(ratios[0] - 1) < ALIKE:  # the shape asked for cannot show the mistake, another one did
         shown = int(np.argmax(np.abs(np.log(ratios))))
@@ -162,19 +168,6 @@ def variance_sentence(draws: list[Draw], claim: Claim, family: weights.Family, t
     if not mistake and len(draws) > 1 and measured.max() / measured.min() - 1 <= 2 * threshold * spread.max():
         mistake = f"fan ignored: standard deviation {math.sqrt(measured[0]):.3g} whatever the shape"
     return factor_sentence(ratios[shown], mistake or "a factor that no known mistake explains") + at
-
-
-def _best_fit(
-    expected: dict[str, np.ndarray], measured: np.ndarray, lawful: np.ndarray, spread: np.ndarray, threshold: float
-) -> str:
-    """The first of the mistakes that fit every shape about as well as the best one does."""
-    fits = {}
-    for mistake, variance in expected.items():
-        misfit = float(np.max(np.abs(measured / variance - 1) / spread))
-        if misfit <= threshold and np.any(np.abs(variance / lawful - 1) >= ALIKE):
-            fits[mistake] = misfit
-    best = min(fits.values(), default=0.0)
-    return next((mistake for mistake, misfit in fits.items() if misfit <= best + 1), "")
 
 
 def factor_sentence(ratio: float, sentence: str) -> str:
