@@ -21,7 +21,7 @@ from minires.checks import generator, whole_shape
 from minires.checks.wording import takes
 from minires.theory.report import empty_table, render
 from minires.theory.samplers import weights
-from minires.theory.samplers.mistakes import Check, Claim, Draw, Shape, probes, variance_sentence
+from minires.theory.samplers.mistakes import Check, Draw, Shape, probes, variance_sentence
 from minires.theory.samplers.orthogonal import check_orthogonal, is_orthogonal
 from minires.theory.stats import z_threshold
 
@@ -124,22 +124,23 @@ def _check_independent(draws: list[Draw], law: Any, stride: int) -> tuple[str | 
     if all(np.ptp(d.w) == 0 for d in draws):
         fault = f"constant {w.flat[0]:.4g}: every weight is the same"
         return fault, [Check("weights differ", shape, 0.0, 1.0, False)]
-    threshold, claim = z_threshold(6 * len(draws)), Claim(law, [d.shape for d in draws], stride)
-    checks = [check for d in draws for check in _moment_checks(d, claim, threshold)]
+    threshold = z_threshold(6 * len(draws))
+    scale = stride**2 if getattr(law, "mode", "") == "fan_out" else 1  # no other fan has a stride in it
+    checks = [check for d in draws for check in _moment_checks(d, law, scale, threshold)]
     failed = {c.name for c in checks if not c.ok}
     if not failed:
         return None, checks
-    fault = _diagnosis(draws, claim, failed, threshold)
+    fault = _diagnosis(draws, law, scale, failed, threshold)
     unnamed = "fan ignored" in fault or "no known mistake" in fault
     if unnamed and all(c.ok for c in checks if c.shape == shape):
         fault += f"; right for {'x'.join(map(str, shape))} itself"
     return fault, checks
 
 
-def _moment_checks(draw: Draw, claim: Claim, threshold: float) -> Iterator[Check]:
+def _moment_checks(draw: Draw, law: Any, scale: float, threshold: float) -> Iterator[Check]:
     """Mean, mean square, kurtosis, bound and independence for one shape; z-scores use the law's distribution."""
     shape, w = draw
-    known, variance = claim.family, claim.scale * claim.variance(shape)
+    known, variance = weights.family(law, shape), scale * law.variance(shape)
     own = math.sqrt(max(float(w.var()), 1e-300))  # the mean is judged by the sample's own spread
 
     def check(label: str, measured: float, expected: float, sd: float) -> Check:
@@ -159,7 +160,7 @@ def _moment_checks(draw: Draw, claim: Claim, threshold: float) -> Iterator[Check
         yield Check("largest", shape, largest, limit, largest <= limit * (1 + 1e-6))
 
 
-def _diagnosis(draws: list[Draw], claim: Claim, failed: set[str], threshold: float) -> str:
+def _diagnosis(draws: list[Draw], law: Any, scale: float, failed: set[str], threshold: float) -> str:
     """One sentence for everything that failed: dependence, mean, variance, distribution, bound."""
     w = draws[0].w
     if dependence := _dependence(w[0].reshape(len(w[0]), -1), failed):
@@ -168,10 +169,10 @@ def _diagnosis(draws: list[Draw], claim: Claim, failed: set[str], threshold: flo
         off, one_sided = abs(float(w.mean())) / float(w.std()), w.min() >= 0 or w.max() <= 0
         sentence = f"mean {float(w.mean()):.4g}, {off:.2g} standard deviations off 0: not centered"
         return sentence + (", one-sided: every weight has the same sign" if one_sided else "")
-    known, measured = claim.family, _measured_family(draws, threshold)
+    known, measured = weights.family(law, draws[0].shape), _measured_family(draws, threshold)
     parts = []
     if "mean square" in failed:
-        parts.append(variance_sentence(draws, claim, measured or known, threshold))
+        parts.append(variance_sentence(draws, law, scale, measured or known, threshold))
     if "kurtosis" in failed and not (parts and "truncation" in parts[0]):
         found = f"{measured.name} where {known.name} was meant" if measured else ""
         parts.append(found or f"kurtosis {weights.empirical_kurtosis(w):.3f} where {known.name} has {known.m4:.3f}")

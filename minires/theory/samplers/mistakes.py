@@ -7,7 +7,6 @@ truncation that was not corrected. The mistake whose variance fits the weights o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,46 +56,18 @@ def is_depthwise(shape: Shape) -> bool:
     return len(shape) > 2 and shape[1] == 1 and shape[0] > 1
 
 
-IN, OUT, MEAN = "fan_in", "fan_out", "the mean of both fans"
-FANS: dict[str, Callable[[Shape], float]] = {
-    IN: lambda shape: fans(shape)[0],
-    OUT: lambda shape: fans(shape)[1],
-    MEAN: lambda shape: sum(fans(shape)) / 2,
-}
-
-
-class Claim:
-    """What a law claims: the family of its entries, and variance(shape) = gain2 / fan(shape).
-
-    mode: which fan that is; "" for a law without one, whose fan and gain2 are nan.
-    scale: what a stride that is counted makes of the variance.
-    """
-
-    def __init__(self, law: Any, shapes: list[Shape], stride: int) -> None:
-        self.variance, self.family = law.variance, weights.family(law, shapes[0])
-        self.depthwise = all(is_depthwise(shape) for shape in shapes)
-        self.mode = next((mode for mode in FANS if self._goes_with(mode, [*shapes, *probes(shapes[0])])), "")
-        self.fan = FANS.get(self.mode, lambda shape: math.nan)
-        self.gain2 = law.variance(shapes[0]) * self.fan(shapes[0])
-        self.scale = stride**2 if self.mode == OUT else 1
-
-    def _goes_with(self, mode: str, shapes: list[Shape]) -> bool:
-        gains = [self.variance(shape) * FANS[mode](shape) for shape in shapes]
-        return max(gains) <= min(gains) * (1 + 1e-9)
-
-
-def slips(claim: Claim, shape: Shape, uniform: bool) -> dict[str, float]:
+def slips(law: Any, shape: Shape, uniform: bool) -> dict[str, float]:
     """{mistake: the variance that it gives the shape}, nan where it does not apply; the likelier ones first."""
-    law, mode, gain2, fan = claim.variance(shape), claim.mode, claim.gain2, claim.fan(shape)
-    (fan_in, fan_out), area = fans(shape), math.prod(shape[2:])
-    other = {IN: fan_out, OUT: fan_in}.get(mode, math.nan)
+    right, (fan_in, fan_out), area = law.variance(shape), fans(shape), math.prod(shape[2:])
+    mode, gain2 = getattr(law, "mode", ""), getattr(law, "scale", math.nan)  # of laws with a fan: gain2 / fan
+    fan, other = gain2 / right, {"fan_in": fan_out, "fan_out": fan_in}.get(mode, math.nan)
+    of_in, of_out, of_mean = (gain2 if mode == each else math.nan for each in ("fan_in", "fan_out", "fan_avg"))
+    if_uniform, if_depthwise = (1.0 if true else math.nan for true in (uniform, is_depthwise(shape)))
     as_keras = (shape[-1], shape[-2], *shape[:-2])  # what (kh, kw, in, out) is for us
-    of_in, of_out, of_mean = (gain2 if mode == each else math.nan for each in FANS)
-    if_uniform, if_depthwise = (1.0 if true else math.nan for true in (uniform, claim.depthwise))
     return {
-        "uniform bound lacks its sqrt(3)": if_uniform * law / 3,
-        "uniform bound sqrt(3) times too large": if_uniform * law * 3,
-        "stride ignored": law,
+        "uniform bound lacks its sqrt(3)": if_uniform * right / 3,
+        "uniform bound sqrt(3) times too large": if_uniform * right * 3,
+        "stride ignored": right,
         "fan_in of a depthwise convolution counts all channels, where a filter sees one": (
             if_depthwise * of_in / fan_out
         ),
@@ -105,9 +76,9 @@ def slips(claim: Claim, shape: Shape, uniform: bool) -> dict[str, float]:
         ),
         "both fans of a depthwise convolution count one channel": if_depthwise * of_mean / area,
         "fans swapped": gain2 / other,
-        f"fan_in where {mode} was meant": gain2 / fan_in,
-        f"fan_out where {mode} was meant": gain2 / fan_out,
-        f"{MEAN} where {mode} was meant": 2 * gain2 / (fan_in + fan_out),
+        "fan_in where the mean of both fans was meant": of_mean / fan_in,
+        "fan_out where the mean of both fans was meant": of_mean / fan_out,
+        f"the mean of both fans where {mode} was meant": 2 * gain2 / (fan_in + fan_out),
         "kernel area forgotten in fan_out": 2 * of_mean / (fan_in + shape[0]),
         "kernel area forgotten in fan_in": 2 * of_mean / (shape[1] + fan_out),
         "bracket misplaced, sqrt(2/fan_in + fan_out)": 2 * of_mean / fan_in + fan_out,
@@ -124,12 +95,12 @@ def slips(claim: Claim, shape: Shape, uniform: bool) -> dict[str, float]:
         "Xavier's law, 2/(fan_in + fan_out)": 2 / (fan_in + fan_out),
         "He's law, 2/fan_in": 2 / fan_in,
         "He's gain of 2 where the law has another": 2 / fan,
-        "shape read as (kh, kw, in, out), Keras's order": gain2 / claim.fan(as_keras),
-        **_slips_in_a_number(law, of_out / fan),
+        "shape read as (kh, kw, in, out), Keras's order": law.variance(as_keras),
+        **_slips_in_a_number(right, of_out / fan),
     }
 
 
-def _slips_in_a_number(law: float, of_out: float) -> dict[str, float]:
+def _slips_in_a_number(right: float, of_out: float) -> dict[str, float]:
     """Those that have a stride, a cut or a number of groups in them. A stride changes fan_out alone."""
     found = {}
     for n in (2, 3, 4):
@@ -137,25 +108,25 @@ def _slips_in_a_number(law: float, of_out: float) -> dict[str, float]:
         found[f"fan multiplied by the square of a stride of {n}"] = of_out / n**2
     for cut, where in ((2, ""), (3, " (cut at 3 standard deviations)"), (1, " (cut at 1 standard deviation)")):
         left = truncated_moments(cut)[0]
-        found["truncation not corrected" + where] = law * left
-        found["corrected for a truncation that is not there" + where] = law / left
+        found["truncation not corrected" + where] = right * left
+        found["corrected for a truncation that is not there" + where] = right / left
     for n in (2, 4, 8, 16, 32, 64):
-        found[f"fan multiplied by a number of groups, {n}: a filter sees its group alone"] = law / n
-        found[f"fan divided by a number of groups, {n}: the shape has it already"] = law * n
-    found["square root missing, the variance was used as the standard deviation"] = law**2
-    found["square root taken twice"] = math.sqrt(law)
+        found[f"fan multiplied by a number of groups, {n}: a filter sees its group alone"] = right / n
+        found[f"fan divided by a number of groups, {n}: the shape has it already"] = right * n
+    found["square root missing, the variance was used as the standard deviation"] = right**2
+    found["square root taken twice"] = math.sqrt(right)
     return found
 
 
-def variance_sentence(draws: list[Draw], claim: Claim, family: weights.Family, threshold: float) -> str:
+def variance_sentence(draws: list[Draw], law: Any, scale: float, family: weights.Family, threshold: float) -> str:
     """Name the mistake that explains the variance at every shape; the plain factor where none does.
 
     Of the mistakes that fit about as well as the best one does it is the first.
     """
     measured = np.array([weights.mean_square(d.w) for d in draws])
-    lawful = claim.scale * np.array([claim.variance(d.shape) for d in draws])
+    lawful = scale * np.array([law.variance(d.shape) for d in draws])
     spread = np.array([family.second_moment_sd(d.w.size) for d in draws])
-    tables = [slips(claim, d.shape, family is weights.UNIFORM) for d in draws]
+    tables = [slips(law, d.shape, family is weights.UNIFORM) for d in draws]
     expected = {mistake: np.array([table[mistake] for table in tables]) for mistake in tables[0]}
     wrong = {mistake: v for mistake, v in expected.items() if np.any(np.abs(v / lawful - 1) >= ALIKE)}
     misfits = {mistake: np.max(np.abs(measured / v - 1) / spread) for mistake, v in wrong.items()}
