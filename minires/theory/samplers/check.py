@@ -21,8 +21,9 @@ from minires.checks import generator, whole_shape
 from minires.checks.wording import takes
 from minires.theory.report import empty_table, render
 from minires.theory.samplers import weights
-from minires.theory.samplers.mistakes import Check, Draw, Shape, probes, variance_sentence
+from minires.theory.samplers.mistakes import probes, variance_sentence
 from minires.theory.samplers.orthogonal import check_orthogonal, is_orthogonal
+from minires.theory.samplers.weights import Check, Draw, Shape
 from minires.theory.stats import z_threshold
 
 Sampler = Callable[[Shape, np.random.Generator], Any]

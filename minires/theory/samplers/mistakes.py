@@ -7,41 +7,17 @@ truncation that was not corrected. The mistake whose variance fits the weights o
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from minires.init import fans
 from minires.init.distributions import truncated_moments
 from minires.theory.samplers import weights
-
-Shape = tuple[int, ...]
+from minires.theory.samplers.weights import Draw, Shape
 
 ALIKE = 0.01
 """Two variances that agree within this are one to us."""
-
-
-class Draw(NamedTuple):
-    """Weights drawn for one shape: several draws along the first axis, float64."""
-
-    shape: Shape
-    w: np.ndarray
-
-
-class Check(NamedTuple):
-    """One question: a z-score where the answer is random, nan where it is an identity."""
-
-    name: str
-    shape: Shape
-    measured: float
-    expected: float
-    ok: bool
-    z: float = math.nan
-
-    @classmethod
-    def by_z(cls, name: str, shape: Shape, measured: float, expected: float, sd: float, threshold: float) -> Check:
-        z = (measured - expected) / sd
-        return cls(name, shape, measured, expected, abs(z) <= threshold, z)
 
 
 def probes(shape: Shape) -> tuple[Shape, Shape]:

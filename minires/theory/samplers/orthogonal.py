@@ -19,7 +19,8 @@ import numpy as np
 
 from minires import init
 from minires.theory.samplers import weights
-from minires.theory.samplers.mistakes import Check, Draw, Shape, factor_sentence
+from minires.theory.samplers.mistakes import factor_sentence
+from minires.theory.samplers.weights import Check, Draw, Shape
 from minires.theory.stats import z_threshold
 
 HAAR_DRAWS = 400  # of an 8x8 matrix: a missing sign moves the mean corner by 16 standard deviations
@@ -31,11 +32,10 @@ def check_orthogonal(
     """What is wrong, or None, and the checks: orthogonality in every draw, then the rotations' distribution."""
     delta = isinstance(law, init.DeltaOrthogonal)
     checks, fault = [], None
-    for shape, drawn in draws[:1] if delta else draws:
-        worst = max(identity(w, law.gain, delta) for w in drawn[:4])
-        checks.append(Check("W Wᵀ = gain² I", shape, worst.error, worst.tolerance, worst.ok))
-        if not worst.ok:
-            fault = fault or _not_orthogonal(drawn[0], law.gain, delta)
+    for draw in draws[:1] if delta else draws:
+        checks.append(max((identity(w, law.gain, delta) for w in draw.w[:4]), key=lambda check: check.measured))
+        if not checks[-1].ok:
+            fault = fault or _not_orthogonal(draw.w[0], law.gain, delta)
     if fault is not None:
         return fault, checks
     checks += _rotation_checks(sampler, law, draws[0].shape, rng)
@@ -51,15 +51,16 @@ def check_orthogonal(
     return fault, checks
 
 
-def identity(w: np.ndarray, gain: float, delta: bool = False) -> weights.Identity:
+def identity(w: np.ndarray, gain: float, delta: bool = False) -> Check:
     """W W^T = gain^2 I, of the center tap where the rest is to be 0."""
     single = w.astype(np.float32)  # somebody else's weights may have been float32: judge by that rounding
     if not delta:
         return weights.orthogonality(single, gain)
     center = (..., *(k // 2 for k in w.shape[2:]))
-    found, rest = weights.orthogonality(single[center], gain), single.copy()
-    rest[center] = 0
-    return found._replace(error=max(found.error, float(np.abs(rest).max())))
+    found = weights.orthogonality(single[center], gain)
+    single[center] = 0
+    error = max(found.measured, float(np.abs(single).max()))
+    return found._replace(shape=w.shape, measured=error, ok=error <= found.expected)
 
 
 def is_orthogonal(matrix: np.ndarray) -> bool:

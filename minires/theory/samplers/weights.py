@@ -9,10 +9,6 @@ can compute from N drawn weights w with E w = 0, m_k = E w^k / s^k (kappa = m_4)
     max |w|           <= bound, exactly
 
 The kurtosis is free of scale, so that a wrong variance and a wrong distribution are told apart.
-
-*Moments of a normal truncated at +-a standard deviations.* With c = 2 a phi(a) / erf(a / sqrt(2)), by parts:
-    M_0 = 1,  M_2k = (2k - 1) M_{2k-2} - a^{2k-2} c        (of the underlying standard normal)
-so its variance is M_2 = 1 - c, 0.7737 for a = 2: a sampler that truncates must divide by its root.
 """
 
 from __future__ import annotations
@@ -24,6 +20,32 @@ from typing import NamedTuple
 import numpy as np
 
 from minires import init
+
+Shape = tuple[int, ...]
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)  # for integrals over [-1, 1]
+
+
+class Draw(NamedTuple):
+    """Weights drawn for one shape: several draws along the first axis, float64."""
+
+    shape: Shape
+    w: np.ndarray
+
+
+class Check(NamedTuple):
+    """One question: a z-score where the answer is random, nan where it is an identity."""
+
+    name: str
+    shape: Shape
+    measured: float
+    expected: float
+    ok: bool
+    z: float = math.nan
+
+    @classmethod
+    def by_z(cls, name: str, shape: Shape, measured: float, expected: float, sd: float, threshold: float) -> Check:
+        z = (measured - expected) / sd
+        return cls(name, shape, measured, expected, abs(z) <= threshold, z)
 
 
 class Family(NamedTuple):
@@ -59,11 +81,8 @@ class Family(NamedTuple):
 
 def truncated(a: float) -> Family:
     """The normal truncated at +-a of its own standard deviations, rescaled to unit variance."""
-    c = 2 * a * math.exp(-0.5 * a * a) / math.sqrt(2 * math.pi) / math.erf(a / math.sqrt(2))
-    moments = [1.0]
-    for k in range(1, 5):
-        moments.append((2 * k - 1) * moments[-1] - a ** (2 * k - 2) * c)
-    _, m2, m4, m6, m8 = moments
+    z, density = a * NODES, WEIGHTS * np.exp(-0.5 * (a * NODES) ** 2)
+    m2, m4, m6, m8 = (float(density @ z**k / density.sum()) for k in (2, 4, 6, 8))
     whole = 1 / math.sqrt(m2)
     return Family(f"normal truncated at {a:g}", m4 / m2**2, m6 / m2**3, m8 / m2**4, a * whole, whole)
 
@@ -105,18 +124,7 @@ def empirical_kurtosis(w: np.ndarray) -> float:
     return float(np.mean(squares**2) / np.mean(squares) ** 2)
 
 
-class Identity(NamedTuple):
-    """Two sides of an identity: largest difference, and what rounding may make of it."""
-
-    error: float
-    tolerance: float
-
-    @property
-    def ok(self) -> bool:
-        return self.error <= self.tolerance
-
-
-def orthogonality(w: np.ndarray, gain: float = 1.0) -> Identity:
+def orthogonality(w: np.ndarray, gain: float = 1.0) -> Check:
     """[ID] W W^T = gain^2 I for W flattened to (C_out, fan_in), or W^T W where that is smaller.
 
     The tolerance is 16 eps gain^2 sqrt(longer side): QR and rounding to the array's dtype leave a few eps each.
@@ -124,6 +132,6 @@ def orthogonality(w: np.ndarray, gain: float = 1.0) -> Identity:
     matrix = np.asarray(w).reshape(w.shape[0], -1)
     matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = matrix.astype(float)
-    error = np.abs(wide @ wide.T - gain**2 * np.eye(len(wide))).max()
-    eps = np.finfo(matrix.dtype).eps
-    return Identity(float(error), 16 * float(eps) * gain**2 * math.sqrt(matrix.shape[1]))
+    error = float(np.abs(wide @ wide.T - gain**2 * np.eye(len(wide))).max())
+    tolerance = 16 * float(np.finfo(matrix.dtype).eps) * gain**2 * math.sqrt(matrix.shape[1])
+    return Check("W Wᵀ = gain² I", w.shape, error, tolerance, error <= tolerance)
