@@ -74,7 +74,7 @@ class ComparisonReport:
 
     @property
     def first_departure(self) -> str | None:
-        """Path of the first layer that departs, forward from the input, then backward from the output."""
+        """Path of the first layer that departs."""
         return next((c.path for c in self.comparisons if not c.ok), None)
 
     @property
@@ -142,8 +142,7 @@ def compare(predicted: SignalReport, measured: SignalReport) -> ComparisonReport
 
 
 def _order(rows: list[Row]) -> Iterator[tuple[Row, str]]:
-    """(row, quantity) forward from the input, then backward from the output; a block's gradient at its input comes
-    after the gradients of all it is made of."""
+    """(row, quantity) as they are judged; a block's gradient at its input comes after all gradients inside it."""
     for row in rows:
         yield row, "forward"
         yield row, "batch_variance"

@@ -12,7 +12,7 @@ channel, leave one channel alive (`one_channel_lives`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -85,18 +85,23 @@ def _copies_channels(weight: np.ndarray) -> bool:
 def read(predicted: SignalReport) -> Forecast:
     """The forecast that a prediction amounts to."""
     rows = [row for row in predicted if row.kind in STATIONS]
-    lawless = [row.note for row in predicted if row.note]
     unit = 1.0
     if rows:  # rms of dL/dlogits at logits of zero: N sum_k dlogits^2 = (1 - 1/K)/N for each of N samples
         samples, classes = rows[-1].shape[0], rows[-1].shape[-1]
         unit = math.sqrt((1 - 1 / classes) / classes) / samples
-    activations = [(row.path, row.forward.rms) for row in rows]
-    gradients = [(row.path, unit * row.gradient_out.rms) for row in rows]
-    verdict = f"no forecast: {lawless[0]}" if lawless else _verdict(activations, gradients)
-    return Forecast(verdict, activations, gradients)
+    forward, backward = [row.forward.rms for row in rows], [unit * row.gradient_out.rms for row in rows]
+    verdict = "steady"
+    if lawless := [row.note for row in predicted if row.note]:
+        verdict = f"no forecast: {lawless[0]}"
+    elif found := departure(forward, 1.0):
+        verdict = f"{found[0]} by layer {found[1] + 1}"
+    elif rows and (found := departure(backward[::-1], backward[-1])):
+        verdict = f"gradient {found[0]} by layer {len(rows) - found[1]}"
+    paths = [row.path for row in rows]
+    return Forecast(verdict, list(zip(paths, forward, strict=True)), list(zip(paths, backward, strict=True)))
 
 
-def departure(values: Iterable[float], start: float) -> tuple[str, int] | None:
+def departure(values: Sequence[float], start: float) -> tuple[str, int] | None:
     """("dies" or "explodes", station from 0) of a signal, or None if it arrives nearly as it set out."""
     for station, value in enumerate(values):
         if value <= FADED * start:
@@ -104,12 +109,3 @@ def departure(values: Iterable[float], start: float) -> tuple[str, int] | None:
         if value >= FLOODED * start:
             return "explodes", station
     return None
-
-
-def _verdict(activations: list[tuple[str, float]], gradients: list[tuple[str, float]]) -> str:
-    if found := departure((rms for _, rms in activations), 1.0):
-        return f"{found[0]} by layer {found[1] + 1}"
-    backward = [rms for _, rms in reversed(gradients)]
-    if backward and (found := departure(backward, backward[0])):
-        return f"gradient {found[0]} by layer {len(backward) - found[1]}"
-    return "steady"

@@ -11,8 +11,7 @@ until the sample is learned. With T_l and |W_l| from `tangent_kernel`, that make
 **Too small.** *With BatchNorm* the features under the head keep their scale and differ between samples, so the head
 learns whatever the layers below do: training moves if S > 0.6. The kernel of those layers says nothing here: they are
 scale-invariant, so their part of T grows as 1/|W|^2 without any use to the loss. *Without BatchNorm* the samples'
-features nearly coincide in a deep network, and the head alone cannot tell them apart: the layers must change. Training
-moves if R > 0.13.
+features nearly coincide in a deep network, so the layers must change as well: training moves if R > 0.13.
 
 **Too large.** In linear theory gradient descent with momentum is unstable where the largest eigenvalue of the loss's
 curvature exceeds 2(1 + m)/lr. Cross-entropy with small logits curves by 1/K in each output; the kernel's blocks, one an
