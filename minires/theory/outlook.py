@@ -28,8 +28,8 @@ one channel alone lives (`forecast.one_channel_lives`); ten digits do not come a
 
 Domain. The limits were fitted to 198 runs on 8x8 digits (plain and residual networks, 8 to 56 layers, width 8 and 16,
 batches of 32, momentum 0.9, a tenth of warm-up and a cosine, 46 to 184 steps). On 240 others, declared before they
-were run, the law decided 203 and was right of 193, 95 % (91 to 97); the majority is 71 %, "steady" alone 68 %
-(`tests/theory/evidence/outcome.md`, which says where it fails). Elsewhere it is an order of magnitude to start from.
+were run, the law decided 203 and was right of 193, 95 %; `tests/theory/evidence/outcome.md` says where it fails.
+Elsewhere it is an order of magnitude to start from.
 """
 
 from __future__ import annotations

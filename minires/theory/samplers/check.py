@@ -70,7 +70,7 @@ def check_initializer(
         raise ValueError(f"shape is {shape}; expected (out, in) or (out, in, kh, kw), none of them 0")
     if not takes(sampler, shape, rng):
         raise TypeError(f"sampler is {sampler!r:.60}; expected a function sampler(shape, rng) -> array")
-    if law.variance(shape) == 0 or isinstance(law, init.Constant | init.Dirac):
+    if law.variance(shape) == 0:
         fault, checks = _check_fixed(sampler, shape, law, rng)
     else:
         draws = list(_draws(sampler, shape, rng))
@@ -195,7 +195,5 @@ def _dependence(w: np.ndarray, failed: set[str]) -> str | None:
 
 def _measured_family(draws: list[Draw], threshold: float) -> weights.Family | None:
     """The family whose kurtosis every sample has."""
-    for candidate in sorted(weights.FAMILIES, key=lambda f: abs(weights.kurtosis_z(draws[0].w, f))):
-        if all(abs(weights.kurtosis_z(d.w, candidate)) <= threshold for d in draws):
-            return candidate
-    return None
+    nearest = sorted(weights.FAMILIES, key=lambda f: abs(weights.kurtosis_z(draws[0].w, f)))
+    return next((f for f in nearest if all(abs(weights.kurtosis_z(d.w, f)) <= threshold for d in draws)), None)

@@ -34,23 +34,20 @@ def is_depthwise(shape: Shape) -> bool:
 
 def slips(law: Any, shape: Shape, uniform: bool) -> dict[str, float]:
     """{mistake: the variance that it gives the shape}, nan where it does not apply; the likelier ones first."""
-    right, (fan_in, fan_out), area = law.variance(shape), fans(shape), math.prod(shape[2:])
-    mode, gain2 = getattr(law, "mode", ""), getattr(law, "scale", math.nan)  # of laws with a fan: gain2 / fan
+    right, area = law.variance(shape), math.prod(shape[2:])
+    fan_in, fan_out = fans(shape)
+    mode, gain2 = getattr(law, "mode", ""), getattr(law, "scale", math.nan)  # only laws with a fan have them
     fan, other = gain2 / right, {"fan_in": fan_out, "fan_out": fan_in}.get(mode, math.nan)
     of_in, of_out, of_mean = (gain2 if mode == each else math.nan for each in ("fan_in", "fan_out", "fan_avg"))
-    if_uniform, if_depthwise = (1.0 if true else math.nan for true in (uniform, is_depthwise(shape)))
+    bound, lone = 1.0 if uniform else math.nan, 1.0 if is_depthwise(shape) else math.nan
     as_keras = (shape[-1], shape[-2], *shape[:-2])  # what (kh, kw, in, out) is for us
     return {
-        "uniform bound lacks its sqrt(3)": if_uniform * right / 3,
-        "uniform bound sqrt(3) times too large": if_uniform * right * 3,
+        "uniform bound lacks its sqrt(3)": bound * right / 3,
+        "uniform bound sqrt(3) times too large": bound * right * 3,
         "stride ignored": right,
-        "fan_in of a depthwise convolution counts all channels, where a filter sees one": (
-            if_depthwise * of_in / fan_out
-        ),
-        "fan_out of a depthwise convolution counts one channel, where the law counts all": (
-            if_depthwise * of_out / area
-        ),
-        "both fans of a depthwise convolution count one channel": if_depthwise * of_mean / area,
+        "fan_in of a depthwise convolution counts all channels, where a filter sees one": lone * of_in / fan_out,
+        "fan_out of a depthwise convolution counts one channel, where the law counts all": lone * of_out / area,
+        "both fans of a depthwise convolution count one channel": lone * of_mean / area,
         "fans swapped": gain2 / other,
         "fan_in where the mean of both fans was meant": of_mean / fan_in,
         "fan_out where the mean of both fans was meant": of_mean / fan_out,
@@ -73,6 +70,8 @@ def slips(law: Any, shape: Shape, uniform: bool) -> dict[str, float]:
         "He's gain of 2 where the law has another": 2 / fan,
         "shape read as (kh, kw, in, out), Keras's order": law.variance(as_keras),
         **_slips_in_a_number(right, of_out / fan),
+        "square root missing, the variance was used as the standard deviation": right**2,
+        "square root taken twice": math.sqrt(right),
     }
 
 
@@ -89,8 +88,6 @@ def _slips_in_a_number(right: float, of_out: float) -> dict[str, float]:
     for n in (2, 4, 8, 16, 32, 64):
         found[f"fan multiplied by a number of groups, {n}: a filter sees its group alone"] = right / n
         found[f"fan divided by a number of groups, {n}: the shape has it already"] = right * n
-    found["square root missing, the variance was used as the standard deviation"] = right**2
-    found["square root taken twice"] = math.sqrt(right)
     return found
 
 

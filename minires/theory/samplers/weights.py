@@ -94,7 +94,7 @@ FAMILIES = (NORMAL, UNIFORM, truncated(2.0), truncated(3.0), truncated(1.0))
 
 def family(law: init.Initializer, shape: Sequence[int]) -> Family | None:
     """The family of a law's entries, recognized by its kurtosis; None where entries are not independent and random."""
-    if isinstance(law, init.Orthogonal | init.DeltaOrthogonal | init.Dirac) or law.variance(shape) == 0:
+    if isinstance(law, init.Orthogonal | init.DeltaOrthogonal) or law.variance(shape) == 0:
         return None
     kurtosis = law.kurtosis(shape)
     for known in FAMILIES:
