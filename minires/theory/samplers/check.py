@@ -23,7 +23,7 @@ from minires.theory.report import empty_table, render
 from minires.theory.samplers import weights
 from minires.theory.samplers.mistakes import probes, variance_sentence
 from minires.theory.samplers.orthogonal import check_orthogonal, is_orthogonal
-from minires.theory.samplers.weights import Check, Draw, Shape
+from minires.theory.samplers.weights import Check, Draws, Shape
 from minires.theory.stats import z_threshold
 
 Sampler = Callable[[Shape, np.random.Generator], Any]
@@ -74,7 +74,7 @@ def check_initializer(
         fault, checks = _check_fixed(sampler, shape, law, rng)
     else:
         draws = list(_draws(sampler, shape, rng))
-        first, second = draws[0].w[:2]
+        first, second = draws[0][1][:2]
         if np.array_equal(first, second) and np.ptp(first) > 0:
             fault = "ignores its generator: every draw is the same"
             checks = [Check("two draws differ", shape, 0.0, 1.0, False)]
@@ -91,12 +91,12 @@ def _law_name(law: Any) -> str:
     return type(law).__name__ + (f"({', '.join(settings)})" if settings else "")
 
 
-def _draws(sampler: Sampler, shape: Shape, rng: np.random.Generator) -> Iterator[Draw]:
+def _draws(sampler: Sampler, shape: Shape, rng: np.random.Generator) -> Iterator[tuple[Shape, np.ndarray]]:
     """The shape asked for, then shapes of the same kind; those that the sampler refuses are left out."""
     for probe in (shape, *probes(shape)):
         count = max(2, -(-ENTRIES // math.prod(probe)))
         try:
-            yield Draw(probe, np.stack([_drawn(sampler, probe, rng) for _ in range(count)]))
+            yield probe, np.stack([_drawn(sampler, probe, rng) for _ in range(count)])
         except Exception:
             if probe == shape:
                 raise
@@ -117,17 +117,17 @@ def _check_fixed(sampler: Sampler, shape: Shape, law: Any, rng: np.random.Genera
     return fault, [Check("share of wrong entries", shape, wrong, 0.0, wrong == 0)]
 
 
-def _check_independent(draws: list[Draw], law: Any, stride: int) -> tuple[str | None, list[Check]]:
+def _check_independent(draws: Draws, law: Any, stride: int) -> tuple[str | None, list[Check]]:
     """What is wrong, or None, and the checks of the moments at every shape."""
     shape, w = draws[0]
-    if not all(np.isfinite(d.w).all() for d in draws):
+    if not all(np.isfinite(w).all() for _, w in draws):
         raise ValueError("the sampler's weights are not all finite")
-    if all(np.ptp(d.w) == 0 for d in draws):
+    if all(np.ptp(w) == 0 for _, w in draws):
         fault = f"constant {w.flat[0]:.4g}: every weight is the same"
         return fault, [Check("weights differ", shape, 0.0, 1.0, False)]
     threshold = z_threshold(6 * len(draws))
     scale = stride**2 if getattr(law, "mode", "") == "fan_out" else 1  # no other fan has a stride in it
-    checks = [check for d in draws for check in _moment_checks(d, law, scale, threshold)]
+    checks = [check for size, drawn in draws for check in _moment_checks(size, drawn, law, scale, threshold)]
     failed = {c.name for c in checks if not c.ok}
     if not failed:
         return None, checks
@@ -138,9 +138,8 @@ def _check_independent(draws: list[Draw], law: Any, stride: int) -> tuple[str | 
     return fault, checks
 
 
-def _moment_checks(draw: Draw, law: Any, scale: float, threshold: float) -> Iterator[Check]:
+def _moment_checks(shape: Shape, w: np.ndarray, law: Any, scale: float, threshold: float) -> Iterator[Check]:
     """Mean, mean square, kurtosis, bound and independence for one shape; z-scores use the law's distribution."""
-    shape, w = draw
     known, variance = weights.family(law, shape), scale * law.variance(shape)
     own = math.sqrt(max(float(w.var()), 1e-300))  # the mean is judged by the sample's own spread
 
@@ -161,16 +160,16 @@ def _moment_checks(draw: Draw, law: Any, scale: float, threshold: float) -> Iter
         yield Check("largest", shape, largest, limit, largest <= limit * (1 + 1e-6))
 
 
-def _diagnosis(draws: list[Draw], law: Any, scale: float, failed: set[str], threshold: float) -> str:
+def _diagnosis(draws: Draws, law: Any, scale: float, failed: set[str], threshold: float) -> str:
     """One sentence for everything that failed: dependence, mean, variance, distribution, bound."""
-    w = draws[0].w
+    shape, w = draws[0]
     if dependence := _dependence(w[0].reshape(len(w[0]), -1), failed):
         return dependence
     if "mean" in failed:
         off, one_sided = abs(float(w.mean())) / float(w.std()), w.min() >= 0 or w.max() <= 0
         sentence = f"mean {float(w.mean()):.4g}, {off:.2g} standard deviations off 0: not centered"
         return sentence + (", one-sided: every weight has the same sign" if one_sided else "")
-    known, measured = weights.family(law, draws[0].shape), _measured_family(draws, threshold)
+    known, measured = weights.family(law, shape), _measured_family(draws, threshold)
     parts = []
     if "mean square" in failed:
         parts.append(variance_sentence(draws, law, scale, measured or known, threshold))
@@ -193,7 +192,7 @@ def _dependence(w: np.ndarray, failed: set[str]) -> str | None:
     return None
 
 
-def _measured_family(draws: list[Draw], threshold: float) -> weights.Family | None:
+def _measured_family(draws: Draws, threshold: float) -> weights.Family | None:
     """The family whose kurtosis every sample has."""
-    nearest = sorted(weights.FAMILIES, key=lambda f: abs(weights.kurtosis_z(draws[0].w, f)))
-    return next((f for f in nearest if all(abs(weights.kurtosis_z(d.w, f)) <= threshold for d in draws)), None)
+    nearest = sorted(weights.FAMILIES, key=lambda f: abs(weights.kurtosis_z(draws[0][1], f)))
+    return next((f for f in nearest if all(abs(weights.kurtosis_z(w, f)) <= threshold for _, w in draws)), None)

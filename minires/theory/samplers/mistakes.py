@@ -14,7 +14,7 @@ import numpy as np
 from minires.init import fans
 from minires.init.distributions import truncated_moments
 from minires.theory.samplers import weights
-from minires.theory.samplers.weights import Draw, Shape
+from minires.theory.samplers.weights import Draws, Shape
 
 ALIKE = 0.01
 """Two variances that agree within this are one to us."""
@@ -91,15 +91,15 @@ def _slips_in_a_number(right: float, of_out: float) -> dict[str, float]:
     return found
 
 
-def variance_sentence(draws: list[Draw], law: Any, scale: float, family: weights.Family, threshold: float) -> str:
+def variance_sentence(draws: Draws, law: Any, scale: float, family: weights.Family, threshold: float) -> str:
     """Name the mistake that explains the variance at every shape; the plain factor where none does.
 
     Of the mistakes that fit about as well as the best one does it is the first.
     """
-    measured = np.array([weights.mean_square(d.w) for d in draws])
-    lawful = scale * np.array([law.variance(d.shape) for d in draws])
-    spread = np.array([family.second_moment_sd(d.w.size) for d in draws])
-    tables = [slips(law, d.shape, family is weights.UNIFORM) for d in draws]
+    measured = np.array([weights.mean_square(w) for _, w in draws])
+    lawful = scale * np.array([law.variance(shape) for shape, _ in draws])
+    spread = np.array([family.second_moment_sd(w.size) for _, w in draws])
+    tables = [slips(law, shape, family is weights.UNIFORM) for shape, _ in draws]
     expected = {mistake: np.array([table[mistake] for table in tables]) for mistake in tables[0]}
     wrong = {mistake: v for mistake, v in expected.items() if np.any(np.abs(v / lawful - 1) >= ALIKE)}
     misfits = {mistake: np.max(np.abs(measured / v - 1) / spread) for mistake, v in wrong.items()}
@@ -108,7 +108,7 @@ def variance_sentence(draws: list[Draw], law: Any, scale: float, family: weights
     ratios, shown, at = expected.get(mistake, measured) / lawful, 0, ""
     if abs(ratios[0] - 1) < ALIKE:  # the shape asked for cannot show the mistake, another one did
         shown = int(np.argmax(np.abs(np.log(ratios))))
-        at = f" (at shape {'x'.join(map(str, draws[shown].shape))})"
+        at = f" (at shape {'x'.join(map(str, draws[shown][0]))})"
     if not mistake and len(draws) > 1 and measured.max() / measured.min() - 1 <= 2 * threshold * spread.max():
         mistake = f"fan ignored: standard deviation {math.sqrt(measured[0]):.3g} whatever the shape"
     return factor_sentence(ratios[shown], mistake or "a factor that no known mistake explains") + at

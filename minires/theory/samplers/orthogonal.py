@@ -20,26 +20,27 @@ import numpy as np
 from minires import init
 from minires.theory.samplers import weights
 from minires.theory.samplers.mistakes import factor_sentence
-from minires.theory.samplers.weights import Check, Draw, Shape
+from minires.theory.samplers.weights import Check, Draws, Shape
 from minires.theory.stats import z_threshold
 
 HAAR_DRAWS = 400  # of an 8x8 matrix: a missing sign moves the mean corner by 16 standard deviations
 
 
 def check_orthogonal(
-    sampler: Callable, draws: list[Draw], law: Any, rng: np.random.Generator
+    sampler: Callable, draws: Draws, law: Any, rng: np.random.Generator
 ) -> tuple[str | None, list[Check]]:
     """What is wrong, or None, and the checks: orthogonality in every draw, then the rotations' distribution."""
     delta = isinstance(law, init.DeltaOrthogonal)
     checks, fault = [], None
-    for draw in draws[:1] if delta else draws:
-        checks.append(max((identity(w, law.gain, delta) for w in draw.w[:4]), key=lambda check: check.measured))
+    for _, drawn in draws[:1] if delta else draws:
+        checks.append(max((identity(w, law.gain, delta) for w in drawn[:4]), key=lambda check: check.measured))
         if not checks[-1].ok:
-            fault = fault or _not_orthogonal(draw.w[0], law.gain, delta)
+            fault = fault or _not_orthogonal(drawn[0], law.gain, delta)
     if fault is not None:
         return fault, checks
-    checks += _rotation_checks(sampler, law, draws[0].shape, rng)
-    if _one_signed(draws[0].w):
+    shape, drawn = draws[0]
+    checks += _rotation_checks(sampler, law, shape, rng)
+    if _one_signed(drawn):
         fault = (
             "orthogonal, but not uniform over rotations (Haar): a row or column has one sign, as if the matrix "
             "before QR had been drawn with a mean that is not 0; draw normal numbers"

@@ -22,14 +22,8 @@ import numpy as np
 from minires import init
 
 Shape = tuple[int, ...]
+Draws = list[tuple[Shape, np.ndarray]]  # by shape: several draws along the array's first axis, in float64
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)  # for integrals over [-1, 1]
-
-
-class Draw(NamedTuple):
-    """Weights drawn for one shape: several draws along the first axis, float64."""
-
-    shape: Shape
-    w: np.ndarray
 
 
 class Check(NamedTuple):
