@@ -50,23 +50,18 @@ def measure(
     if weight is None and seeds != 1:
         raise ValueError(f"seeds is {seeds}; expected 1 or more, and exactly 1 where the weights are kept")
     network = copy.deepcopy(model).train()
+    norms = [layer for _, layer in network.named_layers() if isinstance(layer, nn.BatchNorm2d)]
+    kept = [(parameter, parameter.value) for norm in norms for parameter in norm.parameters()]  # in every network
     samples: dict[tuple[str, str], list[float]] = defaultdict(list)
     for r in range(seeds):
         generator = np.random.default_rng((rng, r))
         if weight is not None:
-            _draw(network, weight, bias, generator)
+            init.initialize(network, weight, bias, generator)
+            for parameter, value in kept:
+                parameter.value = value
         layers = _one_network(network, x, generator, samples)
     rows = (Row(*layer, **{name: _quantity(samples.get((layer[0], name))) for name in QUANTITIES}) for layer in layers)
     return SignalReport("measured", tuple(rows), shape, seeds, dict(samples))
-
-
-def _draw(network: nn.Layer, weight: Initializer, bias: Initializer, generator: np.random.Generator) -> None:
-    """New weights and biases; BatchNorm's parameters stay as the model had them."""
-    norms = [layer for _, layer in network.named_layers() if isinstance(layer, nn.BatchNorm2d)]
-    before = [(parameter, parameter.value) for norm in norms for parameter in norm.parameters()]
-    init.initialize(network, weight, bias, generator)
-    for parameter, value in before:
-        parameter.value = value
 
 
 def _one_network(
