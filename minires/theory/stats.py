@@ -1,10 +1,8 @@
 """The tests behind every statistical claim: a threshold comes from a law and a stated false-alarm rate, not from taste.
 
-z-score            (measured - expected) / sd, compared with the normal quantile of the false-alarm rate
-family-wise rate   n checks at rate alpha/n each raise a false alarm with probability at most alpha (Bonferroni)
-Student's t        R networks: mean over sd/sqrt(R) is t with R - 1 degrees of freedom
-Kolmogorov-Smirnov the largest gap between the empirical and the normal distribution function: are z-scores
-                   *distributed* as they should be, which "all of them are small" does not say
+n checks at rate alpha/n each raise a false alarm with probability at most alpha (Bonferroni). A z-score is (measured -
+expected) / sd; the mean of R networks over their sd/sqrt(R) is Student's t with R - 1 degrees of freedom. The test of
+Kolmogorov and Smirnov asks whether z-scores are *distributed* as they should be, which "all are small" does not say.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ def t_two_sided(t: float, freedom: int) -> float:
 
 
 class KolmogorovSmirnov(NamedTuple):
-    """Largest gap between the two distribution functions, and the probability of one at least as large."""
+    """Largest gap between empirical and normal distribution function, and the probability of one at least as large."""
 
     gap: float
     p: float

@@ -10,7 +10,7 @@ the law's distribution, are entries independent, is the bound kept? A variance t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,10 +23,8 @@ from minires.theory.report import empty_table, render
 from minires.theory.samplers import weights
 from minires.theory.samplers.mistakes import probes, variance_sentence
 from minires.theory.samplers.orthogonal import check_orthogonal, is_orthogonal
-from minires.theory.samplers.weights import Check, Draws, Shape
+from minires.theory.samplers.weights import Check, Draws, Sampler, Shape
 from minires.theory.stats import z_threshold
-
-Sampler = Callable[[Shape, np.random.Generator], Any]
 
 ENTRIES = 200_000  # drawn per shape: a variance is then known to 0.3 % (normal), 0.2 % (uniform)
 

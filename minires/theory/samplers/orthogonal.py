@@ -12,7 +12,7 @@ QR alone gives Q_00 <= 0 always; the signs of R's diagonal must be moved into Q 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,14 @@ import numpy as np
 from minires import init
 from minires.theory.samplers import weights
 from minires.theory.samplers.mistakes import factor_sentence
-from minires.theory.samplers.weights import Check, Draws, Shape
+from minires.theory.samplers.weights import Check, Draws, Sampler, Shape
 from minires.theory.stats import z_threshold
 
 HAAR_DRAWS = 400  # of an 8x8 matrix: a missing sign moves the mean corner by 16 standard deviations
 
 
 def check_orthogonal(
-    sampler: Callable, draws: Draws, law: Any, rng: np.random.Generator
+    sampler: Sampler, draws: Draws, law: Any, rng: np.random.Generator
 ) -> tuple[str | None, list[Check]]:
     """What is wrong, or None, and the checks: orthogonality in every draw, then the rotations' distribution."""
     delta = isinstance(law, init.DeltaOrthogonal)
@@ -107,7 +107,7 @@ def _one_signed(draws: np.ndarray) -> bool:
     return any((np.abs(np.sign(line).sum(axis=1)) == line.shape[1]).all() for line in lines)
 
 
-def _rotation_checks(sampler: Callable, law: Any, shape: Shape, rng: np.random.Generator) -> list[Check]:
+def _rotation_checks(sampler: Sampler, law: Any, shape: Shape, rng: np.random.Generator) -> list[Check]:
     """Haar's law of a corner over many draws of an 8x8 matrix (of ``shape`` if the sampler refuses that)."""
     small = (8, 8, *(1 for _ in shape[2:]))
     try:

@@ -14,14 +14,15 @@ The kurtosis is free of scale, so that a wrong variance and a wrong distribution
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minires import init
 
 Shape = tuple[int, ...]
+Sampler = Callable[[Shape, np.random.Generator], Any]
 Draws = list[tuple[Shape, np.ndarray]]  # by shape: several draws along the array's first axis, in float64
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)  # for integrals over [-1, 1]
 
