@@ -42,10 +42,7 @@ from minires.checks import check_number
 from minires.theory.laws.tangent_kernel import TangentKernel
 
 MOVES, TOO_SMALL, TOO_LARGE, UNDECIDED = "will move", "too small to move", "too large to be stable", "undecided"
-
 DECIDED = 0.9  # the probability from which on a word is said: it is to be right nine times of ten
-
-
 LIMITS = {True: (NormalDist(-0.2, 0.3), NormalDist(3.2, 0.2)), False: (NormalDist(-0.9, 0.3), NormalDist(1.3, 0.15))}
 """With BatchNorm, and without: log10 of the limits, blurred. Too small below the first, too large above the second."""
 
