@@ -23,11 +23,8 @@ from minires.checks import check_model
 from minires.theory.predict import predict
 from minires.theory.report import SignalReport
 
-FADED, FLOODED = 1e-3, 1e3
-"""A signal has died (exploded) where its rms is so many times what it was at the start of its way."""
-
+FADED, FLOODED = 1e-3, 1e3  # a signal has died, or exploded, where its rms is so many times that at its start
 STATIONS = ("ReLU", "LeakyReLU", "Tanh", "Sigmoid", "Linear")
-
 ALIKE = "all units stay alike"
 ONE_LIVES = "one channel alone lives"
 

@@ -15,8 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-WORDS = {"ID": "identity", "EX": "exact", "MF": "approximate", "": "none"}
-"""The grades as a reader meets them."""
+WORDS = {"ID": "identity", "EX": "exact", "MF": "approximate", "": "none"}  # the grades as a reader meets them
 QUANTITIES = ("forward", "batch_variance", "gradient_in", "gradient_out", "weight_gradient")
 TITLES = ("forward E y²", "batch variance", "E dx²", "E dy²", "E dW²")
 

@@ -8,8 +8,7 @@ from minires.theory.forecast import STATIONS, read
 from minires.theory.report import Quantity, Row, SignalReport
 
 BLOCKS = ("BasicBlock", "Bottleneck", "PreActBlock")
-STEADY = 1.5
-"""A signal whose rms changes by less than this factor from end to end counts as steady."""
+STEADY = 1.5  # a signal whose rms changes by less than this factor from end to end keeps its size
 
 
 def blocks(report: SignalReport) -> list[Row]:

@@ -16,8 +16,7 @@ from minires.init.distributions import truncated_moments
 from minires.theory.samplers import weights
 from minires.theory.samplers.weights import Draws, Shape
 
-ALIKE = 0.01
-"""Two variances that agree within this are one to us."""
+ALIKE = 0.01  # two variances that agree within this are one to us
 
 
 def probes(shape: Shape) -> tuple[Shape, Shape]:
@@ -92,10 +91,7 @@ def _slips_in_a_number(right: float, of_out: float) -> dict[str, float]:
 
 
 def variance_sentence(draws: Draws, law: Any, scale: float, family: weights.Family, threshold: float) -> str:
-    """Name the mistake that explains the variance at every shape; the plain factor where none does.
-
-    Of the mistakes that fit about as well as the best one does it is the first.
-    """
+    """Name the first mistake that fits all shapes about as well as the best one; the plain factor where none fits."""
     measured = np.array([weights.mean_square(w) for _, w in draws])
     lawful = scale * np.array([law.variance(shape) for shape, _ in draws])
     spread = np.array([family.second_moment_sd(w.size) for _, w in draws])
