@@ -94,23 +94,16 @@ def _draws(sampler: Sampler, shape: Shape, rng: np.random.Generator) -> Iterator
     for probe in (shape, *probes(shape)):
         count = max(2, -(-ENTRIES // math.prod(probe)))
         try:
-            yield probe, np.stack([_drawn(sampler, probe, rng) for _ in range(count)])
+            yield probe, np.stack([weights.draw(sampler, probe, rng) for _ in range(count)])
         except Exception:
             if probe == shape:
                 raise
 
 
-def _drawn(sampler: Sampler, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    drawn = np.asarray(sampler(shape, rng), dtype=float)
-    if drawn.shape != shape:
-        raise ValueError(f"asked for shape {shape}, the sampler gave {drawn.shape}")
-    return drawn
-
-
 def _check_fixed(sampler: Sampler, shape: Shape, law: Any, rng: np.random.Generator) -> tuple[str | None, list[Check]]:
     """Zeros, a constant or Dirac: the weights are known, entry by entry."""
     expected = law.sample(shape, rng, np.float64)
-    wrong = float(np.mean(~np.isclose(_drawn(sampler, shape, rng), expected, rtol=1e-6, atol=0)))
+    wrong = float(np.mean(~np.isclose(weights.draw(sampler, shape, rng), expected, rtol=1e-6, atol=0)))
     fault = f"{100 * wrong:.3g} % of the entries are not those of {_law_name(law)}" if wrong else None
     return fault, [Check("share of wrong entries", shape, wrong, 0.0, wrong == 0)]
 

@@ -20,8 +20,7 @@ ALIKE = 0.01  # two variances that agree within this are one to us
 
 
 def probes(shape: Shape) -> tuple[Shape, Shape]:
-    """Two shapes with other channel counts (10 and 24, 42 and 7), the second with another kernel too; depthwise ones
-    for a depthwise convolution, whose filters see one channel."""
+    """Two shapes with other channel counts, the second with another kernel too; depthwise where this one is."""
     inputs = (1, 1) if is_depthwise(shape) else (24, 7)
     return (10, inputs[0], *shape[2:]), (42, inputs[1], *(5, 2, 3)[: len(shape) - 2])
 
@@ -38,7 +37,8 @@ def slips(law: Any, shape: Shape, uniform: bool) -> dict[str, float]:
     mode, gain2 = getattr(law, "mode", ""), getattr(law, "scale", math.nan)  # only laws with a fan have them
     fan, other = gain2 / right, {"fan_in": fan_out, "fan_out": fan_in}.get(mode, math.nan)
     of_in, of_out, of_mean = (gain2 if mode == each else math.nan for each in ("fan_in", "fan_out", "fan_avg"))
-    bound, lone = 1.0 if uniform else math.nan, 1.0 if is_depthwise(shape) else math.nan
+    bound = 1.0 if uniform else math.nan  # no other distribution has one to mistake
+    lone = 1.0 if is_depthwise(shape) else math.nan
     as_keras = (shape[-1], shape[-2], *shape[:-2])  # what (kh, kw, in, out) is for us
     return {
         "uniform bound lacks its sqrt(3)": bound * right / 3,

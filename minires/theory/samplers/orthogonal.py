@@ -55,11 +55,9 @@ def check_orthogonal(
 def identity(w: np.ndarray, gain: float, delta: bool = False) -> Check:
     """W W^T = gain^2 I, of the center tap where the rest is to be 0."""
     single = w.astype(np.float32)  # somebody else's weights may have been float32: judge by that rounding
-    if not delta:
-        return weights.orthogonality(single, gain)
-    center = (..., *(k // 2 for k in w.shape[2:]))
-    found = weights.orthogonality(single[center], gain)
-    single[center] = 0
+    part = (..., *(k // 2 for k in w.shape[2:])) if delta else ...
+    found = weights.orthogonality(single[part], gain)
+    single[part] = 0
     error = max(found.measured, float(np.abs(single).max()))
     return found._replace(shape=w.shape, measured=error, ok=error <= found.expected)
 
@@ -111,12 +109,11 @@ def _rotation_checks(sampler: Sampler, law: Any, shape: Shape, rng: np.random.Ge
     """Haar's law of a corner over many draws of an 8x8 matrix (of ``shape`` if the sampler refuses that)."""
     small = (8, 8, *(1 for _ in shape[2:]))
     try:
-        refused = np.shape(sampler(small, rng)) != small
+        weights.draw(sampler, small, rng)
     except Exception:
-        refused = True
-    small = shape if refused else small
+        small = shape
     corner = (0, 0, *(k // 2 for k in small[2:]))
-    drawn = np.array([float(np.asarray(sampler(small, rng))[corner]) for _ in range(HAAR_DRAWS)]) / law.gain
+    drawn = np.array([weights.draw(sampler, small, rng)[corner] for _ in range(HAAR_DRAWS)]) / law.gain
     n = max(small[:2] if isinstance(law, init.DeltaOrthogonal) else (small[0], math.prod(small[1:])))
     return haar_checks(drawn, n, small)
 

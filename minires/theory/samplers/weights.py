@@ -27,6 +27,14 @@ Draws = list[tuple[Shape, np.ndarray]]  # by shape: several draws along the arra
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)  # for integrals over [-1, 1]
 
 
+def draw(sampler: Sampler, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    """One array of the sampler's, in float64. ValueError if it has another shape."""
+    drawn = np.asarray(sampler(shape, rng), dtype=float)
+    if drawn.shape != shape:
+        raise ValueError(f"asked for shape {shape}, the sampler gave {drawn.shape}")
+    return drawn
+
+
 class Check(NamedTuple):
     """One question: a z-score where the answer is random, nan where it is an identity."""
 
