@@ -159,7 +159,7 @@ class _Walk:
             record["gradient_out"] = self._gradient(g, above)
             record["gradient_in"] = self._gradient(before, below)
             record["weight_gradient"] = _weight_quantity(before, g, below)
-            return replace(before, weight=math.nan, weight_allowance=0.0)
+            return replace(before, weight=math.nan, weight_doubt=allowances.Doubt())
 
         return after, backward
 
@@ -205,14 +205,14 @@ class _Walk:
 
     def _record(self, path: str, layer: nn.Layer, s: State, note: str = "") -> dict[str, Any]:
         """A new row, with what is known on the way forward."""
-        batch, floor = self.setting.batch, allowances.FORWARD_FLOOR
+        batch = self.setting.batch
         q, variance = float(s.signal.q.mean()), s.signal.variance_in(batch)
-        forward = _quantity(q, math.sqrt(s.relvar), s.grade, s.allowance, floor)
+        forward = _quantity(q, math.sqrt(s.relvar), s.grade, s.doubt + allowances.forward(s))
         # a variance is itself estimated from so many values; a relative error of q costs it more, by q/V
         around = math.sqrt(s.relvar + 2 / (s.channels * batch * s.positions))
         amplified = math.sqrt(max(1.0, q / variance)) if variance > 0 else math.inf if q else 1.0
-        allowance = math.hypot(s.allowance * amplified, allowances.batch_variance(s, amplified))
-        about = _quantity(variance, around, worse(s.grade, "MF"), allowance, floor)
+        doubt = s.doubt.times(amplified) + allowances.batch_variance(s, amplified)
+        about = _quantity(variance, around, worse(s.grade, "MF"), doubt)
         row = {"path": path, "kind": type(layer).__name__, "shape": (batch, *s.shape), "note": note}
         self.records.append({**row, "forward": forward, "batch_variance": about})
         return self.records[-1]
@@ -222,7 +222,7 @@ class _Walk:
         stream = None if g.gamma is None else blocks.stream_of(state, self.setting)
         energy = state.pooled(g.energy) if stream is None else g.gamma.energy(stream)
         spread = math.sqrt(g.relvar)
-        return _quantity(float(energy.mean()), spread, g.grade, g.allowance, allowances.BACKWARD_FLOOR)
+        return _quantity(float(energy.mean()), spread, g.grade, g.doubt + allowances.gradient(state))
 
 
 def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting: Setting) -> tuple[State, Backward]:
@@ -236,7 +236,7 @@ def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting
         through=RELU,
         stream=stream,
         grade=worse("MF", total.grade),
-        allowance=math.hypot(total.allowance, total.rough / 2),
+        doubt=total.doubt + allowances.stream_gate(total)[0],
         scatter=total.scatter * left**2,
     )
 
@@ -247,16 +247,17 @@ def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting
             gamma = Gamma.weighted(stream, g.energy, g.gate)
         energy, same, along = blocks.gated(g, gamma, walked)
         met = {"energy": energy, "gamma": gamma, "same": same, "along": along, "on": None, "gate": None}
-        return replace(g, **met, grade=worse(g.grade, "MF"), allowance=math.hypot(g.allowance, total.rough))
+        return replace(g, **met, grade=worse(g.grade, "MF"), doubt=g.doubt + allowances.stream_gate(total)[1])
 
     return after, backward
 
 
-def _quantity(mean: float, spread: float, grade: str, allowance: float, floor: float) -> Quantity:
-    """A number with its grade; none where it is not finite or its allowance says nothing."""
-    allowed = math.hypot(allowance, floor) if grade == "MF" else 0.0
-    known = math.isfinite(mean) and allowed <= allowances.LARGEST
-    return Quantity(mean, spread, grade, allowed) if known else Quantity(mean, spread)
+def _quantity(mean: float, spread: float, grade: str, doubt: allowances.Doubt) -> Quantity:
+    """A number with its grade; none, but a reason, where it is not finite or too doubtful."""
+    allowed = doubt.allowance if grade == "MF" else 0.0
+    if math.isfinite(mean) and math.isfinite(allowed):
+        return Quantity(mean, spread, grade, allowed)
+    return Quantity(mean, spread, reason=doubt.main if grade and math.isfinite(mean) else "")
 
 
 def has_row(layer: nn.Layer) -> bool:
@@ -267,7 +268,7 @@ def has_row(layer: nn.Layer) -> bool:
 def _unknown(layer: nn.Layer, state: State, batch: int) -> tuple[State, Backward]:
     """A layer without a law: mean squares pass unchanged, averaged over the image where its size changes."""
     shape = tuple(layer.output_shape((batch, *state.shape)))[1:]
-    after = State(shape, state.signal, grade="", allowance=state.allowance, relvar=math.nan)
+    after = State(shape, state.signal, grade="", doubt=state.doubt, relvar=math.nan)
     if after.image == state.image:
         return after, lambda g: g.passed(g.energy, same=None, relvar=math.nan)
     plain = Signal.white_noise(after.image, float(state.signal.q.mean()))
@@ -282,5 +283,5 @@ def _weight_quantity(before: Gradient, g: Gradient, state: State) -> Quantity:
         return NOTHING
     grade = worse(g.grade, state.grade, "EX" if g.spread_out else "MF")
     spread = math.sqrt(before.weight_relvar)
-    allowance = math.hypot(g.allowance, state.allowance, before.weight_allowance)
-    return _quantity(before.weight, spread, grade, allowance, allowances.WEIGHT_FLOOR)
+    doubt = g.doubt + state.doubt + before.weight_doubt
+    return _quantity(before.weight, spread, grade, doubt)

@@ -25,12 +25,14 @@ class Quantity(NamedTuple):
 
     mean: over networks, expected or measured.  spread: their standard deviation, relative to the mean; nan if unknown.
     allowance: relative bias that a mean-field law is allowed; 0 for the exact ones.
+    reason: what a law is doubted for that is too doubtful for a grade.
     """
 
     mean: float
     spread: float = math.nan
     grade: str = ""
     allowance: float = 0.0
+    reason: str = ""
 
     @property
     def rms(self) -> float:

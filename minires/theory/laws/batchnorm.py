@@ -119,7 +119,9 @@ def _own_eigenvalues(alone: Floats, c: Floats, same: Floats | None, rest: float,
         return np.array([rest / degrees]), degrees
     some = np.random.default_rng(0).permutation(len(same))[:_SOME]
     eigenvalues = np.clip(np.linalg.eigvalsh((same - c)[np.ix_(some, some)].astype(float)), 0.0, None)
-    total = max(float(eigenvalues.sum()), 1e-300)
+    total = float(eigenvalues.sum())
+    if not total > 0:
+        return np.zeros(0), 1.0
     degrees = max(batch - float(eigenvalues @ eigenvalues) / total**2, 1.0)  # the mean over all samples takes one
     return eigenvalues * (rest / (degrees * total)), degrees
 

@@ -61,7 +61,7 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
         throughs=sets,
         members=state.members if sets else (),
         grade="EX" if exact else worse("MF", state.grade, known),
-        allowance=state.allowance if exact else cost,
+        doubt=state.doubt if exact else cost,
         relvar=state.relvar * slope2(kind, float(q.mean())) + odd_relvar(kind, state, setting.batch),
         scatter=_scatter(state, slopes, out),
         dead=state.dead,
@@ -94,7 +94,7 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
             uneven=g.uneven or (not still and kept.signal.each is not None),
             standing=None if standing is None else g.energy * standing,
             grade=worse(g.grade, "EX" if still else "MF", "EX" if half else kept.grade, known),
-            allowance=math.hypot(g.allowance, 0.0 if still else cost_back),
+            doubt=g.doubt if still else g.doubt + cost_back,
             relvar=g.relvar + gate_relvar(kind, kept, setting.batch),
         )
 
@@ -110,8 +110,8 @@ def _of_positive(kind: one_layer.Activation, state: State) -> tuple[State, Backw
         energy = g.energy * share
         same = None if g.same is None else with_diagonal(g.same * np.mean(share) ** 2, energy)
         on = np.broadcast_to(on / np.maximum(share, 1e-300), energy.shape[-1:])
-        allowance = math.hypot(g.allowance, allowances.NOT_RECTIFIED)
-        return g.passed(energy, same=same, on=on, grade=worse(g.grade, "MF"), allowance=allowance)
+        doubt = g.doubt + allowances.second_gate()
+        return g.passed(energy, same=same, on=on, grade=worse(g.grade, "MF"), doubt=doubt)
 
     return state, backward
 
@@ -175,7 +175,7 @@ def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple
         source=unit_source(scaled, law.function),
         through=law.function,
         grade=worse("MF", state.grade, known),
-        allowance=cost,
+        doubt=cost,
         relvar=state.relvar * slope2(kind, float(state.signal.q.mean())) + odd_relvar(kind, state, setting.batch),
         scatter=_scatter(state, slopes * law.slope2, out),
     )
@@ -198,7 +198,7 @@ def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple
             uneven=g.uneven or kept.signal.each is not None,
             **told,
             grade=worse(g.grade, "MF", kept.grade, known),
-            allowance=math.hypot(g.allowance, cost_back),
+            doubt=g.doubt + cost_back,
             relvar=g.relvar + gate_relvar(kind, kept, setting.batch),
         )
 

@@ -114,10 +114,10 @@ def _affine(
             spread_out=g.spread_out,
             uneven=g.uneven,
             grade=worse(g.beyond or g.grade, _known(setting.weight)),
-            allowance=math.hypot(g.allowance, allowances.convolution(g, below, used.taps)),
+            doubt=g.doubt + allowances.convolution(g, setting.batch),
             relvar=g.relvar + own,
             weight=weight * aligned,
-            weight_allowance=allowances.weight_gradient(g, below, agreed),
+            weight_doubt=allowances.weight_gradient(g, below, agreed),
             weight_relvar=g.relvar + below.relvar + _weight_relvar(g, below, above, fan_in),
         )
 

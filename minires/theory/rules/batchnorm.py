@@ -66,7 +66,7 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     pooled = pooled_signal(groups)
     cost, cost_back = allowances.batchnorm(state, setting.batch)
     # it divides by v = q - common, so what q may be off counts more; most of it is in what is common, too
-    uncertain = state.allowance * max(part.amplified for part in parts)
+    uncertain = state.doubt.times(max(part.amplified for part in parts))
     known = state.grade or ("MF" if state.form == "gaussian" else "")  # a random convolution mixes the unknown away
     after = state.after(
         pooled,
@@ -74,7 +74,7 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
         members=tuple(own.member for _, own in pairs),
         symmetric=state.symmetric and not any(own.bias for _, own in pairs),
         grade=worse("MF", known),
-        allowance=math.hypot(cost, COMMON_MAP * uncertain),
+        doubt=cost + uncertain.times(COMMON_MAP),
         relvar=0.0,
         pooled_variance=False,
         groups=groups if len(groups) > 1 else (),
@@ -113,7 +113,7 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
             unseen=parts[0].unseen,
             grade=worse(g.grade, "MF", kept.grade, known_scale),  # it divides by v, which must be known
             beyond=worse(g.grade, "MF", kept.grade, enough),
-            allowance=math.hypot(g.allowance, cost_back, uncertain),
+            doubt=g.doubt + cost_back + uncertain + allowances.projections(lost),
             relvar=g.relvar + (kept.scale_noise - 1) / kept.channels,
             on=on,
             standing=None,

@@ -87,8 +87,9 @@ def block_sum(block: ResidualBlock, state: State, branch: State, short: State | 
     gaussian = short.form == branch.form == "gaussian" and short.kept == branch.kept == 1
     drowned = not gaussian and branch.form == "gaussian" and share > 1 - NEGLIGIBLE_SKIP
     summands = () if gaussian or drowned else summands_of(block, state, branch, short, step)
-    own = allowances.PREACTIVATION / branch.channels if block.after_sum is None else 0.0
-    grade = worse(branch.grade, short.grade, "MF" if own or drowned else "EX")
+    last = block.after_sum is None
+    own = allowances.block_sum(branch.channels, share, last=last, drowned=drowned)
+    grade = worse(branch.grade, short.grade, "MF" if last or drowned else "EX")
     total = total._replace(mean=0.0) if drowned else total
     return branch.after(
         total,
@@ -97,9 +98,9 @@ def block_sum(block: ResidualBlock, state: State, branch: State, short: State | 
         source=short.source if summands and isinstance(block.shortcut, nn.Identity) and not short.stream else None,
         symmetric=gaussian and block.after_sum is not None and branch.symmetric and short.symmetric,
         groups=tuple((w, part + step) for w, part in short.groups),
-        rough=0.0 if gaussian else branch_cost(block, step),
+        branch=(0.0, 0.0) if gaussian else narrow_and_shifted(block, step),
         grade=grade,
-        allowance=math.hypot(max(branch.allowance, short.allowance), own, drowned * 2 * math.sqrt(max(1 - share, 0.0))),
+        doubt=branch.doubt.larger(short.doubt) + own,
         relvar=_common_relvar(share, branch.relvar, short.relvar),
         scatter=share * branch.scatter + (1 - share) * short.scatter,
     )
@@ -120,10 +121,10 @@ def summands_of(block: ResidualBlock, state: State, branch: State, short: State,
     return tuple(part.plus(*g) for part in skip_functions(short))
 
 
-def branch_cost(block: ResidualBlock, step: Signal) -> float:
-    """See `allowances.branch`."""
-    mean, width = step.mean, block.branch_convolutions()[-1].weight.value.shape[1]
-    return allowances.branch(width, mean, float(step.q.mean()) - mean**2)
+def narrow_and_shifted(block: ResidualBlock, step: Signal) -> tuple[float, float]:
+    """`State.branch`: narrow, or skewed and sparse away from its center, a branch is less of a Gaussian."""
+    width, variance = block.branch_convolutions()[-1].weight.value.shape[1], float(step.q.mean()) - step.mean**2
+    return 1 / width, min(abs(step.mean) / math.sqrt(max(variance, 1e-300)), 3.0)
 
 
 def gate_behind_sum(total: State, g: Gradient) -> Gradient:
@@ -308,6 +309,6 @@ def meet(a: Gradient, b: Gradient, state: State) -> Gradient:
         spread_out=a.spread_out and b.spread_out,
         uneven=a.uneven or b.uneven,
         grade=worse(a.grade, b.grade),
-        allowance=max(a.allowance, b.allowance),
+        doubt=a.doubt.larger(b.doubt),
         relvar=_common_relvar(share, a.relvar, b.relvar),
     )

@@ -54,7 +54,6 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     known = bool(functions) or state.form in ("gaussian", "sum")
     overlapping = int(geometry.forward_counts.sum()) > state.positions
     cost, cost_back = allowances.maximum(state, known, overlapping)
-    dropped = 1.0 if state.kept < 1 else 0.0  # the maximum passes over what a Dropout took
     signal, form = Signal(second, kernel, same, float(first.mean()), each, span), _averaged(state)
     told: dict[str, Any] = {"form": form}
     if form != "positive" and (state.form == "gaussian" or len(functions) == 1):
@@ -68,7 +67,7 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
         positive=float(positive.mean()),
         pooled_variance=True,
         grade=worse(state.grade, "MF"),
-        allowance=math.hypot(state.allowance, cost, dropped),
+        doubt=state.doubt + cost,
     )
 
     def backward(g: Gradient) -> Gradient:
@@ -77,14 +76,14 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
             gate = windows.gate_of_largest(number, source, None if form == "positive" else g.gate)
         received = live * _box_transpose(geometry, g.energy / counts)
         on = live * _box_transpose(geometry, g.energy * positive / counts) / np.maximum(received, 1e-300)
-        standing = received * on if dropped else None
+        standing = received * on if state.kept < 1 else None
         energy, same = received, None
         if g.same is not None and state.positions <= LARGEST_AGREEMENT:
             reads = np.kron(geometry.height.reads, geometry.width.reads)
             energy, taken = received + _both(reads, g.same), reads / counts[:, None]
             same = with_diagonal(taken.T @ g.same @ taken, energy)
         told = {"on": on, "gate": gate, "standing": standing, "centered": g.centered, "grade": worse(g.grade, "MF")}
-        return g.passed(energy, same=same, **told, allowance=math.hypot(g.allowance, cost_back))
+        return g.passed(energy, same=same, **told, doubt=g.doubt + cost_back)
 
     return after, backward
 
@@ -215,7 +214,7 @@ def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[Stat
         form="gaussian" if state.form == "gaussian" else _averaged(state),
         grade=worse(state.grade, "MF"),
         pooled_variance=True,
-        allowance=math.hypot(state.allowance, allowances.average(state, q, mean**2 @ signal.q)),
+        doubt=state.doubt + allowances.average(state, q, mean**2 @ signal.q),
     )
 
     def backward(g: Gradient) -> Gradient:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from minires.theory.laws.reflected_walk import Grid
 from minires.theory.laws.signal import Signal
 from minires.theory.laws.stream import Gamma, Stream
 from minires.theory.laws.sums import Summands
+from minires.theory.rules.allowances import Doubt
 
 Floats = np.ndarray
 Gate = Callable[[Floats], Floats]
@@ -48,7 +49,7 @@ class State:
     summands: of a sum, what comes along the skip path as a function of one Gaussian, and the branch; () if not known.
     stream: h of residual blocks.
     symmetric: changing the signs of a filter changes the sign of its channel, so half of the entries are above 0.
-    grade: "EX", "MF" or "" behind a layer without a law.  allowance: relative bias the mean field is allowed so far.
+    grade: "EX", "MF" or "" behind a layer without a law.  doubt: how far the mean field may be off so far.
     relvar: relative variance of the mean of q between networks.
     groups: (share, signal) of channels that differ, as BatchNorm's gains and biases make them; () if all are alike.
     scale_noise: E[s/v] of a channel's scale v, random since it has few weights, s = E v; 1 but behind a convolution.
@@ -58,7 +59,7 @@ class State:
     directions: shares of the batch's variance along the directions that it spans, see `laws.batchnorm`.
     smooth: share of it that the taps of a kernel have in common, 0 for white noise, 1 for images.
     pooled_variance: behind a pool, whose batch variance is uncertain.
-    rough: what the shape of a sum may cost, see `allowances.branch`.
+    branch: of a sum, one over its inner width, and its mean in deviations; (0, 0) where the sum is Gaussian.
     dead: chance that a convolution behind a ReLU reads nothing but zeros, and ReLU'(0) = 0.
     batch: the actual batch, at the input.  patches: what a convolution of it reads, behind that convolution.
     """
@@ -75,7 +76,7 @@ class State:
     symmetric: bool = False
     stream: Stream | None = None
     grade: str = "EX"
-    allowance: float = 0.0
+    doubt: Doubt = field(default_factory=Doubt)
     relvar: float = 0.0
     groups: tuple[tuple[float, Signal], ...] = ()
     scale_noise: float = 1.0
@@ -85,7 +86,7 @@ class State:
     smooth: float = 1.0
     isotropic: float = 0.0
     pooled_variance: bool = False
-    rough: float = 0.0
+    branch: tuple[float, float] = (0.0, 0.0)
     dead: float = 0.0
     batch: Floats | None = None
     patches: Patches | None = None
@@ -181,7 +182,7 @@ _PLAIN = {
     "groups": (),
     "scale_noise": 1.0,
     "kept": 1.0,
-    "rough": 0.0,
+    "branch": (0.0, 0.0),
     "dead": 0.0,
     "batch": None,
     "patches": None,
@@ -222,12 +223,12 @@ class Gradient:
     uneven: bool = False
     grade: str = "EX"
     beyond: str = ""
-    allowance: float = 0.0
+    doubt: Doubt = field(default_factory=Doubt)
     relvar: float = 0.0
     weight: float = math.nan
     """Mean square of dL/dweight of the layer just passed, and its relative variance between networks."""
     weight_relvar: float = math.nan
-    weight_allowance: float = 0.0
+    weight_doubt: Doubt = field(default_factory=Doubt)
 
     def passed(self, energy: Floats, **changes: Any) -> Gradient:
         """Behind a layer that is neither convolution nor BatchNorm nor activation."""
