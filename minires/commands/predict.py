@@ -255,8 +255,8 @@ def block_table(predictions: dict[str, SignalReport], reports: dict[str, Compari
 
 LEGEND = (
     "law: exact, an expectation that holds at any width; approximate, right for many channels and a large batch and to "
-    "within a stated allowance; none, where the law may be off by a factor of two or there is none. ±: from one "
-    "network to the next."
+    "within a stated allowance; none, where the law may be off by a factor of two (in brackets: because of what) or "
+    "there is none. ±: from one network to the next."
 )
 """What the words in the table of all layers mean."""
 

@@ -9,8 +9,9 @@ the rules run in reverse, with the law of the gradient. The walk assumes:
     weights    every weight of two or more axes from one initializer, biases from another (zeros), BatchNorm's gains
                and biases as they are in the model; training mode
 
-Exact laws need no allowance. A mean-field law gets one: a floor, and what each approximation on the way adds, as the
-root of the sum of squares (`rules.allowances`). A number that may be off by a factor of two gets none.
+Exact laws need no allowance. A mean-field law carries a doubt, to which each approximation on the way adds a cause
+(`rules.allowances`); how large it is says what the law is allowed. One that may be off by a factor of two gets no
+grade, and says what it is doubted for.
 
 A layer without a law gets a row that says so. The walk goes on as if the layer left mean squares unchanged, and the
 rows behind it carry no grade until a BatchNorm makes the signal known again.
@@ -254,7 +255,7 @@ def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting
 
 def _quantity(mean: float, spread: float, grade: str, doubt: allowances.Doubt) -> Quantity:
     """A number with its grade; none, but a reason, where it is not finite or too doubtful."""
-    allowed = doubt.allowance if grade == "MF" else 0.0
+    allowed = doubt.allowance if grade == "MF" and mean else 0.0  # of a zero nothing is in doubt
     if math.isfinite(mean) and math.isfinite(allowed):
         return Quantity(mean, spread, grade, allowed)
     return Quantity(mean, spread, reason=doubt.main if grade and math.isfinite(mean) else "")

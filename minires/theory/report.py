@@ -129,5 +129,8 @@ def _cell(quantity: Quantity) -> str:
 
 
 def _grades(row: Row) -> str:
-    found = {quantity.grade for name in QUANTITIES if not math.isnan((quantity := getattr(row, name)).mean)}
-    return row.note or ", ".join(word for grade, word in WORDS.items() if grade in found)
+    """The grades of its numbers in words, and what those without one are doubted for."""
+    numbers = [number for name in QUANTITIES if not math.isnan((number := getattr(row, name)).mean)]
+    words = ", ".join(word for grade, word in WORDS.items() if any(number.grade == grade for number in numbers))
+    doubted = sorted({number.reason for number in numbers} - {""})
+    return row.note or words + (f" ({', '.join(doubted)})" if doubted else "")
