@@ -113,7 +113,7 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
             unseen=parts[0].unseen,
             grade=worse(g.grade, "MF", kept.grade, known_scale),  # it divides by v, which must be known
             beyond=worse(g.grade, "MF", kept.grade, enough),
-            doubt=g.doubt + cost_back + uncertain + allowances.projections(lost),
+            doubt=g.doubt + cost_back + uncertain + allowances.projections(lost, g.energy),
             relvar=g.relvar + (kept.scale_noise - 1) / kept.channels,
             on=on,
             standing=None,
