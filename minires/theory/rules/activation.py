@@ -24,10 +24,10 @@ from minires.theory.laws import activations as one_layer
 from minires.theory.laws.activations import LINEAR, NODES, WEIGHTS
 from minires.theory.laws.signal import Signal, contrasts
 from minires.theory.laws.stream import Stream
-from minires.theory.laws.sums import gate_of_sum, share_on, sum_law
+from minires.theory.laws.sums import sum_law
 from minires.theory.rules import allowances
 from minires.theory.rules.chance import gate_relvar, odd_relvar, slope2
-from minires.theory.rules.functions import in_units, unit_source, with_moments
+from minires.theory.rules.functions import mean_and_deviation, through_sum, unit_source, with_moments
 from minires.theory.rules.state import (
     Backward,
     Floats,
@@ -187,15 +187,8 @@ def _of_sum(kind: one_layer.Activation, state: State, kept: State, setting: Sett
     }
 
     def pulled_back(g: Gradient) -> tuple[Floats, dict[str, Any]]:
-        functions = kept.summands
-        share, gate = gate_of_sum(kind, functions, law, g.gate)
-        energy = g.energy * share * slopes
-        if kept.source is not None:
-            return energy, {"gate": in_units(gate, kept.source)}
-        if kept.groups:  # behind shortcut A: of the channels with a past
-            gate = gate_of_sum(kind, functions[:-1], law, g.gate)[1]
-        on = np.full(kept.positions, share_on(functions[0].function, gate)) if len(functions) == 1 else None
-        return energy, {"gate": gate, "on": on}
+        share, told = through_sum(kind, kept, law, g.gate)
+        return g.energy * share * slopes, told
 
     return scaled, slopes * law.slope2, form, pulled_back
 
@@ -328,10 +321,8 @@ def _with_energy(same: Floats | None, energy: Floats, power: float) -> Floats | 
 
 def _along(kind: one_layer.Activation, state: State) -> float:
     """E[xh phi'(z)] / E phi'(z), xh = z in units of its deviation: what the gates of a BatchNorm's output share."""
-    q, mean = float(state.signal.q.mean()), state.signal.mean
-    if q <= mean**2:
-        return 0.0
-    zeroth, first = one_layer.hermite_coefficients(kind.differentiated, np.array([math.sqrt(q - mean**2)]), 2, mean)[0]
+    mean, deviation = mean_and_deviation(state.signal)
+    zeroth, first = one_layer.hermite_coefficients(kind.differentiated, np.array([deviation]), 2, mean)[0]
     return float(first / zeroth) if zeroth else 0.0
 
 

@@ -5,8 +5,6 @@ both. Where a ReLU follows the sum, the stream h' = relu(h + g) is a walk reflec
 at every position, and the gradient as a function of h (`minires.theory.laws.stream`).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from functools import partial
@@ -21,11 +19,11 @@ from minires.theory.laws.activations import LINEAR, RELU
 from minires.theory.laws.reflected_walk import Grid, grid_for
 from minires.theory.laws.signal import Signal, every
 from minires.theory.laws.stream import Field, Gamma, Stream
-from minires.theory.laws.sums import Summands, gate_of_sum, share_on, sum_law
+from minires.theory.laws.sums import Summands, sum_law
 from minires.theory.rules import allowances
 from minires.theory.rules.batchnorm import mean_square
-from minires.theory.rules.functions import in_units, rectified_source
-from minires.theory.rules.state import Gate, Gradient, Setting, State, with_diagonal, worse
+from minires.theory.rules.functions import mean_and_deviation, rectified_source, through_sum
+from minires.theory.rules.state import Gradient, Setting, State, with_diagonal, worse
 
 LARGEST_GRID = 4096
 
@@ -80,8 +78,8 @@ def block_sum(block: ResidualBlock, state: State, branch: State, short: State | 
     """
     if short is None:
         groups = tuple((w, part.scaled(block.branch_scale**2)) for w, part in branch.groups)
-        plain = {"groups": groups, "source": None, "throughs": (), "symmetric": branch.symmetric and not step.mean}
-        return replace(branch, signal=step, **plain)  # the plain twin: nothing is added
+        symmetric = branch.symmetric and not step.mean
+        return replace(branch, signal=step, groups=groups, source=None, throughs=(), symmetric=symmetric)
     total = step + short.signal
     share = step.q.mean() / max(total.q.mean(), 1e-300)
     gaussian = short.form == branch.form == "gaussian" and short.kept == branch.kept == 1
@@ -89,17 +87,15 @@ def block_sum(block: ResidualBlock, state: State, branch: State, short: State | 
     summands = () if gaussian or drowned else summands_of(block, state, branch, short, step)
     last = block.after_sum is None
     own = allowances.block_sum(branch.channels, share, last=last, drowned=drowned)
-    grade = worse(branch.grade, short.grade, "MF" if last or drowned else "EX")
-    total = total._replace(mean=0.0) if drowned else total
     return branch.after(
-        total,
+        total._replace(mean=0.0) if drowned else total,
         form="gaussian" if gaussian or drowned else "sum",
         summands=summands,
         source=short.source if summands and isinstance(block.shortcut, nn.Identity) and not short.stream else None,
-        symmetric=gaussian and block.after_sum is not None and branch.symmetric and short.symmetric,
+        symmetric=gaussian and not last and branch.symmetric and short.symmetric,
         groups=tuple((w, part + step) for w, part in short.groups),
         branch=(0.0, 0.0) if gaussian else narrow_and_shifted(block, step),
-        grade=grade,
+        grade=worse(branch.grade, short.grade, "MF" if last or drowned else "EX"),
         doubt=branch.doubt.larger(short.doubt) + own,
         relvar=_common_relvar(share, branch.relvar, short.relvar),
         scatter=share * branch.scatter + (1 - share) * short.scatter,
@@ -110,32 +106,34 @@ def summands_of(block: ResidualBlock, state: State, branch: State, short: State,
     """The sum as f(z) + g, or () where the skip path is not known as a function of a Gaussian."""
     if branch.form != "gaussian":
         return ()
-    g = step.mean, max(float(step.q.mean()) - step.mean**2, 0.0)
-    if isinstance(block.shortcut, Subsample):  # new channels start from zero
-        share = block.shortcut.in_channels / block.shortcut.out_channels
-        old = skip_functions(state)
-        new = (Summands(1 - share, np.zeros_like),) if share < 1 else ()
+    parts = skip_functions(state if isinstance(block.shortcut, Subsample) else short)
+    share = subsampling(block)[1]
+    if parts and isinstance(block.shortcut, Subsample):  # new channels start from zero
         kept = short.signal.q.mean() / max(share * state.signal.q.mean(), 1e-300)  # every stride-th position
-        old = tuple(part.scaled(share, math.sqrt(kept), 0.0) for part in old)
-        return tuple(part.plus(*g) for part in (*old, *(new if old else ())))
-    return tuple(part.plus(*g) for part in skip_functions(short))
+        old = (part.scaled(share, math.sqrt(kept), 0.0) for part in parts)
+        parts = (*old, Summands(1 - share, np.zeros_like)) if share < 1 else old
+    mean, deviation = mean_and_deviation(step)
+    return tuple(part.plus(mean, deviation**2) for part in parts)
+
+
+def subsampling(block: ResidualBlock) -> tuple[int, float]:
+    """Of the shortcut: its stride, and the share of channels that have a past, which others than A all have."""
+    short = block.shortcut
+    return (short.stride, short.in_channels / short.out_channels) if isinstance(short, Subsample) else (1, 1.0)
 
 
 def narrow_and_shifted(block: ResidualBlock, step: Signal) -> tuple[float, float]:
     """`State.branch`: narrow, or skewed and sparse away from its center, a branch is less of a Gaussian."""
-    width, variance = block.branch_convolutions()[-1].weight.value.shape[1], float(step.q.mean()) - step.mean**2
-    return 1 / width, min(abs(step.mean) / math.sqrt(max(variance, 1e-300)), 3.0)
+    mean, deviation = mean_and_deviation(step)
+    return 1 / block.branch_convolutions()[-1].weight.value.shape[1], min(abs(mean) / deviation, 3.0)
 
 
 def gate_behind_sum(total: State, g: Gradient) -> Gradient:
     """At a sum that no activation follows: the gates above, as a function of the skip path's Gaussian."""
     if g.gate is None or not total.summands:
         return g
-    gate = gate_of_sum(LINEAR, total.summands, sum_law(LINEAR, total.summands), g.gate)[1]
-    if total.source is not None:
-        return replace(g, gate=in_units(gate, total.source))
-    on = share_on(total.summands[0].function, gate) if len(total.summands) == 1 else None
-    return replace(g, gate=gate, on=None if on is None else np.full(total.positions, on))
+    all_alike = replace(total, groups=())
+    return replace(g, **through_sum(LINEAR, all_alike, sum_law(LINEAR, total.summands), g.gate)[1])
 
 
 def skip_functions(state: State) -> tuple[Summands, ...]:
@@ -154,7 +152,7 @@ def skip_functions(state: State) -> tuple[Summands, ...]:
         return Summands(state.kept, lambda z: deviation * z), Summands(1 - state.kept, np.zeros_like)
     if source is None:
         return ()
-    mean, deviation = source.mean, math.sqrt(max(float(source.q.mean()) - source.mean**2, 0.0))
+    mean, deviation = mean_and_deviation(source)
     return tuple(Summands(share, lambda z, f=function: f.value(mean + deviation * z)) for share, function in functions)
 
 
@@ -182,10 +180,7 @@ def walk_on(block: ResidualBlock, state: State, branch: State, step: Signal, set
     before = stream_of(state, setting) if walks and branch.form == "gaussian" else None
     if before is None:
         return None
-    stride, share = 1, 1.0
-    if isinstance(block.shortcut, Subsample):
-        stride, share = block.shortcut.stride, block.shortcut.in_channels / block.shortcut.out_channels
-    after = before.stepped(step, state.image, stride, share)
+    after = before.stepped(step, state.image, *subsampling(block))
     if after is None:
         return None
     stream = after.rescaled() if setting.rescale else after
@@ -208,8 +203,7 @@ def alignment_relvar(block: ResidualBlock, state: State, step: Signal, after: Si
     Their correlation over the batch has mean 0 and variance 1/fan_in, and changes h'^2 by 2 E h g.
     """
     shape = block.branch_convolutions()[-1].weight.value.shape
-    square = max(float(after.q.mean()) ** 2, 1e-300)
-    size = 4 * state.signal.variance * float(step.q.mean()) / square
+    size = 4 * state.signal.variance * float(step.q.mean()) / max(float(after.q.mean()) ** 2, 1e-300)
     return size / (init.fans(shape)[0] * shape[0])
 
 
@@ -244,12 +238,9 @@ def gated(g: Gradient, gamma: Gamma, walked: Walked) -> tuple[np.ndarray, np.nda
 
 def meet_stream(block: ResidualBlock, state: State, at_sum: Gradient, walked: Walked, through: Gradient) -> Gradient:
     """Gradient at the input of a block on a stream: pulled back through the gate, plus what the branch brings."""
-    stride = block.shortcut.stride if isinstance(block.shortcut, Subsample) else 1
-    kept = every(state.image, stride)
+    kept = every(state.image, subsampling(block)[0])
     gamma, same, zero = at_sum.gamma, None, np.zeros_like(through.energy)
-    old = _pulled(gamma.field, walked)
-    field = old.scattered(kept, through.energy)
-    common = field
+    common = field = _pulled(gamma.field, walked).scattered(kept, through.energy)
     if at_sum.same is not None:
         common = _pulled(gamma.common, walked).scattered(kept, zero)
         same = np.zeros((state.positions, state.positions))
@@ -257,23 +248,12 @@ def meet_stream(block: ResidualBlock, state: State, at_sum: Gradient, walked: Wa
     received = replace(at_sum, energy=zero, relvar=through.relvar, same=same)
     gamma, stream = Gamma(field, common), walked.before
     met = replace(meet(through, received, state), gamma=gamma)
-    if met.same is not None:
-        share = through.energy + (0 if same is None else np.diagonal(same))
-        np.fill_diagonal(met.same, share)
+    with_diagonal(met.same, through.energy + (0 if same is None else np.diagonal(same)))
     if state.stream is None and not state.one_relu:  # nothing below knows the stream
         energy = gamma.energy(stream)
         on = gamma.energy(stream, gated=True) / np.maximum(energy, 1e-300)
         met = replace(met, energy=energy, same=with_diagonal(met.same, energy), gamma=None, on=on)
     return met
-
-
-def _both_gates(a: Gate | None, b: Gate | None, share: float) -> Gate:
-    """Two gradients at one function of a Gaussian, each with its own gates (of mean 1) above."""
-
-    def gate(z: np.ndarray) -> np.ndarray:
-        return share * (1.0 if a is None else a(z)) + (1 - share) * (1.0 if b is None else b(z))
-
-    return gate
 
 
 def _pulled(field: Field, walked: Walked) -> Field:
@@ -288,9 +268,12 @@ def meet(a: Gradient, b: Gradient, state: State) -> Gradient:
     """Two gradients that are added and do not correlate, at a state: energies add."""
     energy = a.energy + b.energy
     share = float(a.energy.mean()) / max(float(energy.mean()), 1e-300)
-    gate = on = standing = None
-    if a.gate is not None or b.gate is not None:
-        gate = _both_gates(a.gate, b.gate, share)
+    on = standing = None
+    gates = (share, a.gate), (1 - share, b.gate)
+
+    def gate(z: np.ndarray) -> np.ndarray:
+        return sum(weight * (1.0 if above is None else above(z)) for weight, above in gates)
+
     if a.on is not None or b.on is not None:
         parts = (each.energy * (state.above if each.on is None else each.on) for each in (a, b))
         on = sum(parts) / np.maximum(energy, 1e-300)
@@ -302,7 +285,7 @@ def meet(a: Gradient, b: Gradient, state: State) -> Gradient:
     return Gradient(
         energy,
         same=same,
-        gate=gate,
+        gate=None if a.gate is b.gate is None else gate,
         on=on,
         standing=standing,
         centered=share * a.centered + (1 - share) * b.centered,

@@ -7,6 +7,7 @@ for each entry. Covariances go over to the Gaussian to first order (Price's theo
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from minires.theory.laws.activations import (
     rectified_match,
 )
 from minires.theory.laws.signal import Signal
-from minires.theory.laws.sums import function_of_normal, sum_law
+from minires.theory.laws.sums import SumLaw, function_of_normal, gate_of_sum, share_on, sum_law
 from minires.theory.rules.state import Floats, Gate, State, with_diagonal
 
 
@@ -96,3 +97,16 @@ def in_units(gate: Gate, source: Signal) -> Gate:
     """A function of a unit Gaussian, as one of the source."""
     mean, deviation = mean_and_deviation(source)
     return lambda z: gate(np.ravel((z - mean) / deviation)).reshape(np.shape(z))
+
+
+def through_sum(kind: Activation, total: State, law: SumLaw, above: Gate | None) -> tuple[float, dict[str, Any]]:
+    """What an activation of f(z) + g leaves of an energy that came through the gates above; gates of z, and the share
+    of the energy where f(z) > 0."""
+    parts = total.summands
+    share, gate = gate_of_sum(kind, parts, law, above)
+    if total.source is not None:
+        return share, {"gate": in_units(gate, total.source)}
+    if total.groups:  # behind shortcut A: of the channels with a past
+        gate = gate_of_sum(kind, parts[:-1], law, above)[1]
+    on = np.full(total.positions, share_on(parts[0].function, gate)) if len(parts) == 1 else None
+    return share, {"gate": gate, "on": on}
