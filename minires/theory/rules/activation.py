@@ -21,24 +21,14 @@ from typing import Any
 import numpy as np
 
 from minires.theory.laws import activations as one_layer
-from minires.theory.laws.activations import LINEAR, NODES, WEIGHTS
+from minires.theory.laws.activations import NODES, WEIGHTS, Activation, Function
 from minires.theory.laws.signal import Signal, contrasts
 from minires.theory.laws.stream import Stream
 from minires.theory.laws.sums import sum_law
 from minires.theory.rules import allowances
 from minires.theory.rules.chance import gate_relvar, odd_relvar, slope2
 from minires.theory.rules.functions import mean_and_deviation, through_sum, unit_source, with_moments
-from minires.theory.rules.state import (
-    Backward,
-    Floats,
-    Gate,
-    Gradient,
-    Setting,
-    State,
-    pooled_signal,
-    with_diagonal,
-    worse,
-)
+from minires.theory.rules.state import Backward, Floats, Gradient, Setting, State, pooled_signal, with_diagonal, worse
 
 LEVELS = np.array([-1.694, -0.921, -0.505, -0.1625, 0.1625, 0.505, 0.921, 1.694])
 """Of a Gaussian, means of eight equal shares, scaled to its variance."""
@@ -46,7 +36,7 @@ FEW_ON = 50
 """Expected number of entries that a ReLU lets through, below which a mean square is decided by rare ones."""
 
 
-def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tuple[State, Backward]:
+def activation(kind: Activation, state: State, setting: Setting) -> tuple[State, Backward]:
     """On a Gaussian, on a function of one, or on what is taken for one."""
     if kind.homogeneous and (state.form == "positive" or state.stream is not None):
         return _of_positive(kind, state)
@@ -92,39 +82,38 @@ Law = tuple[Signal, Floats, dict[str, Any], Callable[[Gradient], tuple[Floats, d
 """Of an activation: signal, E phi'^2, the state's form, and from a gradient its energy before and what else changes."""
 
 
-def _of_gaussian(kind: one_layer.Activation, state: State, kept: State, setting: Setting) -> Law:
+def _of_gaussian(kind: Activation, state: State, kept: State, setting: Setting) -> Law:
     """phi(z), or phi of what is taken for a Gaussian z; channels may differ."""
     out, slopes, standing = activated(kind, state)
     alone = state.form in ("gaussian", "sum") and not state.groups and state.kept == 1
-    sets = tuple((share, gain2, compose(kind, inner)) for share, gain2, inner in state.throughs)
-    form = {
-        "form": "function" if alone or sets else "positive" if kind.slope == 0 else "other",
-        "source": state.signal if alone else state.source if sets else None,
-        "through": kind if alone else None,
-        "throughs": sets,
-        "members": state.members if sets else (),
-        "scatter": _scatter(state, slopes, out),
-    }
-    inners = [inner for *_, inner in state.throughs]
-    source = state.source.outline() if inners else kept.signal
+    form: dict[str, Any] = {"form": "positive" if kind.slope == 0 else "other"}
+    if alone:
+        form = {"form": "function", "source": state.signal, "through": kind}
+    elif state.throughs:
+        sets = tuple((share, gain2, compose(kind, inner)) for share, gain2, inner in state.throughs)
+        form = {"form": "function", "source": state.source, "throughs": sets, "members": state.members}
+    scatter = _scatter(state, slopes, out)
+    through = [_squared(kind, inner) for *_, inner in state.throughs]
+    source = state.source.outline() if through else kept.signal
 
     def pulled_back(g: Gradient) -> tuple[Floats, dict[str, Any]]:
-        left = slopes
         if g.gamma is not None:
             first = Stream.started(setting.grid, kept.signal, rescale=setting.rescale)
-            return g.gamma.energy(first, gated=True), {}
-        if g.on is not None and kind.homogeneous:
-            left = g.on + (1 - g.on) * kind.slope**2
-        elif g.gate is not None and inners:
-            left = np.stack([_left(source, kind, inner, g.gate) for inner in inners])
+            energy = g.gamma.energy(first, gated=True)
+        elif g.on is not None and kind.homogeneous:
+            energy = g.energy * (g.on + (1 - g.on) * kind.slope**2)
+        elif g.gate is not None and through:
+            energy = g.energy * np.stack([_left(source, squared, g.gate) for squared in through])
         elif g.gate is not None:
-            left = _left(source, kind, LINEAR, g.gate)
-        return g.energy * left, {"standing": None if standing is None else g.energy * standing}
+            energy = g.energy * _left(source, lambda z: kind.derivative(z) ** 2, g.gate)
+        else:
+            energy = g.energy * slopes
+        return energy, {"standing": None if standing is None else g.energy * standing}
 
-    return out, slopes, form, pulled_back
+    return out, slopes, {**form, "scatter": scatter}, pulled_back
 
 
-def _of_positive(kind: one_layer.Activation, state: State) -> tuple[State, Backward]:
+def _of_positive(kind: Activation, state: State) -> tuple[State, Backward]:
     """A (leaky) ReLU changes nothing of what is not negative; where that is 0 it lets slope^2 of the energy through."""
 
     def backward(g: Gradient) -> Gradient:
@@ -139,13 +128,14 @@ def _of_positive(kind: one_layer.Activation, state: State) -> tuple[State, Backw
     return state, backward
 
 
-def _of_function(kind: one_layer.Activation, state: State) -> tuple[State, Backward]:
+def _of_function(kind: Activation, state: State) -> tuple[State, Backward]:
     """phi_2(phi_1(z)): a function of the Gaussian z, like phi_1; the gradient meets both derivatives of one z."""
     inners = state.throughs or ((1.0, 1.0, state.through),)
     shares, gains2 = np.array([inner[:2] for inner in inners]).T
     whole, source = replace(state, signal=state.source, groups=(), form="gaussian"), state.source.outline()
     out = pooled_signal(tuple((share, activated(compose(kind, inner), whole)[0]) for share, _, inner in inners))
-    slopes = np.stack([_left(source, kind, inner, None) for *_, inner in inners])
+    squared = [_squared(kind, inner) for *_, inner in inners]
+    slopes = np.stack([_left(source, each) for each in squared])
     mean, apart = max(float(np.mean(shares * gains2 @ slopes)), 1e-300), bool(state.groups)
     alone = {"form": "function", "source": state.source, "through": compose(kind, inners[0][2])}
     after = state.after(
@@ -156,12 +146,14 @@ def _of_function(kind: one_layer.Activation, state: State) -> tuple[State, Backw
     )
 
     def backward(g: Gradient) -> Gradient:
-        energy = g.energy * np.stack([_left(source, kind, inner, g.gate) for *_, inner in inners])
+        above = g.gate or np.ones_like
+        energy = g.energy * np.stack([_left(source, each, above) for each in squared])
         pooled = shares @ energy
 
         def gate(z: Floats) -> Floats:
-            above = 1.0 if g.gate is None else g.gate(z)
-            return above * sum(share * gain2 * _squared(kind, inner)(z) for share, gain2, inner in inners) / mean
+            return (
+                above(z) * sum(weight * each(z) for weight, each in zip(shares * gains2, squared, strict=True)) / mean
+            )
 
         same = _with_energy(g.same, pooled, 0.5)
         return g.passed(energy if apart else pooled, same=same, gate=gate, grade=worse(g.grade, "MF"))
@@ -169,7 +161,7 @@ def _of_function(kind: one_layer.Activation, state: State) -> tuple[State, Backw
     return after, backward
 
 
-def _of_sum(kind: one_layer.Activation, state: State, kept: State, setting: Setting) -> Law:
+def _of_sum(kind: Activation, state: State, kept: State, setting: Setting) -> Law:
     """phi(f(z) + g) by quadrature; from position to position as if the sum were Gaussian."""
     law = sum_law(kind, state.summands)
     out, slopes, _ = activated(kind, state)
@@ -193,15 +185,16 @@ def _of_sum(kind: one_layer.Activation, state: State, kept: State, setting: Sett
     return scaled, slopes * law.slope2, form, pulled_back
 
 
-def _squared(kind: one_layer.Activation, inner: one_layer.Activation) -> Callable[[Floats], Floats]:
+def _squared(kind: Activation, inner: Activation) -> Function:
+    """phi'^2 at inner(z)."""
     return lambda z: kind.derivative(inner.value(z)) ** 2
 
 
-def compose(outer: one_layer.Activation, inner: one_layer.Activation) -> one_layer.Activation:
+def compose(outer: Activation, inner: Activation) -> Activation:
     """z -> outer(inner(z)); two ReLUs, leaky ones too, are one whose slope is the product."""
     if outer.homogeneous and inner.homogeneous and min(outer.slope, inner.slope) >= 0:
         return one_layer.leaky_relu(outer.slope * inner.slope, inner.name)
-    return one_layer.Activation(
+    return Activation(
         f"{outer.name} of {inner.name}",
         lambda z: outer.value(inner.value(z)),
         lambda z: outer.derivative(inner.value(z)) * inner.derivative(z),
@@ -209,23 +202,20 @@ def compose(outer: one_layer.Activation, inner: one_layer.Activation) -> one_lay
     )
 
 
-def _left(source: Signal, kind: one_layer.Activation, inner: one_layer.Activation, above: Gate | None) -> Floats:
-    """E phi'^2 at each position, phi of inner(z), z the Gaussian source, weighted with the gates above."""
-    slope2 = _squared(kind, inner)
-    if above is None:
-        return _mean(source, slope2)
-    return _mean(source, lambda z: above(z) * slope2(z)) / np.maximum(_mean(source, above), 1e-300)
+def _left(source: Signal, squared: Function, above: Function = np.ones_like) -> Floats:
+    """E phi'^2 at each position, a function of the Gaussian source, weighted with the gates above."""
+    return _mean(source, lambda z: above(z) * squared(z)) / np.maximum(_mean(source, above), 1e-300)
 
 
-def _mean(source: Signal, function: Callable[[Floats], Floats]) -> Floats:
+def _mean(source: Signal, function: Function) -> Floats:
     """E f(z) at each position, z the Gaussian source."""
-    kind = one_layer.Activation("", function, function)
+    kind = Activation("", function, function)
     q = np.atleast_2d(source.q if source.each is None else contrasts(source.each))
     deviations = np.sqrt(np.maximum(q - source.mean**2, 0.0))
     return np.mean([one_layer.hermite_coefficients(kind, d, 2, source.mean)[:, 0] for d in deviations], axis=0)
 
 
-def activated(kind: one_layer.Activation, state: State) -> tuple[Signal, Floats, Floats | None]:
+def activated(kind: Activation, state: State) -> tuple[Signal, Floats, Floats | None]:
     """The signal behind an activation; E phi'^2 per position, (P,), or (groups, P) where channels differ; behind a
     Dropout the same for the entries that stand."""
     found = [_part(kind, part, state) for _, part in state.parts]
@@ -235,7 +225,7 @@ def activated(kind: one_layer.Activation, state: State) -> tuple[Signal, Floats,
     return pooled_signal(signals), np.stack([slope for _, slope, _ in found]), found[0][2]
 
 
-def _part(kind: one_layer.Activation, part: Signal, state: State) -> tuple[Signal, Floats, Floats | None]:
+def _part(kind: Activation, part: Signal, state: State) -> tuple[Signal, Floats, Floats | None]:
     """`activated`, of one group of channels."""
     keep, mean = state.kept, part.mean / state.kept
     # a Dropout that keeps a share k made q out of k times the second moment of what stands, and k^2 of products
@@ -281,7 +271,7 @@ def _patch_norms(degrees: float) -> Floats:
     return found / found.mean()
 
 
-def _each(kind: one_layer.Activation, q: Floats, mean: float) -> Floats:
+def _each(kind: Activation, q: Floats, mean: float) -> Floats:
     """E phi^2 for each sample and position, read from a table over q."""
     if kind.homogeneous and not mean:
         return one_layer.activation_moments(kind, q).second
@@ -299,7 +289,7 @@ def _scatter(state: State, slopes: Floats, out: Signal) -> float:
     return min(state.scatter * min(slope, 1e3) ** 2, 0.5)
 
 
-def _agreement(kind: one_layer.Activation, state: State, same: Floats | None, energy: Floats) -> Floats | None:
+def _agreement(kind: Activation, state: State, same: Floats | None, energy: Floats) -> Floats | None:
     """R behind the gates: two pixels of a sample keep of it what E phi'(z) phi'(z') leaves."""
     if same is None:
         return None
@@ -319,19 +309,18 @@ def _with_energy(same: Floats | None, energy: Floats, power: float) -> Floats | 
     return with_diagonal(same * np.multiply.outer(factor, factor), energy)
 
 
-def _along(kind: one_layer.Activation, state: State) -> float:
+def _along(kind: Activation, state: State) -> float:
     """E[xh phi'(z)] / E phi'(z), xh = z in units of its deviation: what the gates of a BatchNorm's output share."""
     mean, deviation = mean_and_deviation(state.signal)
     zeroth, first = one_layer.hermite_coefficients(kind.differentiated, np.array([deviation]), 2, mean)[0]
     return float(first / zeroth) if zeroth else 0.0
 
 
-def _aligned(kind: one_layer.Activation, state: State) -> float:
+def _aligned(kind: Activation, state: State) -> float:
     """E[u^2 phi'(z)^2] / E phi'(z)^2, u = z in units of its deviation, where z reads few numbers of white noise."""
-    signal = state.signal
-    variance = float(signal.q.mean()) - signal.mean**2
-    if state.form != "gaussian" or state.groups or state.kept < 1 or not (variance > 0 and state.isotropic):
+    if state.form != "gaussian" or state.groups or state.kept < 1 or not state.isotropic:
         return 1.0
-    deviation = np.sqrt(variance * _patch_norms(1 / state.isotropic))
-    slopes = kind.derivative(signal.mean + np.multiply.outer(deviation, NODES)) ** 2
+    mean, deviation = mean_and_deviation(state.signal)
+    deviations = deviation * np.sqrt(_patch_norms(1 / state.isotropic))
+    slopes = kind.derivative(mean + np.multiply.outer(deviations, NODES)) ** 2
     return float((slopes @ (WEIGHTS * NODES**2)).sum() / max((slopes @ WEIGHTS).sum(), 1e-300))

@@ -178,9 +178,7 @@ def walk_on(block: ResidualBlock, state: State, branch: State, step: Signal, set
     gate = getattr(block, block.after_sum)
     walks = isinstance(block.shortcut, nn.Identity | Subsample) and type(gate) is nn.ReLU
     before = stream_of(state, setting) if walks and branch.form == "gaussian" else None
-    if before is None:
-        return None
-    after = before.stepped(step, state.image, *subsampling(block))
+    after = None if before is None else before.stepped(step, state.image, *subsampling(block))
     if after is None:
         return None
     stream = after.rescaled() if setting.rescale else after
@@ -269,22 +267,20 @@ def meet(a: Gradient, b: Gradient, state: State) -> Gradient:
     energy = a.energy + b.energy
     share = float(a.energy.mean()) / max(float(energy.mean()), 1e-300)
     on = standing = None
-    gates = (share, a.gate), (1 - share, b.gate)
+    first, second = (each.gate or np.ones_like for each in (a, b))
 
     def gate(z: np.ndarray) -> np.ndarray:
-        return sum(weight * (1.0 if above is None else above(z)) for weight, above in gates)
+        return share * first(z) + (1 - share) * second(z)
 
     if a.on is not None or b.on is not None:
         parts = (each.energy * (state.above if each.on is None else each.on) for each in (a, b))
         on = sum(parts) / np.maximum(energy, 1e-300)
     if a.standing is not None or b.standing is not None:
         standing = sum(each.energy * state.kept if each.standing is None else each.standing for each in (a, b))
-    same = a.same if b.same is None else b.same if a.same is None else a.same + b.same
-    if same is not None and (a.same is None or b.same is None):
-        same = with_diagonal(same.copy(), energy)
+    known = [each.same for each in (a, b) if each.same is not None]
     return Gradient(
         energy,
-        same=same,
+        same=with_diagonal(sum(known), energy) if known else None,
         gate=None if a.gate is b.gate is None else gate,
         on=on,
         standing=standing,

@@ -11,14 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from minires.theory.laws.activations import (
-    LINEAR,
-    RELU,
-    Activation,
-    activation_moments,
-    hermite_coefficients,
-    rectified_match,
-)
+from minires.theory.laws import activations as one_layer
+from minires.theory.laws.activations import LINEAR, RELU, Activation
 from minires.theory.laws.signal import Signal
 from minires.theory.laws.sums import SumLaw, function_of_normal, gate_of_sum, share_on, sum_law
 from minires.theory.rules.state import Floats, Gate, State, with_diagonal
@@ -46,8 +40,8 @@ def rectified_source(signal: Signal) -> Signal | None:
     q = float(signal.q.mean())
     if not 0 < signal.mean**2 < q:
         return None
-    mean, variance = rectified_match(signal.mean, q)
-    slope2 = float(activation_moments(RELU, variance, mean).slope2) ** 2
+    mean, variance = one_layer.rectified_match(signal.mean, q)
+    slope2 = float(one_layer.activation_moments(RELU, variance, mean).slope2) ** 2
 
     def change(k: Floats, both: Floats) -> Floats:
         return np.clip((k - signal.mean**2 * both) / slope2, -variance * both, variance * both) + mean**2
@@ -57,7 +51,7 @@ def rectified_source(signal: Signal) -> Signal | None:
 
 def unit_source(signal: Signal, function: Activation) -> Signal:
     """The Gaussian of unit variance that the signal is a function of."""
-    first, slope = map(float, hermite_coefficients(function, np.ones(1), 2)[0])
+    first, slope = map(float, one_layer.hermite_coefficients(function, np.ones(1), 2)[0])
 
     def change(k: Floats, both: Floats) -> Floats:
         return np.clip((k - first**2 * both) / max(slope**2, 1e-300), -1.0, 1.0)
