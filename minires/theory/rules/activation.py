@@ -1,16 +1,14 @@
 """Activations: exact for (leaky) ReLU of a symmetric signal behind a linear layer [EX], mean field otherwise [MF].
 
-What is neither Gaussian nor rectified, a pooled signal or a residual sum, is taken for a Gaussian of its mean and
-variance, and pays for it in its allowance.
+What is neither Gaussian nor rectified is taken for a Gaussian of its mean and variance, at the cost of a doubt.
 
-*Behind a Dropout* that keeps a share k of the entries, phi meets z/k at those and 0 elsewhere: E phi^2 is
-k E phi(z/k)^2 + (1 - k) phi(0)^2, and products of two samples take their share of phi(0) likewise. Going back the
-energy of the entries that stand is told apart, since the others do not get through the Dropout.
+*Behind a Dropout* that keeps a share k, phi meets z/k at the entries that stand and 0 elsewhere: E phi^2 is
+k E phi(z/k)^2 + (1 - k) phi(0)^2, and products of two samples likewise. Going back, the energy of the entries that
+stand is told apart, since the others do not get through the Dropout.
 
 *Batches of mixed contrast*: moments are averaged over the samples, and two samples' kernel scales with the product of
-their deviations. Where the correlation of two samples scatters with variance s from pair to pair, the kernel gains
-s a_2^2 (its Hermite coefficient of order two), and the scatter itself passes with the square of the kernel's slope,
-d/dc E phi(u) phi(v) = E phi'(u) phi'(v) (Price's theorem).
+their deviations. Where correlations scatter with variance s from pair to pair, the kernel gains s a_2^2 (its Hermite
+coefficient of order two), and the scatter passes with the square of d/dc E phi(u) phi(v) = E phi'(u) phi'(v) (Price).
 """
 
 import math
@@ -40,7 +38,7 @@ def activation(kind: Activation, state: State, setting: Setting) -> tuple[State,
     """On a Gaussian, on a function of one, or on what is taken for one."""
     if kind.homogeneous and (state.form == "positive" or state.stream is not None):
         return _of_positive(kind, state)
-    if state.form == "function" and state.stream is None and state.source.kernel is not None:
+    if state.form == "function" and state.stream is None:
         return _of_function(kind, state)
     summed = state.form == "sum" and bool(state.summands)
     kept = state.light(not summed and state.positions <= setting.keep)
@@ -92,7 +90,7 @@ def _of_gaussian(kind: Activation, state: State, kept: State, setting: Setting) 
     elif state.throughs:
         sets = tuple((share, gain2, compose(kind, inner)) for share, gain2, inner in state.throughs)
         form = {"form": "function", "source": state.source, "throughs": sets, "members": state.members}
-    scatter = _scatter(state, slopes, out)
+    form["scatter"] = _scatter(state, slopes, out)
     through = [_squared(kind, inner) for *_, inner in state.throughs]
     source = state.source.outline() if through else kept.signal
 
@@ -110,7 +108,7 @@ def _of_gaussian(kind: Activation, state: State, kept: State, setting: Setting) 
             energy = g.energy * slopes
         return energy, {"standing": None if standing is None else g.energy * standing}
 
-    return out, slopes, {**form, "scatter": scatter}, pulled_back
+    return out, slopes, form, pulled_back
 
 
 def _of_positive(kind: Activation, state: State) -> tuple[State, Backward]:
@@ -133,17 +131,14 @@ def _of_function(kind: Activation, state: State) -> tuple[State, Backward]:
     inners = state.throughs or ((1.0, 1.0, state.through),)
     shares, gains2 = np.array([inner[:2] for inner in inners]).T
     whole, source = replace(state, signal=state.source, groups=(), form="gaussian"), state.source.outline()
-    out = pooled_signal(tuple((share, activated(compose(kind, inner), whole)[0]) for share, _, inner in inners))
+    composed = [compose(kind, inner) for *_, inner in inners]
+    out = pooled_signal(tuple((share, activated(each, whole)[0]) for share, each in zip(shares, composed, strict=True)))
     squared = [_squared(kind, inner) for *_, inner in inners]
     slopes = np.stack([_left(source, each) for each in squared])
-    mean, apart = max(float(np.mean(shares * gains2 @ slopes)), 1e-300), bool(state.groups)
-    alone = {"form": "function", "source": state.source, "through": compose(kind, inners[0][2])}
-    after = state.after(
-        out,
-        **(alone if len(inners) == 1 else {}),
-        grade=worse(state.grade, "MF"),
-        scatter=_scatter(whole, shares[:, None] * slopes, out),
-    )
+    scatter = _scatter(whole, shares[:, None] * slopes, out)
+    weights = shares * gains2 / max(float(np.mean(shares * gains2 @ slopes)), 1e-300)
+    form = {"form": "function", "source": state.source, "through": composed[0]} if len(composed) == 1 else {}
+    grouped = bool(state.groups)
 
     def backward(g: Gradient) -> Gradient:
         above = g.gate or np.ones_like
@@ -151,14 +146,12 @@ def _of_function(kind: Activation, state: State) -> tuple[State, Backward]:
         pooled = shares @ energy
 
         def gate(z: Floats) -> Floats:
-            return (
-                above(z) * sum(weight * each(z) for weight, each in zip(shares * gains2, squared, strict=True)) / mean
-            )
+            return above(z) * np.tensordot(weights, [each(z) for each in squared], 1)
 
         same = _with_energy(g.same, pooled, 0.5)
-        return g.passed(energy if apart else pooled, same=same, gate=gate, grade=worse(g.grade, "MF"))
+        return g.passed(energy if grouped else pooled, same=same, gate=gate, grade=worse(g.grade, "MF"))
 
-    return after, backward
+    return state.after(out, **form, grade=worse(state.grade, "MF"), scatter=scatter), backward
 
 
 def _of_sum(kind: Activation, state: State, kept: State, setting: Setting) -> Law:

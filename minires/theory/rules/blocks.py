@@ -36,19 +36,18 @@ def grid_of(model: nn.Layer, weight: init.Initializer | None) -> tuple[Grid | No
     variance, smallest, gains, drift = 1.0, 1.0, [1.0], 0.0
     for _, layer in model.named_layers():
         if isinstance(layer, ResidualBlock):
-            step = gain = layer.branch_scale**2 * _branch_gain(layer, weight)
-            norm = layer.last_norm()
-            if norm is None:
+            step = layer.branch_scale**2 * _branch_gain(layer, weight)
+            if (norm := layer.last_norm()) is None:
+                gains.append(max(step, 1e-3))
                 step *= variance
-                gains.append(max(gain, 1e-3))
             else:
                 drift += max(0.0, layer.branch_scale * float(np.mean(to_numpy(norm.bias.value))))
             variance = min(variance + step, 1e12)
             smallest = min(smallest, max(step, 1e-3))
-    fixed = [(grid_for(variance, smallest, cells, drift), False) for cells in (12, 6)]
-    edges = 0.4  # a 3x3 kernel at a corner sees 4 of its 9 taps
-    moving = [(grid_for(4 * (1 + max(gains)), edges * min(gains), cells), True) for cells in (12, 6)]
-    choices = fixed if len(gains) == 1 else fixed + moving
+    choices = [(grid_for(variance, smallest, cells, drift), False) for cells in (12, 6)]
+    if len(gains) > 1:
+        edges = 0.4  # a 3x3 kernel at a corner sees 4 of its 9 taps
+        choices += [(grid_for(4 * (1 + max(gains)), edges * min(gains), cells), True) for cells in (12, 6)]
     return next((choice for choice in choices if choice[0].n <= LARGEST_GRID), (None, False))
 
 
@@ -69,12 +68,10 @@ NEGLIGIBLE_SKIP = 1e-3
 def block_sum(block: ResidualBlock, state: State, branch: State, short: State | None, step: Signal) -> State:
     """Second moments add: the branch ends in a zero-mean convolution or BatchNorm, independent of the skip path.
 
-    Weights far too large make the skip path negligible: the sum is then as Gaussian as the branch. With h the skip path
-    and s the branch's deviation, a ReLU's second moment is off by 2 sqrt(2/pi) E h / s of itself, at most.
-
-    Where nothing follows the sum (PreActBlock), the next branch meets h and the gates that h itself opened in the last
-    one: flipping the signs of a stem's filter flips h but not relu(h), so E relu(h')^2 is E h'^2 / 2 but for terms of
-    order 1/C.
+    Where weights far too large drown the skip path h, the sum is as Gaussian as the branch, of deviation s: a ReLU's
+    second moment is off by 2 sqrt(2/pi) E h / s of itself, at most. Where nothing follows the sum (PreActBlock), the
+    next branch meets h and the gates that h itself opened in the last one: flipping the signs of a stem's filter flips
+    h but not relu(h), so E relu(h')^2 is E h'^2 / 2 but for terms of order 1/C.
     """
     if short is None:
         groups = tuple((w, part.scaled(block.branch_scale**2)) for w, part in branch.groups)
@@ -84,8 +81,10 @@ def block_sum(block: ResidualBlock, state: State, branch: State, short: State | 
     share = step.q.mean() / max(total.q.mean(), 1e-300)
     gaussian = short.form == branch.form == "gaussian" and short.kept == branch.kept == 1
     drowned = not gaussian and branch.form == "gaussian" and share > 1 - NEGLIGIBLE_SKIP
-    summands = () if gaussian or drowned else summands_of(block, state, branch, short, step)
-    last = block.after_sum is None
+    known = branch.form == "gaussian" and not (gaussian or drowned)
+    summands = summands_of(block, state, short, step) if known else ()
+    last, inner = block.after_sum is None, block.branch_convolutions()[-1].weight.value.shape[1]
+    mean, deviation = mean_and_deviation(step)
     own = allowances.block_sum(branch.channels, share, last=last, drowned=drowned)
     return branch.after(
         total._replace(mean=0.0) if drowned else total,
@@ -94,7 +93,7 @@ def block_sum(block: ResidualBlock, state: State, branch: State, short: State | 
         source=short.source if summands and isinstance(block.shortcut, nn.Identity) and not short.stream else None,
         symmetric=gaussian and not last and branch.symmetric and short.symmetric,
         groups=tuple((w, part + step) for w, part in short.groups),
-        branch=(0.0, 0.0) if gaussian else narrow_and_shifted(block, step),
+        branch=(0.0, 0.0) if gaussian else (1 / inner, min(abs(mean) / deviation, 3.0)),
         grade=worse(branch.grade, short.grade, "MF" if last or drowned else "EX"),
         doubt=branch.doubt.larger(short.doubt) + own,
         relvar=_common_relvar(share, branch.relvar, short.relvar),
@@ -102,10 +101,8 @@ def block_sum(block: ResidualBlock, state: State, branch: State, short: State | 
     )
 
 
-def summands_of(block: ResidualBlock, state: State, branch: State, short: State, step: Signal) -> tuple[Summands, ...]:
+def summands_of(block: ResidualBlock, state: State, short: State, step: Signal) -> tuple[Summands, ...]:
     """The sum as f(z) + g, or () where the skip path is not known as a function of a Gaussian."""
-    if branch.form != "gaussian":
-        return ()
     parts = skip_functions(state if isinstance(block.shortcut, Subsample) else short)
     share = subsampling(block)[1]
     if parts and isinstance(block.shortcut, Subsample):  # new channels start from zero
@@ -122,18 +119,12 @@ def subsampling(block: ResidualBlock) -> tuple[int, float]:
     return (short.stride, short.in_channels / short.out_channels) if isinstance(short, Subsample) else (1, 1.0)
 
 
-def narrow_and_shifted(block: ResidualBlock, step: Signal) -> tuple[float, float]:
-    """`State.branch`: narrow, or skewed and sparse away from its center, a branch is less of a Gaussian."""
-    mean, deviation = mean_and_deviation(step)
-    return 1 / block.branch_convolutions()[-1].weight.value.shape[1], min(abs(mean) / deviation, 3.0)
-
-
 def gate_behind_sum(total: State, g: Gradient) -> Gradient:
     """At a sum that no activation follows: the gates above, as a function of the skip path's Gaussian."""
     if g.gate is None or not total.summands:
         return g
-    all_alike = replace(total, groups=())
-    return replace(g, **through_sum(LINEAR, all_alike, sum_law(LINEAR, total.summands), g.gate)[1])
+    law, all_alike = sum_law(LINEAR, total.summands), replace(total, groups=())
+    return replace(g, **through_sum(LINEAR, all_alike, law, g.gate)[1])
 
 
 def skip_functions(state: State) -> tuple[Summands, ...]:
@@ -207,10 +198,10 @@ def alignment_relvar(block: ResidualBlock, state: State, step: Signal, after: Si
 
 def energy_by_group(at_sum: Gradient, stream: Stream, before: Stream, short: State) -> np.ndarray:
     """Energy at the sum, (P,); (2, P) behind shortcut A: of the channels with a past, and of those it started."""
-    old = stream.populations[: len(before.populations)]
-    share = sum(p.weight for p in old)
     if not short.groups:
         return at_sum.energy
+    old = stream.populations[: len(before.populations)]
+    share = sum(p.weight for p in old)
     kept = Stream(stream.grid, [replace(p, weight=p.weight / share) for p in old], stream.steps)
     first = at_sum.gamma.energy(kept, gated=True)
     return np.stack([first, (at_sum.energy - share * first) / (1 - share)])
@@ -237,21 +228,20 @@ def gated(g: Gradient, gamma: Gamma, walked: Walked) -> tuple[np.ndarray, np.nda
 def meet_stream(block: ResidualBlock, state: State, at_sum: Gradient, walked: Walked, through: Gradient) -> Gradient:
     """Gradient at the input of a block on a stream: pulled back through the gate, plus what the branch brings."""
     kept = every(state.image, subsampling(block)[0])
-    gamma, same, zero = at_sum.gamma, None, np.zeros_like(through.energy)
-    common = field = _pulled(gamma.field, walked).scattered(kept, through.energy)
+    same, zero = None, np.zeros_like(through.energy)
+    common = field = _pulled(at_sum.gamma.field, walked).scattered(kept, through.energy)
     if at_sum.same is not None:
-        common = _pulled(gamma.common, walked).scattered(kept, zero)
+        common = _pulled(at_sum.gamma.common, walked).scattered(kept, zero)
         same = np.zeros((state.positions, state.positions))
         same[np.ix_(kept, kept)] = at_sum.same
-    received = replace(at_sum, energy=zero, relvar=through.relvar, same=same)
-    gamma, stream = Gamma(field, common), walked.before
-    met = replace(meet(through, received, state), gamma=gamma)
-    with_diagonal(met.same, through.energy + (0 if same is None else np.diagonal(same)))
-    if state.stream is None and not state.one_relu:  # nothing below knows the stream
-        energy = gamma.energy(stream)
-        on = gamma.energy(stream, gated=True) / np.maximum(energy, 1e-300)
-        met = replace(met, energy=energy, same=with_diagonal(met.same, energy), gamma=None, on=on)
-    return met
+    gamma = Gamma(field, common)
+    met = meet(through, replace(at_sum, energy=zero, relvar=through.relvar, same=same), state)
+    if state.stream is not None or state.one_relu:
+        with_diagonal(met.same, through.energy + (0 if same is None else np.diagonal(same)))
+        return replace(met, gamma=gamma)
+    energy = gamma.energy(walked.before)  # nothing below knows the stream
+    on = gamma.energy(walked.before, gated=True) / np.maximum(energy, 1e-300)
+    return replace(met, energy=energy, same=with_diagonal(met.same, energy), on=on)
 
 
 def _pulled(field: Field, walked: Walked) -> Field:

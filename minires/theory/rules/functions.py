@@ -20,18 +20,18 @@ from minires.theory.rules.state import Floats, Gate, State, with_diagonal
 
 def as_function(state: State) -> tuple[Signal | None, Activation | None]:
     """(source, function); (None, None) where there is none, or channels differ."""
-    if state.stream is not None:
-        function = function_of_normal(state.stream.quantile)
-        return unit_source(state.signal, function), function
-    if state.form == "function" and not state.throughs:
-        return state.source, state.through
-    if state.form == "sum" and state.summands:
-        function = sum_law(LINEAR, state.summands).function
-        return unit_source(state.signal, function), function
+    if state.form == "function" and state.stream is None:
+        return (None, None) if state.throughs else (state.source, state.through)
     if state.form == "positive":
         source = rectified_source(state.signal)
         return source, None if source is None else RELU
-    return None, None
+    if state.stream is not None:
+        function = function_of_normal(state.stream.quantile)
+    elif state.summands:
+        function = sum_law(LINEAR, state.summands).function
+    else:
+        return None, None
+    return unit_source(state.signal, function), function
 
 
 def rectified_source(signal: Signal) -> Signal | None:
