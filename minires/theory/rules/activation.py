@@ -284,10 +284,8 @@ def _scatter(state: State, slopes: Floats, out: Signal) -> float:
 
 def _agreement(kind: Activation, state: State, same: Floats | None, energy: Floats) -> Floats | None:
     """R behind the gates: two pixels of a sample keep of it what E phi'(z) phi'(z') leaves."""
-    if same is None:
-        return None
     signal = state.signal
-    if signal.kernel is None:  # not kept: gates of different pixels are taken for independent
+    if same is None or signal.kernel is None:  # not kept: gates of different pixels are taken for independent
         return _with_energy(same, energy, 1.0 if kind.slope == 0 else 0.5)
     deviation = np.sqrt(np.maximum(signal.q - signal.mean**2, 0.0))
     gates = one_layer.slope_kernel(kind, deviation, signal.whole_same() - signal.mean**2, signal.mean)
@@ -311,9 +309,9 @@ def _along(kind: Activation, state: State) -> float:
 
 def _aligned(kind: Activation, state: State) -> float:
     """E[u^2 phi'(z)^2] / E phi'(z)^2, u = z in units of its deviation, where z reads few numbers of white noise."""
-    if state.form != "gaussian" or state.groups or state.kept < 1 or not state.isotropic:
-        return 1.0
     mean, deviation = mean_and_deviation(state.signal)
+    if state.form != "gaussian" or state.groups or state.kept < 1 or not (deviation and state.isotropic):
+        return 1.0
     deviations = deviation * np.sqrt(_patch_norms(1 / state.isotropic))
     slopes = kind.derivative(mean + np.multiply.outer(deviations, NODES)) ** 2
     return float((slopes @ (WEIGHTS * NODES**2)).sum() / max((slopes @ WEIGHTS).sum(), 1e-300))

@@ -93,7 +93,7 @@ def block_sum(block: ResidualBlock, state: State, branch: State, short: State | 
         source=short.source if summands and isinstance(block.shortcut, nn.Identity) and not short.stream else None,
         symmetric=gaussian and not last and branch.symmetric and short.symmetric,
         groups=tuple((w, part + step) for w, part in short.groups),
-        branch=(0.0, 0.0) if gaussian else (1 / inner, min(abs(mean) / deviation, 3.0)),
+        branch=(0.0, 0.0) if gaussian else (1 / inner, min(abs(mean) / max(deviation, 1e-150), 3.0)),
         grade=worse(branch.grade, short.grade, "MF" if last or drowned else "EX"),
         doubt=branch.doubt.larger(short.doubt) + own,
         relvar=_common_relvar(share, branch.relvar, short.relvar),

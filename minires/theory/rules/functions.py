@@ -84,13 +84,13 @@ def _recast(signal: Signal, q: Floats, mean: float, change: Callable[[Floats, Fl
 
 def mean_and_deviation(source: Signal) -> tuple[float, float]:
     """Of a Gaussian, over all positions."""
-    return source.mean, math.sqrt(max(float(source.q.mean()) - source.mean**2, 1e-300))
+    return source.mean, math.sqrt(max(float(source.q.mean()) - source.mean**2, 0.0))
 
 
 def in_units(gate: Gate, source: Signal) -> Gate:
     """A function of a unit Gaussian, as one of the source."""
     mean, deviation = mean_and_deviation(source)
-    return lambda z: gate(np.ravel((z - mean) / deviation)).reshape(np.shape(z))
+    return lambda z: gate(np.ravel((z - mean) / max(deviation, 1e-150))).reshape(np.shape(z))
 
 
 def through_sum(kind: Activation, total: State, law: SumLaw, above: Gate | None) -> tuple[float, dict[str, Any]]:
