@@ -120,8 +120,7 @@ def _of_positive(kind: Activation, state: State) -> tuple[State, Backward]:
         energy = g.energy * share
         same = None if g.same is None else with_diagonal(g.same * np.mean(share) ** 2, energy)
         on = np.broadcast_to(on / np.maximum(share, 1e-300), energy.shape[-1:])
-        doubt = g.doubt + allowances.second_gate()
-        return g.passed(energy, same=same, on=on, grade=worse(g.grade, "MF"), doubt=doubt)
+        return g.passed(energy, same=same, on=on, grade=worse(g.grade, "MF"), doubt=g.doubt + allowances.second_gate())
 
     return state, backward
 
@@ -247,9 +246,8 @@ def _part(kind: Activation, part: Signal, state: State) -> tuple[Signal, Floats,
     second = keep * moments.second + (1 - keep) * zero**2
     scatter = state.scatter if state.smooth == 1 else 0.0
     kernel = products(apart.kernel, part.at_kernel(deviation), part.at_kernel(moments.mean), scatter)
-    same = each = None
-    if part.same is not None:
-        same = with_diagonal(products(apart.same, np.sqrt(q), moments.mean), second)
+    same = None if part.same is None else with_diagonal(products(apart.same, np.sqrt(q), moments.mean), second)
+    each = None
     if part.each is not None:
         each = keep * _each(kind, part.each / keep - mean**2, mean) + (1 - keep) * zero**2
     first, standing = keep * moments.mean + (1 - keep) * zero, keep * moments.slope2
