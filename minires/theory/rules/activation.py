@@ -1,34 +1,31 @@
 """Activations: exact for (leaky) ReLU of a symmetric signal behind a linear layer [EX], mean field otherwise [MF].
 
-What is neither Gaussian nor rectified, a pooled signal or a residual sum, is taken for a Gaussian of its mean and
-variance, and pays for it in its allowance.
+What is neither Gaussian nor rectified is taken for a Gaussian of its mean and variance, at the cost of a doubt.
 
-*Behind a Dropout* that keeps a share k of the entries, phi meets z/k at those and 0 elsewhere: E phi^2 is
-k E phi(z/k)^2 + (1 - k) phi(0)^2, and products of two samples take their share of phi(0) likewise. Going back the
-energy of the entries that stand is told apart, since the others do not get through the Dropout.
+*Behind a Dropout* that keeps a share k, phi meets z/k at the entries that stand and 0 elsewhere: E phi^2 is
+k E phi(z/k)^2 + (1 - k) phi(0)^2, and products of two samples likewise. Going back, the energy of the entries that
+stand is told apart, since the others do not get through the Dropout.
 
 *Batches of mixed contrast*: moments are averaged over the samples, and two samples' kernel scales with the product of
-their deviations. Where the correlation of two samples scatters with variance s from pair to pair, the kernel gains
-s a_2^2 (its Hermite coefficient of order two), and the scatter itself passes with the square of the kernel's slope,
-d/dc E phi(u) phi(v) = E phi'(u) phi'(v) (Price's theorem).
+their deviations. Where correlations scatter with variance s from pair to pair, the kernel gains s a_2^2 (its Hermite
+coefficient of order two), and the scatter passes with the square of d/dc E phi(u) phi(v) = E phi'(u) phi'(v) (Price).
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from minires.theory.laws import activations as one_layer
-from minires.theory.laws.activations import NODES, WEIGHTS
+from minires.theory.laws.activations import NODES, WEIGHTS, Activation, Function
 from minires.theory.laws.signal import Signal, contrasts
 from minires.theory.laws.stream import Stream
-from minires.theory.laws.sums import gate_of_sum, share_on, sum_law
+from minires.theory.laws.sums import sum_law
 from minires.theory.rules import allowances
 from minires.theory.rules.chance import gate_relvar, odd_relvar, slope2
-from minires.theory.rules.functions import in_units, unit_source, with_moments
+from minires.theory.rules.functions import mean_and_deviation, through_sum, unit_source, with_moments
 from minires.theory.rules.state import Backward, Floats, Gradient, Setting, State, pooled_signal, with_diagonal, worse
 
 LEVELS = np.array([-1.694, -0.921, -0.505, -0.1625, 0.1625, 0.505, 0.921, 1.694])
@@ -37,62 +34,40 @@ FEW_ON = 50
 """Expected number of entries that a ReLU lets through, below which a mean square is decided by rare ones."""
 
 
-def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tuple[State, Backward]:
+def activation(kind: Activation, state: State, setting: Setting) -> tuple[State, Backward]:
     """On a Gaussian, on a function of one, or on what is taken for one."""
     if kind.homogeneous and (state.form == "positive" or state.stream is not None):
         return _of_positive(kind, state)
-    if state.form == "function" and state.stream is None and state.source.kernel is not None:
-        return _of_function(kind, state, setting)
-    if state.form == "sum" and state.summands:
-        return _of_sum(kind, state, setting)
-    q = state.signal.q
-    out, slopes, standing = activated(kind, state)
+    if state.form == "function" and state.stream is None:
+        return _of_function(kind, state)
+    summed = state.form == "sum" and bool(state.summands)
+    kept = state.light(not summed and state.positions <= setting.keep)
+    law = _of_sum if summed else _of_gaussian
+    out, slopes, form, pulled_back = law(kind, state, kept, setting)
     exact = kind.homogeneous and state.symmetric and state.grade == "EX"
     cost, cost_back = allowances.activation(kind, state)
-    on = float(np.mean(slopes)) * state.channels * setting.batch * state.positions
+    on = float(state.pooled(slopes).mean()) * state.channels * setting.batch * state.positions
     known = "" if kind.slope == 0 and 0 < on < FEW_ON else "EX"
-    alone = state.form in ("gaussian", "sum") and not state.groups and state.kept == 1
-    sets = tuple((share, gain2, compose(kind, inner)) for share, gain2, inner in state.throughs)
     after = state.after(
         out,
-        form="function" if alone or sets else "positive" if kind.slope == 0 else "other",
-        source=state.signal if alone else state.source if sets else None,
-        through=kind if alone else None,
-        throughs=sets,
-        members=state.members if sets else (),
+        **form,
         grade="EX" if exact else worse("MF", state.grade, known),
         doubt=state.doubt if exact else cost,
-        relvar=state.relvar * slope2(kind, float(q.mean())) + odd_relvar(kind, state, setting.batch),
-        scatter=_scatter(state, slopes, out),
+        relvar=state.relvar * slope2(kind, float(state.signal.q.mean())) + odd_relvar(kind, state, setting.batch),
         dead=state.dead,
     )
-    kept = state.light(state.positions <= setting.keep)
-    source = state.source.outline() if state.throughs else None
 
     def backward(g: Gradient) -> Gradient:
-        if g.gamma is not None:
-            first = Stream.started(setting.grid, kept.signal, rescale=setting.rescale)
-            energy = g.gamma.energy(first, gated=True)
-        elif g.on is not None and kind.homogeneous:
-            energy = g.energy * (g.on + (1 - g.on) * kind.slope**2)
-        elif g.gate is not None and state.throughs:
-            inners = [inner for _, _, inner in state.throughs]
-            left = [_ratio(source, lambda z, i=i: g.gate(z) * _squared(kind, i)(z), g.gate) for i in inners]
-            energy = g.energy * np.stack(left)
-        elif g.gate is not None:
-            energy = g.energy * _ratio(kept.signal, lambda z: g.gate(z) * kind.derivative(z) ** 2, g.gate)
-        else:
-            energy = g.energy * slopes
+        energy, told = pulled_back(g)
         half = kind.homogeneous and kept.symmetric and not kept.dead  # the gates are open half of the time
         still = half and g.spread_out and g.gamma is None and g.gate is None
-        plain = energy if energy.ndim == 1 else kept.pooled(energy)
         return g.passed(
             energy,
-            same=_agreement(kind, kept, g.same, plain),
+            **told,
+            same=_agreement(kind, kept, g.same, kept.pooled(energy)),
             along=_along(kind, kept),
             aligned=_aligned(kind, kept),
             uneven=g.uneven or (not still and kept.signal.each is not None),
-            standing=None if standing is None else g.energy * standing,
             grade=worse(g.grade, "EX" if still else "MF", "EX" if half else kept.grade, known),
             doubt=g.doubt if still else g.doubt + cost_back,
             relvar=g.relvar + gate_relvar(kind, kept, setting.batch),
@@ -101,7 +76,42 @@ def activation(kind: one_layer.Activation, state: State, setting: Setting) -> tu
     return after, backward
 
 
-def _of_positive(kind: one_layer.Activation, state: State) -> tuple[State, Backward]:
+Law = tuple[Signal, Floats, dict[str, Any], Callable[[Gradient], tuple[Floats, dict[str, Any]]]]
+"""Of an activation: signal, E phi'^2, the state's form, and from a gradient its energy before and what else changes."""
+
+
+def _of_gaussian(kind: Activation, state: State, kept: State, setting: Setting) -> Law:
+    """phi(z), or phi of what is taken for a Gaussian z; channels may differ."""
+    out, slopes, standing = activated(kind, state)
+    alone = state.form in ("gaussian", "sum") and not state.groups and state.kept == 1
+    form: dict[str, Any] = {"form": "positive" if kind.slope == 0 else "other"}
+    if alone:
+        form = {"form": "function", "source": state.signal, "through": kind}
+    elif state.throughs:
+        sets = tuple((share, gain2, compose(kind, inner)) for share, gain2, inner in state.throughs)
+        form = {"form": "function", "source": state.source, "throughs": sets, "members": state.members}
+    form["scatter"] = _scatter(state, slopes, out)
+    through = [_squared(kind, inner) for *_, inner in state.throughs]
+    source = state.source.outline() if through else kept.signal
+
+    def pulled_back(g: Gradient) -> tuple[Floats, dict[str, Any]]:
+        if g.gamma is not None:
+            first = Stream.started(setting.grid, kept.signal, rescale=setting.rescale)
+            energy = g.gamma.energy(first, gated=True)
+        elif g.on is not None and kind.homogeneous:
+            energy = g.energy * (g.on + (1 - g.on) * kind.slope**2)
+        elif g.gate is not None and through:
+            energy = g.energy * np.stack([_left(source, squared, g.gate) for squared in through])
+        elif g.gate is not None:
+            energy = g.energy * _left(source, lambda z: kind.derivative(z) ** 2, g.gate)
+        else:
+            energy = g.energy * slopes
+        return energy, {"standing": None if standing is None else g.energy * standing}
+
+    return out, slopes, form, pulled_back
+
+
+def _of_positive(kind: Activation, state: State) -> tuple[State, Backward]:
     """A (leaky) ReLU changes nothing of what is not negative; where that is 0 it lets slope^2 of the energy through."""
 
     def backward(g: Gradient) -> Gradient:
@@ -110,53 +120,40 @@ def _of_positive(kind: one_layer.Activation, state: State) -> tuple[State, Backw
         energy = g.energy * share
         same = None if g.same is None else with_diagonal(g.same * np.mean(share) ** 2, energy)
         on = np.broadcast_to(on / np.maximum(share, 1e-300), energy.shape[-1:])
-        doubt = g.doubt + allowances.second_gate()
-        return g.passed(energy, same=same, on=on, grade=worse(g.grade, "MF"), doubt=doubt)
+        return g.passed(energy, same=same, on=on, grade=worse(g.grade, "MF"), doubt=g.doubt + allowances.second_gate())
 
     return state, backward
 
 
-def _of_function(kind: one_layer.Activation, state: State, setting: Setting) -> tuple[State, Backward]:
+def _of_function(kind: Activation, state: State) -> tuple[State, Backward]:
     """phi_2(phi_1(z)): a function of the Gaussian z, like phi_1; the gradient meets both derivatives of one z."""
     inners = state.throughs or ((1.0, 1.0, state.through),)
-    whole = replace(state, signal=state.source, groups=(), form="gaussian")
-    parts = [(share, activated(compose(kind, inner), whole)[0]) for share, _, inner in inners]
-    out = pooled_signal(tuple(parts))
-    source = state.source.outline()
-    gates = np.stack([_mean(source, _squared(kind, inner)) for _, _, inner in inners])
-    alone = len(inners) == 1
-    after = state.after(
-        out,
-        form="function" if alone else "other",
-        source=state.source if alone else None,
-        through=compose(kind, inners[0][2]) if alone else None,
-        grade=worse(state.grade, "MF"),
-        scatter=_scatter(whole, np.mean([share * gate for (share, *_), gate in zip(inners, gates, strict=True)]), out),
-    )
+    shares, gains2 = np.array([inner[:2] for inner in inners]).T
+    whole, source = replace(state, signal=state.source, groups=(), form="gaussian"), state.source.outline()
+    composed = [compose(kind, inner) for *_, inner in inners]
+    out = pooled_signal(tuple((share, activated(each, whole)[0]) for share, each in zip(shares, composed, strict=True)))
+    squared = [_squared(kind, inner) for *_, inner in inners]
+    slopes = np.stack([_left(source, each) for each in squared])
+    scatter = _scatter(whole, shares[:, None] * slopes, out)
+    weights = shares * gains2 / max(float(np.mean(shares * gains2 @ slopes)), 1e-300)
+    form = {"form": "function", "source": state.source, "through": composed[0]} if len(composed) == 1 else {}
+    grouped = bool(state.groups)
 
     def backward(g: Gradient) -> Gradient:
-        through = gates
-        if alone and g.gate is not None:
-            through = _ratio(source, lambda z: g.gate(z) * _squared(kind, inners[0][2])(z), g.gate)[None]
-        energy = g.energy * (through[0] if alone else through)
-        pooled = energy if alone else np.array([share for share, _, _ in inners]) @ energy
-        mean = max(float(np.mean([share * gain2 for share, gain2, _ in inners] @ gates)), 1e-300)
+        above = g.gate or np.ones_like
+        energy = g.energy * np.stack([_left(source, each, above) for each in squared])
+        pooled = shares @ energy
 
         def gate(z: Floats) -> Floats:
-            above = 1.0 if g.gate is None else g.gate(z)
-            return above * sum(share * gain2 * _squared(kind, inner)(z) for share, gain2, inner in inners) / mean
+            return above(z) * np.tensordot(weights, [each(z) for each in squared], 1)
 
-        same = g.same
-        if same is not None:
-            root = np.sqrt(np.maximum(pooled / np.maximum(np.diagonal(same), 1e-300), 0.0))
-            same = with_diagonal(same * np.multiply.outer(root, root), pooled)
-        sent = energy if alone or state.groups else pooled
-        return g.passed(sent, same=same, gate=gate, grade=worse(g.grade, "MF"))
+        same = _with_energy(g.same, pooled, 0.5)
+        return g.passed(energy if grouped else pooled, same=same, gate=gate, grade=worse(g.grade, "MF"))
 
-    return after, backward
+    return state.after(out, **form, grade=worse(state.grade, "MF"), scatter=scatter), backward
 
 
-def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple[State, Backward]:
+def _of_sum(kind: Activation, state: State, kept: State, setting: Setting) -> Law:
     """phi(f(z) + g) by quadrature; from position to position as if the sum were Gaussian."""
     law = sum_law(kind, state.summands)
     out, slopes, _ = activated(kind, state)
@@ -166,54 +163,30 @@ def _of_sum(kind: one_layer.Activation, state: State, setting: Setting) -> tuple
         each = one_layer.activation_moments(kind, np.append(variance, variance.mean()), state.signal.mean).second
         second *= float(each[:-1].mean() / each[-1])
     scaled = with_moments(out, law.mean, max(second, law.mean**2))
-    cost, cost_back = allowances.activation(kind, state)
-    on = law.slope2 * state.channels * setting.batch * state.positions
-    known = "" if kind.slope == 0 and 0 < on < FEW_ON else "EX"
-    after = state.after(
-        scaled,
-        form="function",
-        source=unit_source(scaled, law.function),
-        through=law.function,
-        grade=worse("MF", state.grade, known),
-        doubt=cost,
-        relvar=state.relvar * slope2(kind, float(state.signal.q.mean())) + odd_relvar(kind, state, setting.batch),
-        scatter=_scatter(state, slopes * law.slope2, out),
-    )
-    kept = state.light(False)
-    source, functions = kept.source, kept.summands
+    form = {
+        "form": "function",
+        "source": unit_source(scaled, law.function),
+        "through": law.function,
+        "scatter": _scatter(state, slopes * law.slope2, out),
+    }
 
-    def backward(g: Gradient) -> Gradient:
-        share, gate = gate_of_sum(kind, functions, law, g.gate)
-        if source is None and kept.groups:  # behind shortcut A: of the channels with a past
-            gate = gate_of_sum(kind, functions[:-1], law, g.gate)[1]
-        energy = g.energy * share * slopes
-        plain = kept.pooled(energy)
-        told = {"gate": gate} if source is None else {"gate": in_units(gate, source)}
-        if source is None and len(functions) == 1:
-            told |= {"on": np.full(plain.shape, share_on(functions[0].function, gate))}
-        return g.passed(
-            energy,
-            same=_agreement(kind, kept, g.same, plain),
-            along=_along(kind, kept),
-            uneven=g.uneven or kept.signal.each is not None,
-            **told,
-            grade=worse(g.grade, "MF", kept.grade, known),
-            doubt=g.doubt + cost_back,
-            relvar=g.relvar + gate_relvar(kind, kept, setting.batch),
-        )
+    def pulled_back(g: Gradient) -> tuple[Floats, dict[str, Any]]:
+        share, told = through_sum(kind, kept, law, g.gate)
+        return g.energy * share * slopes, told
 
-    return after, backward
+    return scaled, slopes * law.slope2, form, pulled_back
 
 
-def _squared(kind: one_layer.Activation, inner: one_layer.Activation) -> Callable[[Floats], Floats]:
+def _squared(kind: Activation, inner: Activation) -> Function:
+    """phi'^2 at inner(z)."""
     return lambda z: kind.derivative(inner.value(z)) ** 2
 
 
-def compose(outer: one_layer.Activation, inner: one_layer.Activation) -> one_layer.Activation:
+def compose(outer: Activation, inner: Activation) -> Activation:
     """z -> outer(inner(z)); two ReLUs, leaky ones too, are one whose slope is the product."""
     if outer.homogeneous and inner.homogeneous and min(outer.slope, inner.slope) >= 0:
         return one_layer.leaky_relu(outer.slope * inner.slope, inner.name)
-    return one_layer.Activation(
+    return Activation(
         f"{outer.name} of {inner.name}",
         lambda z: outer.value(inner.value(z)),
         lambda z: outer.derivative(inner.value(z)) * inner.derivative(z),
@@ -221,61 +194,65 @@ def compose(outer: one_layer.Activation, inner: one_layer.Activation) -> one_lay
     )
 
 
-def _mean(source: Signal, function: Callable[[Floats], Floats]) -> Floats:
+def _left(source: Signal, squared: Function, above: Function = np.ones_like) -> Floats:
+    """E phi'^2 at each position, a function of the Gaussian source, weighted with the gates above."""
+    return _mean(source, lambda z: above(z) * squared(z)) / np.maximum(_mean(source, above), 1e-300)
+
+
+def _mean(source: Signal, function: Function) -> Floats:
     """E f(z) at each position, z the Gaussian source."""
-    kind = one_layer.Activation("", function, function)
-    levels = [source.q] if source.each is None else contrasts(source.each)
-    deviations = [np.sqrt(np.maximum(q - source.mean**2, 0.0)) for q in levels]
+    kind = Activation("", function, function)
+    q = np.atleast_2d(source.q if source.each is None else contrasts(source.each))
+    deviations = np.sqrt(np.maximum(q - source.mean**2, 0.0))
     return np.mean([one_layer.hermite_coefficients(kind, d, 2, source.mean)[:, 0] for d in deviations], axis=0)
 
 
-def _ratio(source: Signal, function: Callable[[Floats], Floats], gate: Callable[[Floats], Floats]) -> Floats:
-    """What is left of an energy that came through `gate` when f stands in its place."""
-    return _mean(source, function) / np.maximum(_mean(source, gate), 1e-300)
-
-
-def activated(kind: one_layer.Activation, state: State) -> tuple[Signal, Floats, Floats | None]:
+def activated(kind: Activation, state: State) -> tuple[Signal, Floats, Floats | None]:
     """The signal behind an activation; E phi'^2 per position, (P,), or (groups, P) where channels differ; behind a
     Dropout the same for the entries that stand."""
-    shares = [share for share, _ in state.parts]
     found = [_part(kind, part, state) for _, part in state.parts]
-    slopes = np.stack([slope for _, slope, _ in found]) if state.groups else found[0][1]
-    standing = found[0][2] if state.kept < 1 else None
     if not state.groups:
-        return found[0][0], slopes, standing
-    parts = tuple((share, signal) for share, (signal, _, _) in zip(shares, found, strict=True))
-    return pooled_signal(parts), slopes, standing
+        return found[0]
+    signals = tuple((share, signal) for (share, _), (signal, _, _) in zip(state.groups, found, strict=True))
+    return pooled_signal(signals), np.stack([slope for _, slope, _ in found]), found[0][2]
 
 
-def _part(kind: one_layer.Activation, part: Signal, state: State) -> tuple[Signal, Floats, Floats]:
-    """One group of channels: signal, E phi'^2, and that of the entries that a Dropout left."""
+def _part(kind: Activation, part: Signal, state: State) -> tuple[Signal, Floats, Floats | None]:
+    """`activated`, of one group of channels."""
     keep, mean = state.kept, part.mean / state.kept
-    # a Dropout that keeps a share k made q out of k times the second moment of what stands
+    # a Dropout that keeps a share k made q out of k times the second moment of what stands, and k^2 of products
     q = np.maximum(part.q / keep - mean**2, 0.0)
-    levels = q if part.each is None else np.maximum(contrasts(part.each) / keep - mean**2, 0.0)
-    if part.each is None and state.isotropic and not kind.homogeneous:
+    apart = part.centered.scaled(1 / keep**2)
+    levels = q[None]
+    if part.each is not None:
+        levels = np.maximum(contrasts(part.each) / keep - mean**2, 0.0)
+    elif state.isotropic and not kind.homogeneous:
         levels = q * _patch_norms(1 / state.isotropic)[:, None]
-    moments = one_layer.activation_moments(kind, levels, mean)
-    if levels.ndim == 2:
-        moments = one_layer.ActivationMoments(*(np.mean(value, axis=0) for value in moments))
+    deviation = np.sqrt(levels).mean(axis=0)
+    moments = one_layer.ActivationMoments(*(m.mean(axis=0) for m in one_layer.activation_moments(kind, levels, mean)))
     zero, flat = float(kind.value(np.zeros(1))[0]), float(kind.derivative(np.zeros(1))[0]) ** 2
+
+    def products(covariance: Floats, deviation: Floats, first: Floats, scatter: float = 0.0) -> Floats:
+        """E phi phi' between two samples, or two positions."""
+        found = one_layer.activation_kernel(kind, deviation, covariance, mean)
+        if scatter and not mean:
+            second = one_layer.hermite_coefficients(kind, deviation, 3)[:, 2].astype(found.dtype)
+            found = found + scatter * np.multiply.outer(second, second)
+        if keep < 1:
+            edge = keep * (1 - keep) * zero * first
+            found = keep**2 * found + edge[:, None] + edge + ((1 - keep) * zero) ** 2
+        return found
+
     second = keep * moments.second + (1 - keep) * zero**2
-    first = keep * moments.mean + (1 - keep) * zero
-    deviation = np.sqrt(levels) if levels.ndim == 1 else np.sqrt(levels).mean(axis=0)
-    member = np.arange(len(q)) if part.span is None else part.span.member
     scatter = state.scatter if state.smooth == 1 else 0.0
-    kernel = _kernel(kind, deviation[member], part.kernel, part.mean, mean, state, moments.mean[member], zero, scatter)
-    same = None
-    if part.same is not None:
-        same = with_diagonal(
-            _kernel(kind, np.sqrt(q), part.same, part.mean, mean, state, moments.mean, zero, 0.0), second
-        )
+    kernel = products(apart.kernel, part.at_kernel(deviation), part.at_kernel(moments.mean), scatter)
+    same = None if part.same is None else with_diagonal(products(apart.same, np.sqrt(q), moments.mean), second)
     each = None
     if part.each is not None:
-        slope = moments.second / np.maximum(np.mean(levels, axis=0) + mean**2, 1e-300)
-        each = part.each * slope if kind.homogeneous and not mean else _each(kind, part.each / keep - mean**2, mean)
-    gate = keep * moments.slope2 + (1 - keep) * flat
-    return Signal(second, kernel, same, float(first.mean()), each, part.span), gate, keep * moments.slope2
+        each = keep * _each(kind, part.each / keep - mean**2, mean) + (1 - keep) * zero**2
+    first, standing = keep * moments.mean + (1 - keep) * zero, keep * moments.slope2
+    signal = Signal(second, kernel, same, float(first.mean()), each, part.span)
+    return signal, standing + (1 - keep) * flat, standing if keep < 1 else None
 
 
 def _patch_norms(degrees: float) -> Floats:
@@ -285,43 +262,17 @@ def _patch_norms(degrees: float) -> Floats:
     return found / found.mean()
 
 
-def _each(kind: one_layer.Activation, q: Floats, mean: float) -> Floats:
+def _each(kind: Activation, q: Floats, mean: float) -> Floats:
     """E phi^2 for each sample and position, read from a table over q."""
+    if kind.homogeneous and not mean:
+        return one_layer.activation_moments(kind, q).second
     q = np.maximum(q, 0.0)
     table = np.linspace(0.0, math.sqrt(float(q.max()) or 1.0), 200)
     return np.interp(np.sqrt(q), table, one_layer.activation_moments(kind, table**2, mean).second)
 
 
-def _kernel(
-    kind: one_layer.Activation,
-    deviation: Floats,
-    kernel: Floats,
-    part_mean: float,
-    mean: float,
-    state: State,
-    first: Floats,
-    zero: float,
-    scatter: float,
-) -> Floats:
-    """E phi phi' between two samples (or two positions), with what scatters, and behind a Dropout."""
-    keep = state.kept
-    covariance = kernel - part_mean**2 if part_mean else kernel
-    if keep < 1:
-        covariance = covariance / keep**2
-    result = one_layer.activation_kernel(kind, deviation, covariance, mean)
-    if scatter and not mean:
-        second = one_layer.hermite_coefficients(kind, deviation, 3)[:, 2].astype(result.dtype)
-        result = result + scatter * np.multiply.outer(second, second)
-    if keep < 1:
-        edge = keep * (1 - keep) * zero * first
-        result = keep**2 * result + edge[:, None] + edge + ((1 - keep) * zero) ** 2
-    return result
-
-
 def _scatter(state: State, slopes: Floats, out: Signal) -> float:
     """The variance of the correlation over pairs of samples, behind the activation."""
-    if not state.scatter:
-        return 0.0
     c = float(np.clip(state.correlation.mean(), -1, 1))
     gate = float(np.mean(slopes))
     both = gate * (math.pi - math.acos(c)) / math.pi if gate <= 1 else gate
@@ -329,36 +280,36 @@ def _scatter(state: State, slopes: Floats, out: Signal) -> float:
     return min(state.scatter * min(slope, 1e3) ** 2, 0.5)
 
 
-def _agreement(kind: one_layer.Activation, state: State, same: Floats | None, energy: Floats) -> Floats | None:
+def _agreement(kind: Activation, state: State, same: Floats | None, energy: Floats) -> Floats | None:
     """R behind the gates: two pixels of a sample keep of it what E phi'(z) phi'(z') leaves."""
-    if same is None:
-        return None
     signal = state.signal
-    if signal.kernel is None:  # not kept: gates of different pixels are taken for independent
-        root = np.sqrt(np.maximum(energy / np.maximum(np.diagonal(same), 1e-300), 0.0))
-        first = root**2 if kind.slope == 0 else root
-        return with_diagonal(same * np.multiply.outer(first, first), energy)
+    if same is None or signal.kernel is None:  # not kept: gates of different pixels are taken for independent
+        return _with_energy(same, energy, 1.0 if kind.slope == 0 else 0.5)
     deviation = np.sqrt(np.maximum(signal.q - signal.mean**2, 0.0))
     gates = one_layer.slope_kernel(kind, deviation, signal.whole_same() - signal.mean**2, signal.mean)
     return with_diagonal(same * gates, energy)
 
 
-def _along(kind: one_layer.Activation, state: State) -> float:
+def _with_energy(same: Floats | None, energy: Floats, power: float) -> Floats | None:
+    """R of another energy; covariances change like (ratio of the energies)^power at both of their positions."""
+    if same is None:
+        return None
+    factor = np.maximum(energy / np.maximum(np.diagonal(same), 1e-300), 0.0) ** power
+    return with_diagonal(same * np.multiply.outer(factor, factor), energy)
+
+
+def _along(kind: Activation, state: State) -> float:
     """E[xh phi'(z)] / E phi'(z), xh = z in units of its deviation: what the gates of a BatchNorm's output share."""
-    q, mean = float(state.signal.q.mean()), state.signal.mean
-    if q <= mean**2:
-        return 0.0
-    derivative = kind._replace(value=kind.derivative, slope=None)
-    zeroth, first = one_layer.hermite_coefficients(derivative, np.array([math.sqrt(q - mean**2)]), 2, mean)[0]
+    mean, deviation = mean_and_deviation(state.signal)
+    zeroth, first = one_layer.hermite_coefficients(kind.differentiated, np.array([deviation]), 2, mean)[0]
     return float(first / zeroth) if zeroth else 0.0
 
 
-def _aligned(kind: one_layer.Activation, state: State) -> float:
+def _aligned(kind: Activation, state: State) -> float:
     """E[u^2 phi'(z)^2] / E phi'(z)^2, u = z in units of its deviation, where z reads few numbers of white noise."""
-    signal = state.signal
-    variance = float(signal.q.mean()) - signal.mean**2
-    if state.form != "gaussian" or state.groups or state.kept < 1 or not (variance > 0 and state.isotropic):
+    mean, deviation = mean_and_deviation(state.signal)
+    if state.form != "gaussian" or state.groups or state.kept < 1 or not (deviation and state.isotropic):
         return 1.0
-    deviation = np.sqrt(variance * _patch_norms(1 / state.isotropic))
-    slopes = kind.derivative(signal.mean + np.multiply.outer(deviation, NODES)) ** 2
+    deviations = deviation * np.sqrt(_patch_norms(1 / state.isotropic))
+    slopes = kind.derivative(mean + np.multiply.outer(deviations, NODES)) ** 2
     return float((slopes @ (WEIGHTS * NODES**2)).sum() / max((slopes @ WEIGHTS).sum(), 1e-300))

@@ -5,8 +5,6 @@ both. Where a ReLU follows the sum, the stream h' = relu(h + g) is a walk reflec
 at every position, and the gradient as a function of h (`minires.theory.laws.stream`).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from functools import partial
@@ -21,11 +19,11 @@ from minires.theory.laws.activations import LINEAR, RELU
 from minires.theory.laws.reflected_walk import Grid, grid_for
 from minires.theory.laws.signal import Signal, every
 from minires.theory.laws.stream import Field, Gamma, Stream
-from minires.theory.laws.sums import Summands, gate_of_sum, share_on, sum_law
+from minires.theory.laws.sums import Summands, sum_law
 from minires.theory.rules import allowances
 from minires.theory.rules.batchnorm import mean_square
-from minires.theory.rules.functions import in_units, rectified_source
-from minires.theory.rules.state import Gate, Gradient, Setting, State, with_diagonal, worse
+from minires.theory.rules.functions import mean_and_deviation, rectified_source, through_sum
+from minires.theory.rules.state import Gradient, Setting, State, with_diagonal, worse
 
 LARGEST_GRID = 4096
 
@@ -38,19 +36,18 @@ def grid_of(model: nn.Layer, weight: init.Initializer | None) -> tuple[Grid | No
     variance, smallest, gains, drift = 1.0, 1.0, [1.0], 0.0
     for _, layer in model.named_layers():
         if isinstance(layer, ResidualBlock):
-            step = gain = layer.branch_scale**2 * _branch_gain(layer, weight)
-            norm = layer.last_norm()
-            if norm is None:
+            step = layer.branch_scale**2 * _branch_gain(layer, weight)
+            if (norm := layer.last_norm()) is None:
+                gains.append(max(step, 1e-3))
                 step *= variance
-                gains.append(max(gain, 1e-3))
             else:
                 drift += max(0.0, layer.branch_scale * float(np.mean(to_numpy(norm.bias.value))))
             variance = min(variance + step, 1e12)
             smallest = min(smallest, max(step, 1e-3))
-    fixed = [(grid_for(variance, smallest, cells, drift), False) for cells in (12, 6)]
-    edges = 0.4  # a 3x3 kernel at a corner sees 4 of its 9 taps
-    moving = [(grid_for(4 * (1 + max(gains)), edges * min(gains), cells), True) for cells in (12, 6)]
-    choices = fixed if len(gains) == 1 else fixed + moving
+    choices = [(grid_for(variance, smallest, cells, drift), False) for cells in (12, 6)]
+    if len(gains) > 1:
+        edges = 0.4  # a 3x3 kernel at a corner sees 4 of its 9 taps
+        choices += [(grid_for(4 * (1 + max(gains)), edges * min(gains), cells), True) for cells in (12, 6)]
     return next((choice for choice in choices if choice[0].n <= LARGEST_GRID), (None, False))
 
 
@@ -71,71 +68,63 @@ NEGLIGIBLE_SKIP = 1e-3
 def block_sum(block: ResidualBlock, state: State, branch: State, short: State | None, step: Signal) -> State:
     """Second moments add: the branch ends in a zero-mean convolution or BatchNorm, independent of the skip path.
 
-    Weights far too large make the skip path negligible: the sum is then as Gaussian as the branch. With h the skip path
-    and s the branch's deviation, a ReLU's second moment is off by 2 sqrt(2/pi) E h / s of itself, at most.
-
-    Where nothing follows the sum (PreActBlock), the next branch meets h and the gates that h itself opened in the last
-    one: flipping the signs of a stem's filter flips h but not relu(h), so E relu(h')^2 is E h'^2 / 2 but for terms of
-    order 1/C.
+    Where weights far too large drown the skip path h, the sum is as Gaussian as the branch, of deviation s: a ReLU's
+    second moment is off by 2 sqrt(2/pi) E h / s of itself, at most. Where nothing follows the sum (PreActBlock), the
+    next branch meets h and the gates that h itself opened in the last one: flipping the signs of a stem's filter flips
+    h but not relu(h), so E relu(h')^2 is E h'^2 / 2 but for terms of order 1/C.
     """
     if short is None:
         groups = tuple((w, part.scaled(block.branch_scale**2)) for w, part in branch.groups)
-        plain = {"groups": groups, "source": None, "throughs": (), "symmetric": branch.symmetric and not step.mean}
-        return replace(branch, signal=step, **plain)  # the plain twin: nothing is added
+        symmetric = branch.symmetric and not step.mean
+        return replace(branch, signal=step, groups=groups, source=None, throughs=(), symmetric=symmetric)
     total = step + short.signal
     share = step.q.mean() / max(total.q.mean(), 1e-300)
     gaussian = short.form == branch.form == "gaussian" and short.kept == branch.kept == 1
     drowned = not gaussian and branch.form == "gaussian" and share > 1 - NEGLIGIBLE_SKIP
-    summands = () if gaussian or drowned else summands_of(block, state, branch, short, step)
-    last = block.after_sum is None
+    known = branch.form == "gaussian" and not (gaussian or drowned)
+    summands = summands_of(block, state, short, step) if known else ()
+    last, inner = block.after_sum is None, block.branch_convolutions()[-1].weight.value.shape[1]
+    mean, deviation = mean_and_deviation(step)
     own = allowances.block_sum(branch.channels, share, last=last, drowned=drowned)
-    grade = worse(branch.grade, short.grade, "MF" if last or drowned else "EX")
-    total = total._replace(mean=0.0) if drowned else total
     return branch.after(
-        total,
+        total._replace(mean=0.0) if drowned else total,
         form="gaussian" if gaussian or drowned else "sum",
         summands=summands,
         source=short.source if summands and isinstance(block.shortcut, nn.Identity) and not short.stream else None,
-        symmetric=gaussian and block.after_sum is not None and branch.symmetric and short.symmetric,
+        symmetric=gaussian and not last and branch.symmetric and short.symmetric,
         groups=tuple((w, part + step) for w, part in short.groups),
-        branch=(0.0, 0.0) if gaussian else narrow_and_shifted(block, step),
-        grade=grade,
+        branch=(0.0, 0.0) if gaussian else (1 / inner, min(abs(mean) / max(deviation, 1e-150), 3.0)),
+        grade=worse(branch.grade, short.grade, "MF" if last or drowned else "EX"),
         doubt=branch.doubt.larger(short.doubt) + own,
         relvar=_common_relvar(share, branch.relvar, short.relvar),
         scatter=share * branch.scatter + (1 - share) * short.scatter,
     )
 
 
-def summands_of(block: ResidualBlock, state: State, branch: State, short: State, step: Signal) -> tuple[Summands, ...]:
+def summands_of(block: ResidualBlock, state: State, short: State, step: Signal) -> tuple[Summands, ...]:
     """The sum as f(z) + g, or () where the skip path is not known as a function of a Gaussian."""
-    if branch.form != "gaussian":
-        return ()
-    g = step.mean, max(float(step.q.mean()) - step.mean**2, 0.0)
-    if isinstance(block.shortcut, Subsample):  # new channels start from zero
-        share = block.shortcut.in_channels / block.shortcut.out_channels
-        old = skip_functions(state)
-        new = (Summands(1 - share, np.zeros_like),) if share < 1 else ()
+    parts = skip_functions(state if isinstance(block.shortcut, Subsample) else short)
+    share = subsampling(block)[1]
+    if parts and isinstance(block.shortcut, Subsample):  # new channels start from zero
         kept = short.signal.q.mean() / max(share * state.signal.q.mean(), 1e-300)  # every stride-th position
-        old = tuple(part.scaled(share, math.sqrt(kept), 0.0) for part in old)
-        return tuple(part.plus(*g) for part in (*old, *(new if old else ())))
-    return tuple(part.plus(*g) for part in skip_functions(short))
+        old = (part.scaled(share, math.sqrt(kept), 0.0) for part in parts)
+        parts = (*old, Summands(1 - share, np.zeros_like)) if share < 1 else old
+    mean, deviation = mean_and_deviation(step)
+    return tuple(part.plus(mean, deviation**2) for part in parts)
 
 
-def narrow_and_shifted(block: ResidualBlock, step: Signal) -> tuple[float, float]:
-    """`State.branch`: narrow, or skewed and sparse away from its center, a branch is less of a Gaussian."""
-    width, variance = block.branch_convolutions()[-1].weight.value.shape[1], float(step.q.mean()) - step.mean**2
-    return 1 / width, min(abs(step.mean) / math.sqrt(max(variance, 1e-300)), 3.0)
+def subsampling(block: ResidualBlock) -> tuple[int, float]:
+    """Of the shortcut: its stride, and the share of channels that have a past, which others than A all have."""
+    short = block.shortcut
+    return (short.stride, short.in_channels / short.out_channels) if isinstance(short, Subsample) else (1, 1.0)
 
 
 def gate_behind_sum(total: State, g: Gradient) -> Gradient:
     """At a sum that no activation follows: the gates above, as a function of the skip path's Gaussian."""
     if g.gate is None or not total.summands:
         return g
-    gate = gate_of_sum(LINEAR, total.summands, sum_law(LINEAR, total.summands), g.gate)[1]
-    if total.source is not None:
-        return replace(g, gate=in_units(gate, total.source))
-    on = share_on(total.summands[0].function, gate) if len(total.summands) == 1 else None
-    return replace(g, gate=gate, on=None if on is None else np.full(total.positions, on))
+    law, all_alike = sum_law(LINEAR, total.summands), replace(total, groups=())
+    return replace(g, **through_sum(LINEAR, all_alike, law, g.gate)[1])
 
 
 def skip_functions(state: State) -> tuple[Summands, ...]:
@@ -154,7 +143,7 @@ def skip_functions(state: State) -> tuple[Summands, ...]:
         return Summands(state.kept, lambda z: deviation * z), Summands(1 - state.kept, np.zeros_like)
     if source is None:
         return ()
-    mean, deviation = source.mean, math.sqrt(max(float(source.q.mean()) - source.mean**2, 0.0))
+    mean, deviation = mean_and_deviation(source)
     return tuple(Summands(share, lambda z, f=function: f.value(mean + deviation * z)) for share, function in functions)
 
 
@@ -180,12 +169,7 @@ def walk_on(block: ResidualBlock, state: State, branch: State, step: Signal, set
     gate = getattr(block, block.after_sum)
     walks = isinstance(block.shortcut, nn.Identity | Subsample) and type(gate) is nn.ReLU
     before = stream_of(state, setting) if walks and branch.form == "gaussian" else None
-    if before is None:
-        return None
-    stride, share = 1, 1.0
-    if isinstance(block.shortcut, Subsample):
-        stride, share = block.shortcut.stride, block.shortcut.in_channels / block.shortcut.out_channels
-    after = before.stepped(step, state.image, stride, share)
+    after = None if before is None else before.stepped(step, state.image, *subsampling(block))
     if after is None:
         return None
     stream = after.rescaled() if setting.rescale else after
@@ -208,17 +192,16 @@ def alignment_relvar(block: ResidualBlock, state: State, step: Signal, after: Si
     Their correlation over the batch has mean 0 and variance 1/fan_in, and changes h'^2 by 2 E h g.
     """
     shape = block.branch_convolutions()[-1].weight.value.shape
-    square = max(float(after.q.mean()) ** 2, 1e-300)
-    size = 4 * state.signal.variance * float(step.q.mean()) / square
+    size = 4 * state.signal.variance * float(step.q.mean()) / max(float(after.q.mean()) ** 2, 1e-300)
     return size / (init.fans(shape)[0] * shape[0])
 
 
 def energy_by_group(at_sum: Gradient, stream: Stream, before: Stream, short: State) -> np.ndarray:
     """Energy at the sum, (P,); (2, P) behind shortcut A: of the channels with a past, and of those it started."""
-    old = stream.populations[: len(before.populations)]
-    share = sum(p.weight for p in old)
     if not short.groups:
         return at_sum.energy
+    old = stream.populations[: len(before.populations)]
+    share = sum(p.weight for p in old)
     kept = Stream(stream.grid, [replace(p, weight=p.weight / share) for p in old], stream.steps)
     first = at_sum.gamma.energy(kept, gated=True)
     return np.stack([first, (at_sum.energy - share * first) / (1 - share)])
@@ -244,36 +227,21 @@ def gated(g: Gradient, gamma: Gamma, walked: Walked) -> tuple[np.ndarray, np.nda
 
 def meet_stream(block: ResidualBlock, state: State, at_sum: Gradient, walked: Walked, through: Gradient) -> Gradient:
     """Gradient at the input of a block on a stream: pulled back through the gate, plus what the branch brings."""
-    stride = block.shortcut.stride if isinstance(block.shortcut, Subsample) else 1
-    kept = every(state.image, stride)
-    gamma, same, zero = at_sum.gamma, None, np.zeros_like(through.energy)
-    old = _pulled(gamma.field, walked)
-    field = old.scattered(kept, through.energy)
-    common = field
+    kept = every(state.image, subsampling(block)[0])
+    same, zero = None, np.zeros_like(through.energy)
+    common = field = _pulled(at_sum.gamma.field, walked).scattered(kept, through.energy)
     if at_sum.same is not None:
-        common = _pulled(gamma.common, walked).scattered(kept, zero)
+        common = _pulled(at_sum.gamma.common, walked).scattered(kept, zero)
         same = np.zeros((state.positions, state.positions))
         same[np.ix_(kept, kept)] = at_sum.same
-    received = replace(at_sum, energy=zero, relvar=through.relvar, same=same)
-    gamma, stream = Gamma(field, common), walked.before
-    met = replace(meet(through, received, state), gamma=gamma)
-    if met.same is not None:
-        share = through.energy + (0 if same is None else np.diagonal(same))
-        np.fill_diagonal(met.same, share)
-    if state.stream is None and not state.one_relu:  # nothing below knows the stream
-        energy = gamma.energy(stream)
-        on = gamma.energy(stream, gated=True) / np.maximum(energy, 1e-300)
-        met = replace(met, energy=energy, same=with_diagonal(met.same, energy), gamma=None, on=on)
-    return met
-
-
-def _both_gates(a: Gate | None, b: Gate | None, share: float) -> Gate:
-    """Two gradients at one function of a Gaussian, each with its own gates (of mean 1) above."""
-
-    def gate(z: np.ndarray) -> np.ndarray:
-        return share * (1.0 if a is None else a(z)) + (1 - share) * (1.0 if b is None else b(z))
-
-    return gate
+    gamma = Gamma(field, common)
+    met = meet(through, replace(at_sum, energy=zero, relvar=through.relvar, same=same), state)
+    if state.stream is not None or state.one_relu:
+        with_diagonal(met.same, through.energy + (0 if same is None else np.diagonal(same)))
+        return replace(met, gamma=gamma)
+    energy = gamma.energy(walked.before)  # nothing below knows the stream
+    on = gamma.energy(walked.before, gated=True) / np.maximum(energy, 1e-300)
+    return replace(met, energy=energy, same=with_diagonal(met.same, energy), on=on)
 
 
 def _pulled(field: Field, walked: Walked) -> Field:
@@ -288,21 +256,22 @@ def meet(a: Gradient, b: Gradient, state: State) -> Gradient:
     """Two gradients that are added and do not correlate, at a state: energies add."""
     energy = a.energy + b.energy
     share = float(a.energy.mean()) / max(float(energy.mean()), 1e-300)
-    gate = on = standing = None
-    if a.gate is not None or b.gate is not None:
-        gate = _both_gates(a.gate, b.gate, share)
+    on = standing = None
+    first, second = (each.gate or np.ones_like for each in (a, b))
+
+    def gate(z: np.ndarray) -> np.ndarray:
+        return share * first(z) + (1 - share) * second(z)
+
     if a.on is not None or b.on is not None:
         parts = (each.energy * (state.above if each.on is None else each.on) for each in (a, b))
         on = sum(parts) / np.maximum(energy, 1e-300)
     if a.standing is not None or b.standing is not None:
         standing = sum(each.energy * state.kept if each.standing is None else each.standing for each in (a, b))
-    same = a.same if b.same is None else b.same if a.same is None else a.same + b.same
-    if same is not None and (a.same is None or b.same is None):
-        same = with_diagonal(same.copy(), energy)
+    known = [each.same for each in (a, b) if each.same is not None]
     return Gradient(
         energy,
-        same=same,
-        gate=gate,
+        same=with_diagonal(sum(known), energy) if known else None,
+        gate=None if a.gate is b.gate is None else gate,
         on=on,
         standing=standing,
         centered=share * a.centered + (1 - share) * b.centered,
