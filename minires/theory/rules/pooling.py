@@ -8,8 +8,6 @@ the same pixel, with a chance of one in the number of pixels of both together:
     E dx(j)^2 = sum_{i, i' that hold j} R(i, i') / |i u i'|
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any
@@ -26,6 +24,7 @@ from minires.theory.rules import allowances
 from minires.theory.rules.functions import as_function, in_units, unit_source
 from minires.theory.rules.state import Backward, Floats, Gradient, Setting, State, with_diagonal, worse
 
+Functions = tuple[tuple[float, Activation], ...]
 LARGEST_AGREEMENT = 1024
 """Positions up to which the gradient's covariance behind a pool is followed."""
 
@@ -37,18 +36,14 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     window = _Windows(geometry, source)
     live = (source.q - source.mean**2 > 1e-6 * source.q.max()).astype(float)  # not so where all taps read padding
     counts = np.maximum(_box(geometry, live), 1.0)
-    q = np.maximum(_box(geometry, source.q) / counts - source.mean**2, 1e-300)
-    every_pair = geometry.forward_counts.ravel().astype(float)
-    pairs = np.maximum(every_pair * (every_pair - 1), 1) / np.maximum(counts * (counts - 1), 1)  # of live pixels
-    common = np.clip((window.shared - source.mean**2) * pairs / q, 0.0, 1.0)
-    first, second, positive = _pooled_moments(counts, common, source.mean, np.sqrt(q), functions)
-    if state.form == "positive" and state.positive < 1 and not functions:
-        positive = 1 - (1 - state.positive) ** counts
+    variance = np.maximum(_box(geometry, source.q) / counts - source.mean**2, 1e-300)
+    pairs, live_pairs = (np.maximum(n * (n - 1), 1) for n in (geometry.forward_counts.ravel(), counts))
+    common = np.clip((window.shared - source.mean**2) * (pairs / live_pairs) / variance, 0.0, 1.0)
+    first, second, positive = _pooled_moments(counts, common, source.mean, np.sqrt(variance), functions)
     number = windows.independent_count(float(counts.mean()), float(common.mean()))
-    each = None
-    if state.signal.each is not None:
-        each = np.stack([_box(geometry, one) for one in state.signal.each])
-        each *= second / np.maximum(each.mean(axis=0), 1e-300)
+    each = state.signal.each
+    if each is not None:
+        each = _of_mean(second, _box(geometry, each))
     slope = 1.0 if not functions or functions[0][1].slope == 0 else _mean_slope(source, functions)
     kernel, same, span = window.kernels(first, second, positive * slope)
     known = bool(functions) or state.form in ("gaussian", "sum")
@@ -56,9 +51,9 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     cost, cost_back = allowances.maximum(state, known, overlapping)
     signal, form = Signal(second, kernel, same, float(first.mean()), each, span), _averaged(state)
     told: dict[str, Any] = {"form": form}
-    if form != "positive" and (state.form == "gaussian" or len(functions) == 1):
+    if form == "gaussian" or (form == "other" and len(functions) == 1):
         through = functions[0][1] if functions else LINEAR
-        largest = windows.largest_of(number, source.mean, float(np.sqrt(q).mean()), through)
+        largest = windows.largest_of(number, source.mean, float(np.sqrt(variance).mean()), through)
         told = {"form": "function", "source": unit_source(signal, largest), "through": largest}
     after = state.after(
         signal,
@@ -72,7 +67,7 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
 
     def backward(g: Gradient) -> Gradient:
         gate = None
-        if state.form in ("function", "sum") and functions:
+        if functions and state.form != "positive":
             gate = windows.gate_of_largest(number, source, None if form == "positive" else g.gate)
         received = live * _box_transpose(geometry, g.energy / counts)
         on = live * _box_transpose(geometry, g.energy * positive / counts) / np.maximum(received, 1e-300)
@@ -88,20 +83,29 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     return after, backward
 
 
-def _gaussian_behind(state: State) -> tuple[Signal, tuple[tuple[float, Activation], ...]]:
+def _gaussian_behind(state: State) -> tuple[Signal, Functions]:
     """The Gaussian of which the values are functions, and these; the values themselves where no function is known."""
-    if state.form != "gaussian" and state.throughs:
+    if state.form == "gaussian":
+        return state.signal, ()
+    if state.throughs:
         return state.source, state.functions
-    source, through = as_function(state) if state.form != "gaussian" else (None, None)
+    source, through = as_function(state)
     return (state.signal, ()) if source is None else (source, ((1.0, through),))
 
 
 def _box(geometry: ConvGeometry, q: Floats) -> Floats:
-    return geometry.box(q.reshape(geometry.image)).ravel()
+    """(..., P) -> (..., P_out): sum over each window."""
+    image = q.reshape(*q.shape[:-1], *geometry.image)
+    return geometry.box(image).reshape(*q.shape[:-1], -1)
 
 
 def _box_transpose(geometry: ConvGeometry, g: Floats) -> Floats:
     return geometry.box_transpose(g.reshape(geometry.outputs)).ravel()
+
+
+def _of_mean(q: Floats, each: Floats) -> Floats:
+    """The samples' second moments, scaled so that q is their mean."""
+    return each * (q / np.maximum(each.mean(axis=0), 1e-300))
 
 
 class _Windows:
@@ -148,33 +152,29 @@ def _both(reads: Floats, same: Floats) -> Floats:
 
 
 def _pooled_moments(
-    counts: Floats, common: Floats, mean: float, deviation: Floats, functions: tuple[tuple[float, Activation], ...]
+    counts: Floats, common: Floats, mean: float, deviation: Floats, functions: Functions
 ) -> tuple[Floats, Floats, Floats]:
     """E max, E max^2 and P(max > 0) of the functions of n = counts Gaussians that share a part `common` of their
     variance, averaged over (share, function); without functions of the Gaussians themselves, and 1 for the last."""
-    found = np.zeros((3, len(counts)))
     scaled = not functions or (len(functions) == 1 and functions[0][1].slope == 0)
-    width = np.ones_like(deviation) if scaled else np.round(deviation, 3)
-    keys = np.stack([counts, np.round(common, 3), np.round(mean / deviation, 3), width], axis=1)
-    kinds, index = np.unique(keys, axis=0, return_inverse=True)
-    for number, (n, share, shift, width) in enumerate(kinds):
-        where = index.ravel() == number
+    unit = deviation if scaled else np.ones_like(deviation)
+    keys = [counts, np.round(common, 3), np.round(mean / deviation, 3), np.round(deviation / unit, 3)]
+    kinds, index = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
+    found = np.zeros((len(kinds), 3))
+    for row, (n, share, shift, width) in zip(found, kinds, strict=True):
         if scaled:
-            moments = windows.shared_max_moments(int(n), share, shift=float(shift), rectified=bool(functions))
-            found[:, where] = np.array(moments)[:, None]
-        for weight, function in () if scaled else functions:
-            moments = windows.max_of_function(int(n), share, mean, width, function.value)
-            found[:, where] += weight * np.array(moments)[:, None]
-    return (found[0] * deviation, found[1] * deviation**2, found[2]) if scaled else (found[0], found[1], found[2])
+            row += windows.shared_max_moments(int(n), share, shift=float(shift), rectified=bool(functions))
+        else:
+            row += sum(w * np.array(windows.max_of_function(int(n), share, mean, width, f.value)) for w, f in functions)
+    first, second, positive = found[index.ravel()].T
+    return first * unit, second * unit**2, positive
 
 
-def _mean_slope(source: Signal, functions: tuple[tuple[float, Activation], ...]) -> float:
+def _mean_slope(source: Signal, functions: Functions) -> float:
     """rms over channels of E phi', which takes a small covariance of the source to one of the function."""
     deviation = np.sqrt(np.maximum(source.q.mean() - source.mean**2, 0.0))
-    squares = 0.0
-    for share, function in functions:
-        squares += share * hermite_coefficients(function.differentiated, [deviation], 1, source.mean)[0, 0] ** 2
-    return math.sqrt(squares)
+    slopes = [hermite_coefficients(f.differentiated, [deviation], 1, source.mean)[0, 0] for _, f in functions]
+    return math.sqrt(sum(share * slope**2 for (share, _), slope in zip(functions, slopes, strict=True)))
 
 
 def avg_pool(layer: nn.AvgPool2d, state: State, setting: Setting) -> tuple[State, Backward]:
@@ -192,26 +192,21 @@ def global_avg_pool(layer: nn.GlobalAvgPool2d, state: State, setting: Setting) -
 
 def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[State, Backward]:
     """mean: (P_out, P), the weight of each pixel in each output."""
-    signal, folded = state.signal, mean
-    if signal.span is not None:
-        folded = np.zeros((len(mean), len(signal.kernel)))
-        np.add.at(folded.T, signal.span.index, mean.T)
+    signal = state.signal
+    folded = mean if signal.span is None else mean @ np.eye(len(signal.kernel))[signal.span.index]
     kernel = folded @ signal.kernel @ folded.T
     if signal.same is None:
         same = kernel + ((signal.q - signal.diagonal) * mean) @ mean.T
     else:
         same = mean @ signal.same @ mean.T
     q = np.diagonal(same).astype(float).copy()
-    each = None
-    if signal.each is not None:
-        profile = signal.each @ (mean / np.maximum(mean.sum(axis=1, keepdims=True), 1e-30)).T
-        each = profile * (q / np.maximum(profile.mean(axis=0), 1e-300))
+    each = None if signal.each is None else _of_mean(q, signal.each @ mean.T)
     if signal.same is None and ((mean > 0).sum(axis=0) <= 1).all():  # windows that share no pixel
         same = None
     after = state.after(
         Signal(q, kernel, same, signal.mean * float(mean.sum(1).mean()), each),
         shape=(state.channels, *outputs),
-        form="gaussian" if state.form == "gaussian" else _averaged(state),
+        form=_averaged(state),
         grade=worse(state.grade, "MF"),
         pooled_variance=True,
         doubt=state.doubt + allowances.average(state, q, mean**2 @ signal.q),
@@ -228,7 +223,8 @@ def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[Stat
 
 
 def _averaged(state: State) -> str:
-    return "positive" if state.never_negative else "other"
+    """The form of averages, and of values that lose their place or some of which are taken away."""
+    return "gaussian" if state.form == "gaussian" else "positive" if state.never_negative else "other"
 
 
 def dropout(layer: nn.Dropout, state: State, setting: Setting) -> tuple[State, Backward]:
@@ -243,9 +239,8 @@ def dropout(layer: nn.Dropout, state: State, setting: Setting) -> tuple[State, B
     same = None if old.same is None else with_diagonal(old.same.copy(), old.q * factor)
     each = None if old.each is None else old.each * factor
     signal = old._replace(q=old.q * factor, same=same, each=each)
-    gaussian = state.form == "gaussian" and not state.groups
-    form = state.form if gaussian or state.form == "positive" else _averaged(state)
-    kept = state.kept / factor if gaussian else 1.0
+    form = _averaged(state) if not state.groups or state.form != "gaussian" else "other"
+    kept = state.kept / factor if form == "gaussian" else 1.0
     after = state.after(signal, form=form, kept=kept, positive=above / factor)
     rest = (1 - above) / max(factor - above, 1e-300)
 
@@ -269,8 +264,8 @@ def flatten(layer: nn.Flatten, state: State, setting: Setting) -> tuple[State, B
     after = state.after(
         flat,
         shape=(math.prod(state.shape),),
-        form="gaussian" if state.form == "gaussian" else _averaged(state),
-        positive=state.above if _averaged(state) == "positive" else 1.0,
+        form=_averaged(state),
+        positive=state.above,
         batch=None if state.batch is None else state.batch.reshape(len(state.batch), -1),
     )
     return after, lambda g: g.passed(np.full(state.positions, float(g.energy[0])), same=None)
@@ -288,11 +283,12 @@ def subsample(layer: Subsample, state: State, setting: Setting) -> tuple[State, 
     size = tuple(-(-n // layer.stride) for n in state.image)
     old = tuple((share * w, part.subsampled(state.image, layer.stride)) for w, part in state.parts)
     pooled = state.signal.subsampled(state.image, layer.stride)
+    new = (1 - share, pooled.scaled(0.0))
     after = state.after(
         pooled.scaled(share)._replace(mean=share * pooled.mean),
         shape=(layer.out_channels, *size),
-        form="gaussian" if state.form == "gaussian" else _averaged(state),
-        groups=(*old, (1 - share, pooled.scaled(0.0)._replace(mean=0.0))) if share < 1 else old if state.groups else (),
+        form=_averaged(state),
+        groups=(*old, new) if share < 1 else old if state.groups else (),
     )
 
     def backward(g: Gradient) -> Gradient:
