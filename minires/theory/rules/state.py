@@ -118,8 +118,7 @@ class State:
     @property
     def one_relu(self) -> bool:
         """The ReLU of one Gaussian."""
-        kind = self.through if self.form == "function" and self.stream is None and not self.throughs else None
-        return kind is not None and kind.slope == 0
+        return self.form == "function" and self.stream is None and not self.throughs and self.through.slope == 0
 
     @property
     def never_negative(self) -> bool:
@@ -184,6 +183,7 @@ class Gradient:
     centered: share of the energy that came out of a BatchNorm, whose sum over each channel is zero.
     scale_noise: that of the State behind the convolution it is about to enter, where a BatchNorm divided by v.
     beyond: the grade behind the convolution that it is about to enter, which takes a small v away again.
+    weight: mean square of dL/dweight of the layer just passed.  weight_relvar: its relative variance between networks.
     aligned: E[u^2 f]/E f, u the value in deviations and f as above: 1 where large values get through like small ones.
     unseen: share of a weight gradient that BatchNorm's second projection takes, see `minires.theory.laws.patches`.
     """
@@ -206,7 +206,6 @@ class Gradient:
     doubt: Doubt = field(default_factory=Doubt)
     relvar: float = 0.0
     weight: float = math.nan
-    """Mean square of dL/dweight of the layer just passed, and its relative variance between networks."""
     weight_relvar: float = math.nan
     weight_doubt: Doubt = field(default_factory=Doubt)
 
@@ -219,8 +218,7 @@ class Setting(NamedTuple):
     """What the rules need besides the layer.
 
     batch: N. weight, bias: initializers; None: the model's own. grid: for streams, or None; rescale: keep them within
-    it. keep: largest map whose covariances are kept for
-    the way back.
+    it. keep: largest map whose covariances are kept for the way back.
     """
 
     batch: int
