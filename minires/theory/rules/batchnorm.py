@@ -150,7 +150,7 @@ def _form(state: State, pairs: list[tuple[int, Gains]], parts: list[_Part]) -> d
     for i, own in pairs:
         (share, inner), part = given[i], parts[i]
         scale = math.sqrt(own.gain2 * part.r / part.v)
-        throughs.append((share * own.share, own.gain2, _normalized(inner, scale, float(part.part.mean), own.bias)))
+        throughs.append((share * own.share, own.gain2, _normalized(inner, scale, part.mean, own.bias)))
     found = {"form": "function", "source": source, "through": throughs[0][2]}
     return found | {"throughs": tuple(throughs) if len(throughs) > 1 else ()}
 
@@ -182,14 +182,15 @@ def _normalized(inner: Activation, scale: float, mean: float, bias: float) -> Ac
 class _Part:
     """BatchNorm of one group of channels before gain and bias.
 
-    part: signal before it. normal: signal of xh, v: batch variance, r: v/(v + eps); 0 of a constant channel, of which
-    its bias is left. factor: what the gradient's energy is multiplied by, but for gain and projections.
-    scatter: see `State`. unseen: see `Gradient`.
+    normal: signal of xh. mean, v: mean and batch variance before it, r: v/(v + eps), 0 of a constant channel. factor:
+    what the gradient's energy is multiplied by, but for gain and projections. amplified: by how much the relative
+    error of the second moment is larger in v. scatter: see `State`. unseen: see `Gradient`.
     """
 
     def __init__(self, layer: nn.BatchNorm2d, part: Signal, state: State, batch: int, stem: StemLaw | None) -> None:
         q, v = float(part.q.mean()), part.variance_in(batch)
-        self.part, self.normal, self.v, self.factor = part, part, v, 1 / layer.eps
+        self.normal, self.mean, self.v, self.factor = part, float(part.mean), v, 1 / layer.eps
+        self.amplified = math.sqrt(max(q / v, 1.0)) if v > 0 else 1.0
         self.r = self.scatter = self.unseen = 0.0
         if not v > 1e-12 * max(q, 1e-30):
             return
@@ -206,11 +207,6 @@ class _Part:
             each = stem.each * (found.signal.q / np.maximum(stem.each.mean(axis=0), 1e-30))
         self.normal = found.signal._replace(each=None if each is None else _within_channel(each, scatter))
         self.scatter = min(scatter, LARGEST_CONCENTRATION)
-
-    @property
-    def amplified(self) -> float:
-        """By how much the relative error of the second moment is larger in v."""
-        return math.sqrt(max(float(self.part.q.mean()) / self.v, 1.0)) if self.v > 0 else 1.0
 
     def put_out(self, gain2: float, bias: float) -> Signal:
         """gain xh + bias."""

@@ -37,19 +37,18 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     live = (source.q - source.mean**2 > 1e-6 * source.q.max()).astype(float)  # not so where all taps read padding
     counts = np.maximum(_box(geometry, live), 1.0)
     variance = np.maximum(_box(geometry, source.q) / counts - source.mean**2, 1e-300)
-    pairs, live_pairs = (np.maximum(n * (n - 1), 1) for n in (geometry.forward_counts.ravel(), counts))
-    common = np.clip((window.shared - source.mean**2) * (pairs / live_pairs) / variance, 0.0, 1.0)
+    common = np.clip(window.shared / np.maximum(counts * (counts - 1), 1) / variance, 0.0, 1.0)
     first, second, positive = _pooled_moments(counts, common, source.mean, np.sqrt(variance), functions)
     number = windows.independent_count(float(counts.mean()), float(common.mean()))
     each = state.signal.each
     if each is not None:
         each = _of_mean(second, _box(geometry, each))
     slope = 1.0 if not functions or functions[0][1].slope == 0 else _mean_slope(source, functions)
-    kernel, same, span = window.kernels(first, second, positive * slope)
+    kernel, same = window.kernels(first, second, positive * slope)
     known = bool(functions) or state.form in ("gaussian", "sum")
     overlapping = int(geometry.forward_counts.sum()) > state.positions
     cost, cost_back = allowances.maximum(state, known, overlapping)
-    signal, form = Signal(second, kernel, same, float(first.mean()), each, span), _averaged(state)
+    signal, form = Signal(second, kernel, same, float(first.mean()), each, window.span), _averaged(state)
     told: dict[str, Any] = {"form": form}
     if form == "gaussian" or (form == "other" and len(functions) == 1):
         through = functions[0][1] if functions else LINEAR
@@ -111,7 +110,7 @@ def _of_mean(q: Floats, each: Floats) -> Floats:
 class _Windows:
     """What the windows of a maximum share, on the map that the kernel is kept on.
 
-    shared: mean of S over the pairs of different pixels of each window, (P_out,); 0 for a single pixel.
+    shared: sum of S - mean^2 over the pairs of different pixels of each window, (P_out,).
     """
 
     def __init__(self, geometry: ConvGeometry, source: Signal) -> None:
@@ -121,10 +120,10 @@ class _Windows:
         self.span = None if source.span is None else useful(Span(geometry.outputs, small.outputs))
         within = source.kernel if source.same is None else source.same
         pairs = np.einsum("ij,jk,ik->i", self.reads, within, self.reads, optimize=True)
-        pairs = (pairs - self.reads @ np.diagonal(within)) / np.maximum(self.counts * (self.counts - 1), 1)
-        self.shared = pairs if self.span is None else pairs[self.span.index]
+        shared = pairs - self.reads @ np.diagonal(within) - source.mean**2 * self.counts * (self.counts - 1)
+        self.shared = shared if self.span is None else shared[self.span.index]
 
-    def kernels(self, first: Floats, second: Floats, positive: Floats) -> tuple[Floats, Floats | None, Span | None]:
+    def kernels(self, first: Floats, second: Floats, positive: Floats) -> tuple[Floats, Floats | None]:
         """K, and S where windows share pixels or pixels agree: windows that share pixels share their maximum in so many
         cases as these are a share of both together, and are as alike as their pixels beyond that."""
         member = slice(None) if self.span is None else self.span.member
@@ -139,7 +138,7 @@ class _Windows:
             share = overlap / (self.counts[:, None] + self.counts - overlap)
             alike = kernel if self.source.same is None else base + taken @ (self.source.same - square) @ taken.T
             same = with_diagonal(np.minimum(share * limit + (1 - share) * alike, limit), second)
-        return kernel, same, self.span
+        return kernel, same
 
 
 def _both(reads: Floats, same: Floats) -> Floats:
@@ -199,7 +198,7 @@ def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[Stat
         same = kernel + ((signal.q - signal.diagonal) * mean) @ mean.T
     else:
         same = mean @ signal.same @ mean.T
-    q = np.diagonal(same).astype(float).copy()
+    q = np.diagonal(same).copy()
     each = None if signal.each is None else _of_mean(q, signal.each @ mean.T)
     if signal.same is None and ((mean > 0).sum(axis=0) <= 1).all():  # windows that share no pixel
         same = None
