@@ -18,7 +18,7 @@ from minires.theory.laws import activations
 from minires.theory.rules.activation import activation
 from minires.theory.rules.affine import conv, linear
 from minires.theory.rules.batchnorm import batchnorm
-from minires.theory.rules.pooling import avg_pool, dropout, flatten, global_avg_pool, identity, max_pool, subsample
+from minires.theory.rules.pooling import avg_pool, dropout, flatten, global_avg_pool, max_pool, subsample
 from minires.theory.rules.state import Backward, NoLaw, Setting, State
 
 RULES: dict[type, Callable[[Any, State, Setting], tuple[State, Backward]]] = {
@@ -34,7 +34,7 @@ RULES: dict[type, Callable[[Any, State, Setting], tuple[State, Backward]]] = {
     nn.GlobalAvgPool2d: global_avg_pool,
     nn.Dropout: dropout,
     nn.Flatten: flatten,
-    nn.Identity: identity,
+    nn.Identity: lambda layer, state, setting: (state, lambda g: g),
     Subsample: subsample,
 }
 LAWLESS = {"padding": "same", "ceil_mode": True, "count_include_pad": False}

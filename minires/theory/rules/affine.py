@@ -138,7 +138,7 @@ def _biased(layer: Any, law: Any, z: Signal) -> Signal:
         value = to_numpy(layer.bias.value).astype(float)
         mean, shift = float(value.mean()), float(value.var())
     else:
-        mean = float(getattr(law, "c", 0.0)) if isinstance(law, init.Constant) else 0.0
+        mean = float(law.c) if isinstance(law, init.Constant) else 0.0
         shift = law.variance(layer.bias.value.shape)
     if shift:
         z = z.changed(lambda moments: moments + shift, z.mean)

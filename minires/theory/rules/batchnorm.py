@@ -14,8 +14,6 @@ and the component along xh as much times `Gradient.along` squared, for the gates
 one gradient for all positions of each, that is a quarter and two thirds of it.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -54,13 +52,12 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     members = state.members if len(state.members) == len(parts) else (None,) * len(parts)
     pairs = [(i, own) for i, member in enumerate(members) for own in gains_and_biases(layer, member)]
     groups = tuple((shares[i] * own.share, parts[i].put_out(own.gain2, own.bias)) for i, own in pairs)
-    pooled = pooled_signal(groups)
     cost, cost_back = allowances.batchnorm(state, setting.batch)
     # it divides by v = q - common, so what q may be off counts more; most of it is in what is common, too
     uncertain = state.doubt.times(max(part.amplified for part in parts))
     known = state.grade or ("MF" if state.form == "gaussian" else "")  # a random convolution mixes the unknown away
     after = state.after(
-        pooled,
+        pooled_signal(groups),
         **_form(state, pairs, parts),
         members=tuple(own.member for _, own in pairs),
         symmetric=state.symmetric and not any(own.bias for _, own in pairs),
@@ -75,7 +72,6 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     for column, (i, own) in enumerate(pairs):
         weights[i, column] = own.share * own.gain2
     kept = state.light(False)
-    noise = kept.scale_noise if stem is None else stem.inverse / stem.through
     # what passes for a ReLU of it knows where it is on, but nothing below knows this Gaussian
     source = rectified_source(state.signal) if state.form == "positive" else None
     enough = "MF" if setting.batch * kept.positions >= allowances.FEWEST_VALUES else ""
@@ -94,7 +90,7 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
             energies if kept.groups or kept.throughs else pooled,
             same=_centered(g.same, pooled, scale, setting.batch),
             centered=1.0,
-            scale_noise=noise,
+            scale_noise=kept.scale_noise if stem is None else stem.inverse / stem.through,
             unseen=parts[0].unseen,
             grade=worse(g.grade, "MF", kept.grade, known_scale),  # it divides by v, which must be known
             beyond=worse(g.grade, "MF", kept.grade, enough),
@@ -128,55 +124,6 @@ def _parts_of(state: State) -> list[tuple[float, Signal]]:
     """Groups of channels that are different functions of one Gaussian: each with its own signal."""
     whole = replace(state, signal=state.source, groups=(), form="gaussian")
     return [(share, activated(function, whole)[0]) for share, _, function in state.throughs]
-
-
-def _form(state: State, pairs: list[tuple[int, Gains]], parts: list[_Part]) -> dict[str, Any]:
-    """Gaussian, unless what comes in is a function of a Gaussian: then so is gain (phi(z) - mean)/sqrt(v) + bias."""
-    if state.form == "gaussian" and state.kept == 1:
-        part = parts[0]
-        if len(pairs) == 1 or len(parts) > 1 or not part.r:
-            return {"form": "gaussian"}
-        scaled = tuple(
-            (g.share, g.gain2, _normalized(LINEAR, math.sqrt(g.gain2 * part.r), 0.0, g.bias)) for _, g in pairs
-        )
-        return {"form": "gaussian", "source": part.normal, "throughs": scaled}
-    if state.form == "sum":
-        return {"form": "sum", "source": state.source, "summands": _normalized_sum(state, pairs, parts)}
-    source, through = (state.source, None) if state.throughs else as_function(state)
-    if source is None or state.groups or not all(part.r for part in parts):
-        return {"form": "other"}
-    given = [(share, inner) for share, _, inner in state.throughs] or [(1.0, through)]
-    throughs = []
-    for i, own in pairs:
-        (share, inner), part = given[i], parts[i]
-        scale = math.sqrt(own.gain2 * part.r / part.v)
-        throughs.append((share * own.share, own.gain2, _normalized(inner, scale, part.mean, own.bias)))
-    found = {"form": "function", "source": source, "through": throughs[0][2]}
-    return found | {"throughs": tuple(throughs) if len(throughs) > 1 else ()}
-
-
-def _normalized_sum(state: State, pairs: list[tuple[int, Gains]], parts: list[_Part]) -> tuple[Summands, ...]:
-    """The summands of gain (sum - mean)/sqrt(v) + bias, one group of channels after the other."""
-    part = parts[0]
-    if len(parts) > 1 or not part.r or not state.summands:
-        return ()
-    moments = [each.moments for each in state.summands]
-    common = part.v / max(sum(e.share * v for e, (_, v) in zip(state.summands, moments, strict=True)), 1e-300)
-    found = []
-    for _, (share, gain2, bias, _) in pairs:
-        for each, (mean, variance) in zip(state.summands, moments, strict=True):
-            scale = math.sqrt(gain2 * part.r / (variance * common)) if variance else 0.0
-            found.append(each.scaled(share, scale, bias - scale * mean))
-    return tuple(found)
-
-
-def _normalized(inner: Activation, scale: float, mean: float, bias: float) -> Activation:
-    """scale (inner(z) - mean) + bias."""
-    return Activation(
-        f"normalized {inner.name}",
-        lambda z: scale * (inner.value(z) - mean) + bias,
-        lambda z: scale * inner.derivative(z),
-    )
 
 
 class _Part:
@@ -226,14 +173,62 @@ class Gains(NamedTuple):
 def gains_and_biases(layer: nn.BatchNorm2d, member: Floats | None = None) -> list[Gains]:
     """The channels, or those in `member`, in a few groups."""
     member = np.arange(layer.weight.value.size) if member is None else member
-    gain = to_numpy(layer.weight.value).astype(float)[member]
-    bias = to_numpy(layer.bias.value).astype(float)[member]
+    gain, bias = (to_numpy(each.value).astype(float)[member] for each in (layer.weight, layer.bias))
     kinds, index = np.unique(np.stack([bias, gain**2], axis=1), axis=0, return_inverse=True)
     chunks = [np.flatnonzero(index.ravel() == kind) for kind in range(min(len(kinds), MOST_GROUPS + 1))]
     if len(kinds) > MOST_GROUPS:
         chunks = np.array_split(np.lexsort((gain**2, bias)), MOST_GROUPS)
     total = len(member)
     return [Gains(len(c) / total, np.mean(gain[c] ** 2) + np.var(bias[c]), bias[c].mean(), member[c]) for c in chunks]
+
+
+def _form(state: State, pairs: list[tuple[int, Gains]], parts: list[_Part]) -> dict[str, Any]:
+    """Gaussian, unless what comes in is a function of a Gaussian: then so is gain (phi(z) - mean)/sqrt(v) + bias."""
+    if state.form == "gaussian" and state.kept == 1:
+        part = parts[0]
+        if len(pairs) == 1 or len(parts) > 1 or not part.r:
+            return {"form": "gaussian"}
+        scaled = tuple(
+            (g.share, g.gain2, _normalized(LINEAR, math.sqrt(g.gain2 * part.r), 0.0, g.bias)) for _, g in pairs
+        )
+        return {"form": "gaussian", "source": part.normal, "throughs": scaled}
+    if state.form == "sum":
+        return {"form": "sum", "source": state.source, "summands": _normalized_sum(state, pairs, parts)}
+    source, through = (state.source, None) if state.throughs else as_function(state)
+    if source is None or state.groups or not all(part.r for part in parts):
+        return {"form": "other"}
+    given = [(share, inner) for share, _, inner in state.throughs] or [(1.0, through)]
+    throughs = []
+    for i, own in pairs:
+        (share, inner), part = given[i], parts[i]
+        scale = math.sqrt(own.gain2 * part.r / part.v)
+        throughs.append((share * own.share, own.gain2, _normalized(inner, scale, part.mean, own.bias)))
+    found = {"form": "function", "source": source, "through": throughs[0][2]}
+    return found | {"throughs": tuple(throughs) if len(throughs) > 1 else ()}
+
+
+def _normalized_sum(state: State, pairs: list[tuple[int, Gains]], parts: list[_Part]) -> tuple[Summands, ...]:
+    """The summands of gain (sum - mean)/sqrt(v) + bias, one group of channels after the other."""
+    part = parts[0]
+    if len(parts) > 1 or not part.r or not state.summands:
+        return ()
+    moments = [each.moments for each in state.summands]
+    common = part.v / max(sum(e.share * v for e, (_, v) in zip(state.summands, moments, strict=True)), 1e-300)
+    found = []
+    for _, (share, gain2, bias, _) in pairs:
+        for each, (mean, variance) in zip(state.summands, moments, strict=True):
+            scale = math.sqrt(gain2 * part.r / (variance * common)) if variance else 0.0
+            found.append(each.scaled(share, scale, bias - scale * mean))
+    return tuple(found)
+
+
+def _normalized(inner: Activation, scale: float, mean: float, bias: float) -> Activation:
+    """scale (inner(z) - mean) + bias."""
+    return Activation(
+        f"normalized {inner.name}",
+        lambda z: scale * (inner.value(z) - mean) + bias,
+        lambda z: scale * inner.derivative(z),
+    )
 
 
 def _within_channel(each: Floats, scatter: float) -> Floats:

@@ -40,9 +40,7 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     common = np.clip(window.shared / np.maximum(counts * (counts - 1), 1) / variance, 0.0, 1.0)
     first, second, positive = _pooled_moments(counts, common, source.mean, np.sqrt(variance), functions)
     number = windows.independent_count(float(counts.mean()), float(common.mean()))
-    each = state.signal.each
-    if each is not None:
-        each = _of_mean(second, _box(geometry, each))
+    each = None if state.signal.each is None else _of_mean(second, _box(geometry, state.signal.each))
     slope = 1.0 if not functions or functions[0][1].slope == 0 else _mean_slope(source, functions)
     kernel, same = window.kernels(first, second, positive * slope)
     known = bool(functions) or state.form in ("gaussian", "sum")
@@ -268,11 +266,6 @@ def flatten(layer: nn.Flatten, state: State, setting: Setting) -> tuple[State, B
         batch=None if state.batch is None else state.batch.reshape(len(state.batch), -1),
     )
     return after, lambda g: g.passed(np.full(state.positions, float(g.energy[0])), same=None)
-
-
-def identity(layer: nn.Identity, state: State, setting: Setting) -> tuple[State, Backward]:
-    """[ID]."""
-    return state, lambda g: g
 
 
 def subsample(layer: Subsample, state: State, setting: Setting) -> tuple[State, Backward]:
