@@ -104,8 +104,8 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
 
 
 def _within_channels(state: State, batch: int) -> State:
-    """What is taken for a rectified Gaussian has, within a channel, the variance v: means that differ from channel to
-    channel, as pools of channels with biases of their own have, are no part of it."""
+    """What is taken for a rectified Gaussian has the variance v within a channel. Means that differ between channels,
+    as those of biases of their own do, are no part of it."""
     signal = state.signal
     common = float(signal.q.mean()) - signal.variance_in(batch)
     if state.form != "positive" or common <= signal.mean**2:

@@ -122,8 +122,8 @@ class _Windows:
         self.shared = shared if self.span is None else shared[self.span.index]
 
     def kernels(self, first: Floats, second: Floats, positive: Floats) -> tuple[Floats, Floats | None]:
-        """K, and S where windows share pixels or pixels agree: windows that share pixels share their maximum in so many
-        cases as these are a share of both together, and are as alike as their pixels beyond that."""
+        """K, and S where windows share pixels or pixels agree. Two windows that share pixels have the same maximum with
+        a chance, those pixels' share of all pixels of both. Else they are as alike as their pixels."""
         member = slice(None) if self.span is None else self.span.member
         first, second, positive = first[member], second[member], positive[member]
         taken = positive[:, None] * self.reads / self.counts[:, None]
@@ -220,7 +220,7 @@ def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[Stat
 
 
 def _averaged(state: State) -> str:
-    """The form of averages, and of values that lose their place or some of which are taken away."""
+    """The form behind a layer that averages, moves or drops values: what is Gaussian or never negative stays so."""
     return "gaussian" if state.form == "gaussian" else "positive" if state.never_negative else "other"
 
 
@@ -236,7 +236,7 @@ def dropout(layer: nn.Dropout, state: State, setting: Setting) -> tuple[State, B
     same = None if old.same is None else with_diagonal(old.same.copy(), old.q * factor)
     each = None if old.each is None else old.each * factor
     signal = old._replace(q=old.q * factor, same=same, each=each)
-    form = _averaged(state) if not state.groups or state.form != "gaussian" else "other"
+    form = "other" if state.form == "gaussian" and state.groups else _averaged(state)
     kept = state.kept / factor if form == "gaussian" else 1.0
     after = state.after(signal, form=form, kept=kept, positive=above / factor)
     rest = (1 - above) / max(factor - above, 1e-300)
@@ -272,13 +272,12 @@ def subsample(layer: Subsample, state: State, setting: Setting) -> tuple[State, 
     """Shortcut A: every stride-th pixel; the new channels are zero, a group of their own."""
     source = state.source.outline() if state.form == "function" and state.stream is None else None
     kept, share = every(state.image, layer.stride), layer.in_channels / layer.out_channels
-    size = tuple(-(-n // layer.stride) for n in state.image)
     old = tuple((share * w, part.subsampled(state.image, layer.stride)) for w, part in state.parts)
     pooled = state.signal.subsampled(state.image, layer.stride)
     new = (1 - share, pooled.scaled(0.0))
     after = state.after(
         pooled.scaled(share)._replace(mean=share * pooled.mean),
-        shape=(layer.out_channels, *size),
+        shape=layer.output_shape((1, *state.shape))[1:],
         form=_averaged(state),
         groups=(*old, new) if share < 1 else old if state.groups else (),
     )

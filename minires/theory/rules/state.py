@@ -33,6 +33,7 @@ from minires.theory.rules.allowances import Doubt
 Floats = np.ndarray
 Gate = Callable[[Floats], Floats]
 _PAIRS = 64  # positions that stand for all where only a spread is wanted
+# the fields of a State, and of a Gradient, that a layer leaves as they are unless its rule says otherwise
 _LASTING = "shape", "grade", "doubt", "relvar", "scatter", "directions", "smooth", "isotropic", "pooled_variance"
 _PASSED_ON = "same", "spread_out", "uneven", "grade", "doubt", "relvar"
 
@@ -92,7 +93,7 @@ class State:
     patches: Patches | None = None
 
     def after(self, signal: Signal, **changes: Any) -> Self:
-        """The state behind a layer. Unless `changes` says otherwise, what was special about the signal is over."""
+        """The state behind a layer: what was special about the signal is over, unless `changes` says otherwise."""
         return State(**{name: getattr(self, name) for name in _LASTING} | {"signal": signal} | changes)
 
     @property
@@ -183,9 +184,9 @@ class Gradient:
     centered: share of the energy that came out of a BatchNorm, whose sum over each channel is zero.
     scale_noise: that of the State behind the convolution it is about to enter, where a BatchNorm divided by v.
     beyond: the grade behind the convolution that it is about to enter, which takes a small v away again.
-    weight: mean square of dL/dweight of the layer just passed.  weight_relvar: its relative variance between networks.
     aligned: E[u^2 f]/E f, u the value in deviations and f as above: 1 where large values get through like small ones.
     unseen: share of a weight gradient that BatchNorm's second projection takes, see `minires.theory.laws.patches`.
+    weight: mean square of dL/dweight of the layer just passed.  weight_relvar: its relative variance between networks.
     """
 
     energy: Floats
@@ -210,7 +211,7 @@ class Gradient:
     weight_doubt: Doubt = field(default_factory=Doubt)
 
     def passed(self, energy: Floats, **changes: Any) -> Self:
-        """Behind a layer. Unless `changes` says otherwise, what the layers above knew of it is over."""
+        """Behind a layer: what the layers above knew of the gradient is over, unless `changes` says otherwise."""
         return Gradient(**{name: getattr(self, name) for name in _PASSED_ON} | {"energy": energy} | changes)
 
 
