@@ -9,8 +9,6 @@ way back for a `Gradient`. The derivations are in `minires.theory.laws`; here th
     functions    what passes for a function of one Gaussian      chance       the spread between networks
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -20,17 +18,14 @@ from minires.theory.laws import activations
 from minires.theory.rules.activation import activation
 from minires.theory.rules.affine import conv, linear
 from minires.theory.rules.batchnorm import batchnorm
-from minires.theory.rules.pooling import avg_pool, dropout, flatten, global_avg_pool, identity, max_pool, subsample
+from minires.theory.rules.pooling import avg_pool, dropout, flatten, global_avg_pool, max_pool, subsample
 from minires.theory.rules.state import Backward, NoLaw, Setting, State
 
-ACTIVATIONS: dict[type, Callable[[Any], activations.Activation]] = {
-    nn.ReLU: lambda layer: activations.RELU,
-    nn.LeakyReLU: lambda layer: activations.leaky_relu(layer.slope),
-    nn.Tanh: lambda layer: activations.TANH,
-    nn.Sigmoid: lambda layer: activations.SIGMOID,
-}
-
 RULES: dict[type, Callable[[Any, State, Setting], tuple[State, Backward]]] = {
+    nn.ReLU: lambda layer, *at: activation(activations.RELU, *at),
+    nn.LeakyReLU: lambda layer, *at: activation(activations.leaky_relu(layer.slope), *at),
+    nn.Tanh: lambda layer, *at: activation(activations.TANH, *at),
+    nn.Sigmoid: lambda layer, *at: activation(activations.SIGMOID, *at),
     nn.Conv2d: conv,
     nn.Linear: linear,
     nn.BatchNorm2d: batchnorm,
@@ -39,26 +34,18 @@ RULES: dict[type, Callable[[Any, State, Setting], tuple[State, Backward]]] = {
     nn.GlobalAvgPool2d: global_avg_pool,
     nn.Dropout: dropout,
     nn.Flatten: flatten,
-    nn.Identity: identity,
+    nn.Identity: lambda layer, state, setting: (state, lambda g: g),
     Subsample: subsample,
 }
-
-LAWFUL: dict[str, Callable[[Any], bool]] = {
-    "padding": lambda value: value != "same",
-    "ceil_mode": lambda value: not value,
-    "count_include_pad": lambda value: value in (None, True),
-}
-"""Settings of convolutions and pools that the rules know; other values of them have no law."""
+LAWLESS = {"padding": "same", "ceil_mode": True, "count_include_pad": False}
+"""Settings of convolutions and pools without a law."""
 
 
 def apply(layer: Any, state: State, setting: Setting) -> tuple[State, Backward]:
     """The rule of a layer. Raises NoLaw for a layer of another kind, a subclass with its own forward included."""
-    for known, kind in ACTIVATIONS.items():
-        if is_plain(layer, known):
-            return activation(kind(layer), state, setting)
-    for name, lawful in LAWFUL.items():
-        if not lawful(getattr(layer, name, None)):
-            raise NoLaw(f"no law for {type(layer).__name__} with {name}={getattr(layer, name)!r}")
+    for name, value in LAWLESS.items():
+        if getattr(layer, name, None) == value:
+            raise NoLaw(f"no law for {type(layer).__name__} with {name}={value!r}")
     for known, rule in RULES.items():
         if is_plain(layer, known):
             return rule(layer, state, setting)

@@ -9,8 +9,6 @@ which for a gradient without covariances is N sum_i g(i) q(pixel of i). A gradie
 zero, so it sees the centered input: S(i, i') - r(i) - r(i') + m with r, m the means of K that BatchNorm takes.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any
@@ -24,6 +22,7 @@ from minires.theory.laws.geometry import Axis, ConvGeometry
 from minires.theory.laws.patches import Patches
 from minires.theory.laws.signal import Signal
 from minires.theory.rules import allowances
+from minires.theory.rules.batchnorm import mean_square
 from minires.theory.rules.state import Backward, Floats, Gradient, NoLaw, Setting, State, with_diagonal, worse
 
 LARGEST_INVERSE = 0.5
@@ -35,7 +34,7 @@ LARGEST_CENTERED = 256
 
 
 def conv(layer: nn.Conv2d, state: State, setting: Setting) -> tuple[State, Backward]:
-    """A convolution; see `tests.theory.reference.convolution`."""
+    """A convolution, of one or several groups."""
     geometry = ConvGeometry.of(state.image, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
     return _affine(layer, state, setting, geometry, (layer.out_channels, *geometry.outputs))
 
@@ -49,12 +48,10 @@ def _weight_law(layer: Any, law: Any, geometry: ConvGeometry) -> tuple[float, Co
     """Variance of a weight, and the taps that carry weights: delta-orthogonal ones have the center tap alone."""
     value = layer.weight.value
     if law is None:
-        return float(np.mean(np.square(to_numpy(value), dtype=float))), geometry
-    groups = getattr(layer, "groups", 1)  # each group is drawn by itself
-    shape = (value.shape[0] // groups, *value.shape[1:])
+        return mean_square(value), geometry
     if isinstance(law, init.Dirac) or (isinstance(law, init.Constant) and law.c != 0):
         raise NoLaw(f"{type(law).__name__} weights are not random")
-    variance = law.variance(shape)
+    variance = law.variance((value.shape[0] // getattr(layer, "groups", 1), *value.shape[1:]))  # drawn group by group
     if not isinstance(law, init.DeltaOrthogonal) or geometry.taps == 1:
         return variance, geometry
     center = ConvGeometry(*(Axis(a.size, 1, a.stride, a.padding - a.kernel // 2 * a.dilation) for a in geometry))
@@ -67,13 +64,13 @@ def _affine(
     layer: Any, state: State, setting: Setting, full: ConvGeometry, shape: tuple[int, ...]
 ) -> tuple[State, Backward]:
     variance, used = _weight_law(layer, setting.weight, full)
+    known = "MF" if setting.weight is None else "EX"  # of given weights the mean square alone is known
     groups = getattr(layer, "groups", 1)  # an output reads one group of channels, an input is read by one
     fan_in, fan_out = state.channels // groups * used.taps, shape[0] // groups * used.taps
     reading = maps.conv(state.signal, used)
     plain = reading.scaled(variance * fan_in / 2)
     z = _biased(layer, setting.bias, plain)
     seen = max(float(used.forward_counts.mean()), 1.0)
-    noise = _scale_noise(setting.weight, layer.weight.value.shape, state.channels // groups * seen)
     patches = None if state.batch is None else Patches(state.batch, used)
     scatter = state.scatter * (state.smooth + (1 - state.smooth) / seen) if patches is None else patches.scatter
     smooth = state.smooth if used.taps == 1 else 1 - OVERLAP * (1 - state.smooth)
@@ -83,17 +80,16 @@ def _affine(
         shape=shape,
         form="gaussian",
         symmetric=not z.mean,
-        scale_noise=noise,
+        scale_noise=_scale_noise(setting.weight, layer.weight.value.shape, state.channels // groups * seen),
         patches=None if groups > 1 else patches,
         scatter=scatter,
         smooth=smooth,
         isotropic=scatter if state.smooth == 0 else 0.0,
         directions=_directions(state, patches, scatter),
         dead=0.5**state.channels if may_die else 0.0,
-        grade=worse(state.grade, _known(setting.weight)),
+        grade=worse(state.grade, known),
     )
-    own = _affine_relvar(out, setting, layer.weight.value.shape, fan_in)
-    out = replace(out, relvar=state.relvar + own)
+    out = replace(out, relvar=state.relvar + _affine_relvar(out, setting, layer.weight.value.shape, fan_in))
     common = (reading if used is full else maps.conv(state.signal, full)).rows() * full.taps / 2
     below, above = state.light(state.positions <= setting.keep), out.light(False)
 
@@ -107,18 +103,18 @@ def _affine(
             same = with_diagonal(used.pair_transpose(g.same) * (2 / used.taps * factor), energy)
         own = 2 / below.channels * (1 / fan_out + 1 / (setting.batch * above.positions))
         weight, agreed = _weight_gradient(g, below, common, setting.batch, full, fan_in)
-        return Gradient(
+        # the inputs have a direction in common, unless a BatchNorm follows
+        squares = float((below.correlation**2).mean()) * (1 - g.centered)
+        return g.passed(
             energy,
             same=same,
             centered=g.centered * seen / used.taps,
-            spread_out=g.spread_out,
-            uneven=g.uneven,
-            grade=worse(g.beyond or g.grade, _known(setting.weight)),
+            grade=worse(g.beyond or g.grade, known),
             doubt=g.doubt + allowances.convolution(g, setting.batch),
             relvar=g.relvar + own,
             weight=weight * aligned,
             weight_doubt=allowances.weight_gradient(g, below, agreed),
-            weight_relvar=g.relvar + below.relvar + _weight_relvar(g, below, above, fan_in),
+            weight_relvar=g.relvar + below.relvar + 2 * (squares + (1 - squares) / fan_in) / above.channels,
         )
 
     return out, backward
@@ -134,11 +130,6 @@ def _directions(state: State, patches: Patches | None, scatter: float) -> Floats
     return np.full(count, 1 / count)
 
 
-def _known(law: Any) -> str:
-    """Weights as they are in the model have no law but mean field's."""
-    return "MF" if law is None else "EX"
-
-
 def _biased(layer: Any, law: Any, z: Signal) -> Signal:
     """A random bias adds to what all samples share; a constant one shifts all channels."""
     if layer.bias is None:
@@ -147,12 +138,10 @@ def _biased(layer: Any, law: Any, z: Signal) -> Signal:
         value = to_numpy(layer.bias.value).astype(float)
         mean, shift = float(value.mean()), float(value.var())
     else:
-        mean = float(getattr(law, "c", 0.0)) if isinstance(law, init.Constant) else 0.0
+        mean = float(law.c) if isinstance(law, init.Constant) else 0.0
         shift = law.variance(layer.bias.value.shape)
     if shift:
-        same = None if z.same is None else z.same + shift
-        each = None if z.each is None else z.each + shift
-        z = z._replace(q=z.q + shift, kernel=z.kernel + shift, same=same, each=each)
+        z = z.changed(lambda moments: moments + shift, z.mean)
     return z.shifted(mean) if mean else z
 
 
@@ -180,12 +169,6 @@ def _scale_noise(law: Any, shape: tuple[int, ...], fan_in: float) -> float:
         return max((1 - 2 / shape[0]) / (1 - 2 / few), 1.0) if few < shape[0] else 1.0
     kurtosis = 3.0 if law is None else law.kurtosis(shape)
     return 1.0 if math.isnan(kurtosis) else 1 / (1 - min((kurtosis - 1) / fan_in, LARGEST_INVERSE))
-
-
-def _weight_relvar(g: Gradient, state: State, out: State, fan_in: int) -> float:
-    """2 |M|^2/((tr M)^2 C_out), M of the inputs, which have a direction in common unless a BatchNorm follows."""
-    squares = float((state.correlation**2).mean()) * (1 - g.centered)
-    return 2 * (squares + (1 - squares) / fan_in) / out.channels
 
 
 def _weight_gradient(

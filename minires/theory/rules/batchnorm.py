@@ -14,8 +14,6 @@ and the component along xh as much times `Gradient.along` squared, for the gates
 one gradient for all positions of each, that is a quarter and two thirds of it.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -25,23 +23,14 @@ import numpy as np
 from minires import nn
 from minires.backend import to_numpy
 from minires.theory.laws import batchnorm as normalization
-from minires.theory.laws.activations import NODES, WEIGHTS, Activation
+from minires.theory.laws.activations import LINEAR, NODES, WEIGHTS, Activation, Function
+from minires.theory.laws.patches import StemLaw
 from minires.theory.laws.signal import Signal
 from minires.theory.laws.sums import Summands
 from minires.theory.rules import allowances
 from minires.theory.rules.activation import activated
-from minires.theory.rules.functions import as_function
-from minires.theory.rules.state import (
-    Backward,
-    Floats,
-    Gate,
-    Gradient,
-    Setting,
-    State,
-    pooled_signal,
-    with_diagonal,
-    worse,
-)
+from minires.theory.rules.functions import as_function, rectified_source
+from minires.theory.rules.state import Backward, Floats, Gradient, Setting, State, pooled_signal, with_diagonal, worse
 
 MOST_GROUPS = 8
 COMMON_MAP = 0.2
@@ -63,13 +52,12 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     members = state.members if len(state.members) == len(parts) else (None,) * len(parts)
     pairs = [(i, own) for i, member in enumerate(members) for own in gains_and_biases(layer, member)]
     groups = tuple((shares[i] * own.share, parts[i].put_out(own.gain2, own.bias)) for i, own in pairs)
-    pooled = pooled_signal(groups)
     cost, cost_back = allowances.batchnorm(state, setting.batch)
     # it divides by v = q - common, so what q may be off counts more; most of it is in what is common, too
     uncertain = state.doubt.times(max(part.amplified for part in parts))
     known = state.grade or ("MF" if state.form == "gaussian" else "")  # a random convolution mixes the unknown away
     after = state.after(
-        pooled,
+        pooled_signal(groups),
         **_form(state, pairs, parts),
         members=tuple(own.member for _, own in pairs),
         symmetric=state.symmetric and not any(own.bias for _, own in pairs),
@@ -84,11 +72,8 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     for column, (i, own) in enumerate(pairs):
         weights[i, column] = own.share * own.gain2
     kept = state.light(False)
-    noise = kept.scale_noise if stem is None else stem.inverse / stem.through
-
-    stands_in = None  # a function of a Gaussian that nothing below knows
-    if state.form == "positive":
-        stands_in = as_function(state)
+    # what passes for a ReLU of it knows where it is on, but nothing below knows this Gaussian
+    source = rectified_source(state.signal) if state.form == "positive" else None
     enough = "MF" if setting.batch * kept.positions >= allowances.FEWEST_VALUES else ""
     known_scale = enough if kept.scale_noise < LARGEST_NOISE else ""
 
@@ -98,25 +83,20 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
         energies = np.array(factors)[:, None] * (weights @ np.broadcast_to(g.energy, (len(pairs), g.energy.shape[-1])))
         pooled = np.array(shares) @ energies
         gate, on = g.gate, None
-        if stands_in is not None and stands_in[0] is not None and gate is not None:
-            gate, on = None, np.full(pooled.shape, _share_on(*stands_in, gate))
+        if source is not None and gate is not None:
+            gate, on = None, np.full(pooled.shape, _share_on(source, gate))
         scale = pooled.sum() / max(float(after.pooled(g.energy).sum()), 1e-300)
-        return replace(
-            g,
-            energy=energies if kept.groups or kept.throughs else pooled,
-            gamma=None,
+        return g.passed(
+            energies if kept.groups or kept.throughs else pooled,
             same=_centered(g.same, pooled, scale, setting.batch),
-            along=0.0,
-            aligned=1.0,
             centered=1.0,
-            scale_noise=noise,
+            scale_noise=kept.scale_noise if stem is None else stem.inverse / stem.through,
             unseen=parts[0].unseen,
             grade=worse(g.grade, "MF", kept.grade, known_scale),  # it divides by v, which must be known
             beyond=worse(g.grade, "MF", kept.grade, enough),
             doubt=g.doubt + cost_back + uncertain + allowances.projections(lost, g.energy),
             relvar=g.relvar + (kept.scale_noise - 1) / kept.channels,
             on=on,
-            standing=None,
             gate=gate,
         )
 
@@ -124,8 +104,8 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
 
 
 def _within_channels(state: State, batch: int) -> State:
-    """What is taken for a rectified Gaussian has, within a channel, the variance v: means that differ from channel to
-    channel, as pools of channels with biases of their own have, are no part of it."""
+    """What is taken for a rectified Gaussian has the variance v within a channel. Means that differ between channels,
+    as those of biases of their own do, are no part of it."""
     signal = state.signal
     common = float(signal.q.mean()) - signal.variance_in(batch)
     if state.form != "positive" or common <= signal.mean**2:
@@ -133,11 +113,11 @@ def _within_channels(state: State, batch: int) -> State:
     return replace(state, signal=signal._replace(mean=math.sqrt(common)))
 
 
-def _share_on(source: Signal, through: Activation, gate: Gate) -> float:
-    """Share of an energy, `gate` of the source, that is where the function is positive."""
+def _share_on(source: Signal, gate: Function) -> float:
+    """Share of an energy, `gate` of the source, that is where the source is positive."""
     z = source.mean + math.sqrt(max(float(source.q.mean()) - source.mean**2, 0.0)) * NODES
     weights = WEIGHTS * gate(z)
-    return float(weights @ (through.value(z) > 1e-9) / max(float(weights.sum()), 1e-300))
+    return float(weights @ (z > 0) / max(float(weights.sum()), 1e-300))
 
 
 def _parts_of(state: State) -> list[tuple[float, Signal]]:
@@ -146,13 +126,71 @@ def _parts_of(state: State) -> list[tuple[float, Signal]]:
     return [(share, activated(function, whole)[0]) for share, _, function in state.throughs]
 
 
+class _Part:
+    """BatchNorm of one group of channels before gain and bias.
+
+    normal: signal of xh. mean, v: mean and batch variance before it, r: v/(v + eps), 0 of a constant channel. factor:
+    what the gradient's energy is multiplied by, but for gain and projections. amplified: by how much the relative
+    error of the second moment is larger in v. scatter: see `State`. unseen: see `Gradient`.
+    """
+
+    def __init__(self, layer: nn.BatchNorm2d, part: Signal, state: State, batch: int, stem: StemLaw | None) -> None:
+        q, v = float(part.q.mean()), part.variance_in(batch)
+        self.normal, self.mean, self.v, self.factor = part, float(part.mean), v, 1 / layer.eps
+        self.amplified = math.sqrt(max(q / v, 1.0)) if v > 0 else 1.0
+        self.r = self.scatter = self.unseen = 0.0
+        if not v > 1e-12 * max(q, 1e-30):
+            return
+        scatter = state.scatter * (q / v) ** 2
+        spread = scatter if state.smooth == 1 else 0.0  # of white noise it is in the allowance only
+        found = normalization.batchnorm(part, batch, spread, state.directions)
+        self.r, each = v / (v + layer.eps), found.signal.each
+        if stem is None:
+            few = 1 - 1 / state.scale_noise  # 2 over the number of weights, for Gaussian ones
+            self.factor = self.r * found.inverse_v * state.scale_noise
+            self.unseen = min(found.second / found.inverse_v + few / 2, 0.9)
+        else:
+            self.factor, self.unseen, scatter = self.r * stem.inverse / v, stem.unseen, stem.scatter
+            each = stem.each * (found.signal.q / np.maximum(stem.each.mean(axis=0), 1e-30))
+        self.normal = found.signal._replace(each=None if each is None else _within_channel(each, scatter))
+        self.scatter = min(scatter, LARGEST_CONCENTRATION)
+
+    def put_out(self, gain2: float, bias: float) -> Signal:
+        """gain xh + bias."""
+        signal = self.normal.scaled(gain2 * self.r)
+        return signal.shifted(bias) if bias else signal
+
+
+class Gains(NamedTuple):
+    """Channels of about one gain and bias: their share, the mean square of the gain, the mean bias, their numbers."""
+
+    share: float
+    gain2: float
+    bias: float
+    member: Floats
+
+
+def gains_and_biases(layer: nn.BatchNorm2d, member: Floats | None = None) -> list[Gains]:
+    """The channels, or those in `member`, in a few groups."""
+    member = np.arange(layer.weight.value.size) if member is None else member
+    gain, bias = (to_numpy(each.value).astype(float)[member] for each in (layer.weight, layer.bias))
+    kinds, index = np.unique(np.stack([bias, gain**2], axis=1), axis=0, return_inverse=True)
+    chunks = [np.flatnonzero(index.ravel() == kind) for kind in range(min(len(kinds), MOST_GROUPS + 1))]
+    if len(kinds) > MOST_GROUPS:
+        chunks = np.array_split(np.lexsort((gain**2, bias)), MOST_GROUPS)
+    total = len(member)
+    return [Gains(len(c) / total, np.mean(gain[c] ** 2) + np.var(bias[c]), bias[c].mean(), member[c]) for c in chunks]
+
+
 def _form(state: State, pairs: list[tuple[int, Gains]], parts: list[_Part]) -> dict[str, Any]:
     """Gaussian, unless what comes in is a function of a Gaussian: then so is gain (phi(z) - mean)/sqrt(v) + bias."""
     if state.form == "gaussian" and state.kept == 1:
         part = parts[0]
         if len(pairs) == 1 or len(parts) > 1 or not part.r:
             return {"form": "gaussian"}
-        scaled = tuple((g.share, g.gain2, _scaled(math.sqrt(g.gain2 * part.r), g.bias)) for _, g in pairs)
+        scaled = tuple(
+            (g.share, g.gain2, _normalized(LINEAR, math.sqrt(g.gain2 * part.r), 0.0, g.bias)) for _, g in pairs
+        )
         return {"form": "gaussian", "source": part.normal, "throughs": scaled}
     if state.form == "sum":
         return {"form": "sum", "source": state.source, "summands": _normalized_sum(state, pairs, parts)}
@@ -160,11 +198,13 @@ def _form(state: State, pairs: list[tuple[int, Gains]], parts: list[_Part]) -> d
     if source is None or state.groups or not all(part.r for part in parts):
         return {"form": "other"}
     given = [(share, inner) for share, _, inner in state.throughs] or [(1.0, through)]
-    throughs = tuple(
-        (given[i][0] * g.share, g.gain2, _normalized(given[i][1], g.gain2, g.bias, parts[i])) for i, g in pairs
-    )
+    throughs = []
+    for i, own in pairs:
+        (share, inner), part = given[i], parts[i]
+        scale = math.sqrt(own.gain2 * part.r / part.v)
+        throughs.append((share * own.share, own.gain2, _normalized(inner, scale, part.mean, own.bias)))
     found = {"form": "function", "source": source, "through": throughs[0][2]}
-    return found | {"throughs": throughs if len(throughs) > 1 else ()}
+    return found | {"throughs": tuple(throughs) if len(throughs) > 1 else ()}
 
 
 def _normalized_sum(state: State, pairs: list[tuple[int, Gains]], parts: list[_Part]) -> tuple[Summands, ...]:
@@ -182,82 +222,13 @@ def _normalized_sum(state: State, pairs: list[tuple[int, Gains]], parts: list[_P
     return tuple(found)
 
 
-def _scaled(gain: float, bias: float) -> Activation:
-    return Activation("affine", lambda z: gain * z + bias, lambda z: np.full_like(z, gain))
-
-
-def _normalized(inner: Activation, gain2: float, bias: float, part: _Part) -> Activation:
-    scale, mean = math.sqrt(gain2 * part.r / part.v), float(part.part.mean)
+def _normalized(inner: Activation, scale: float, mean: float, bias: float) -> Activation:
+    """scale (inner(z) - mean) + bias."""
     return Activation(
         f"normalized {inner.name}",
         lambda z: scale * (inner.value(z) - mean) + bias,
         lambda z: scale * inner.derivative(z),
     )
-
-
-class _Part:
-    """BatchNorm of one group of channels before gain and bias.
-
-    normal: signal of xh. factor: what the gradient's energy is multiplied by, but for gain and projections. cost: what
-    few directions of the batch add to the allowance. unseen: see `Gradient`.
-    """
-
-    def __init__(self, layer: nn.BatchNorm2d, part: Signal, state: State, batch: int, stem: Any) -> None:
-        v = part.variance_in(batch)
-        self.part, self.v, self.r, self.scatter, self.unseen = part, v, 0.0, 0.0, 0.0
-        if not v > 1e-12 * max(float(part.q.mean()), 1e-30):
-            self.factor = 1 / layer.eps  # a constant channel: BN puts out its bias
-            return
-        spread = max(state.scatter - state.isotropic, 0.0) * (float(part.q.mean()) / v) ** 2
-        agreeing = spread if state.smooth == 1 else 0.0  # of white noise it is in the allowance only
-        normal, self.r = normalization.batchnorm(part, batch, agreeing, state.directions), v / (v + layer.eps)
-        fan_in = 1 - 1 / state.scale_noise  # 2 over the number of directions, for Gaussian weights
-        if stem is None:
-            self.factor = self.r * normal.inverse_v * state.scale_noise
-            self.unseen = min(normal.second / normal.inverse_v + fan_in / 2, 0.9)
-        else:
-            each = stem.each * (normal.signal.q / np.maximum(stem.each.mean(axis=0), 1e-30))
-            normal = normal._replace(signal=normal.signal._replace(each=each))
-            self.factor, self.unseen = self.r * stem.inverse / v, stem.unseen
-        scatter = state.scatter * (float(part.q.mean()) / v) ** 2 if stem is None else stem.scatter
-        self.normal, self.scatter = normal.signal, min(scatter, LARGEST_CONCENTRATION)
-        if self.normal.each is not None:
-            self.normal = self.normal._replace(each=_within_channel(self.normal.each, scatter))
-
-    @property
-    def amplified(self) -> float:
-        """By how much the relative error of the second moment is larger in v."""
-        return math.sqrt(max(float(self.part.q.mean()) / self.v, 1.0)) if self.v > 0 else 1.0
-
-    def put_out(self, gain2: float, bias: float) -> Signal:
-        """gain xh + bias."""
-        if not self.r:
-            signal = self.part.scaled(0.0)._replace(mean=0.0)
-            return signal.shifted(bias) if bias else signal
-        signal = self.normal.scaled(gain2 * self.r)
-        return signal.shifted(bias) if bias else signal
-
-
-class Gains(NamedTuple):
-    """Channels of about one gain and bias: their share, the mean square of the gain, the mean bias, their numbers."""
-
-    share: float
-    gain2: float
-    bias: float
-    member: Floats
-
-
-def gains_and_biases(layer: nn.BatchNorm2d, member: Floats | None = None) -> list[Gains]:
-    """The channels, or those in `member`, in a few groups."""
-    member = np.arange(layer.weight.value.size) if member is None else member
-    gain = to_numpy(layer.weight.value).astype(float)[member]
-    bias = to_numpy(layer.bias.value).astype(float)[member]
-    kinds, index = np.unique(np.stack([bias, gain**2], axis=1), axis=0, return_inverse=True)
-    chunks = [np.flatnonzero(index.ravel() == kind) for kind in range(min(len(kinds), MOST_GROUPS + 1))]
-    if len(kinds) > MOST_GROUPS:
-        chunks = np.array_split(np.lexsort((gain**2, bias)), MOST_GROUPS)
-    total = len(member)
-    return [Gains(len(c) / total, np.mean(gain[c] ** 2) + np.var(bias[c]), bias[c].mean(), member[c]) for c in chunks]
 
 
 def _within_channel(each: Floats, scatter: float) -> Floats:
@@ -275,10 +246,9 @@ def _within_channel(each: Floats, scatter: float) -> Floats:
 def _lost(g: Gradient, state: State, batch: int) -> float:
     """Share of the energy that the two projections take."""
     least = 1 / (batch * state.positions)
-    if g.same is None:
-        return min(2 * least, 1.0)
-    energy = max(float(np.trace(g.same)) / len(g.same), 1e-300)
-    share = float(g.same.mean()) / energy / batch
+    share = 0.0
+    if g.same is not None:
+        share = float(g.same.mean()) / max(float(np.diagonal(g.same).mean()), 1e-300) / batch
     return min(max(share, least) + max(share * g.along**2, least), 1.0)
 
 

@@ -8,8 +8,6 @@ the same pixel, with a chance of one in the number of pixels of both together:
     E dx(j)^2 = sum_{i, i' that hold j} R(i, i') / |i u i'|
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any
@@ -26,6 +24,7 @@ from minires.theory.rules import allowances
 from minires.theory.rules.functions import as_function, in_units, unit_source
 from minires.theory.rules.state import Backward, Floats, Gradient, Setting, State, with_diagonal, worse
 
+Functions = tuple[tuple[float, Activation], ...]
 LARGEST_AGREEMENT = 1024
 """Positions up to which the gradient's covariance behind a pool is followed."""
 
@@ -37,28 +36,21 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     window = _Windows(geometry, source)
     live = (source.q - source.mean**2 > 1e-6 * source.q.max()).astype(float)  # not so where all taps read padding
     counts = np.maximum(_box(geometry, live), 1.0)
-    q = np.maximum(_box(geometry, source.q) / counts - source.mean**2, 1e-300)
-    every_pair = geometry.forward_counts.ravel().astype(float)
-    pairs = np.maximum(every_pair * (every_pair - 1), 1) / np.maximum(counts * (counts - 1), 1)  # of live pixels
-    common = np.clip((window.shared - source.mean**2) * pairs / q, 0.0, 1.0)
-    first, second, positive = _pooled_moments(counts, common, source.mean, np.sqrt(q), functions)
-    if state.form == "positive" and state.positive < 1 and not functions:
-        positive = 1 - (1 - state.positive) ** counts
+    variance = np.maximum(_box(geometry, source.q) / counts - source.mean**2, 1e-300)
+    common = np.clip(window.shared / np.maximum(counts * (counts - 1), 1) / variance, 0.0, 1.0)
+    first, second, positive = _pooled_moments(counts, common, source.mean, np.sqrt(variance), functions)
     number = windows.independent_count(float(counts.mean()), float(common.mean()))
-    each = None
-    if state.signal.each is not None:
-        each = np.stack([_box(geometry, one) for one in state.signal.each])
-        each *= second / np.maximum(each.mean(axis=0), 1e-300)
+    each = None if state.signal.each is None else _of_mean(second, _box(geometry, state.signal.each))
     slope = 1.0 if not functions or functions[0][1].slope == 0 else _mean_slope(source, functions)
-    kernel, same, span = window.kernels(first, second, positive * slope)
+    kernel, same = window.kernels(first, second, positive * slope)
     known = bool(functions) or state.form in ("gaussian", "sum")
     overlapping = int(geometry.forward_counts.sum()) > state.positions
     cost, cost_back = allowances.maximum(state, known, overlapping)
-    signal, form = Signal(second, kernel, same, float(first.mean()), each, span), _averaged(state)
+    signal, form = Signal(second, kernel, same, float(first.mean()), each, window.span), _averaged(state)
     told: dict[str, Any] = {"form": form}
-    if form != "positive" and (state.form == "gaussian" or len(functions) == 1):
+    if form == "gaussian" or (form == "other" and len(functions) == 1):
         through = functions[0][1] if functions else LINEAR
-        largest = windows.largest_of(number, source.mean, float(np.sqrt(q).mean()), through)
+        largest = windows.largest_of(number, source.mean, float(np.sqrt(variance).mean()), through)
         told = {"form": "function", "source": unit_source(signal, largest), "through": largest}
     after = state.after(
         signal,
@@ -72,7 +64,7 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
 
     def backward(g: Gradient) -> Gradient:
         gate = None
-        if state.form in ("function", "sum") and functions:
+        if functions and state.form != "positive":
             gate = windows.gate_of_largest(number, source, None if form == "positive" else g.gate)
         received = live * _box_transpose(geometry, g.energy / counts)
         on = live * _box_transpose(geometry, g.energy * positive / counts) / np.maximum(received, 1e-300)
@@ -88,26 +80,35 @@ def max_pool(layer: nn.MaxPool2d, state: State, setting: Setting) -> tuple[State
     return after, backward
 
 
-def _gaussian_behind(state: State) -> tuple[Signal, tuple[tuple[float, Activation], ...]]:
+def _gaussian_behind(state: State) -> tuple[Signal, Functions]:
     """The Gaussian of which the values are functions, and these; the values themselves where no function is known."""
-    if state.form != "gaussian" and state.throughs:
+    if state.form == "gaussian":
+        return state.signal, ()
+    if state.throughs:
         return state.source, state.functions
-    source, through = as_function(state) if state.form != "gaussian" else (None, None)
+    source, through = as_function(state)
     return (state.signal, ()) if source is None else (source, ((1.0, through),))
 
 
 def _box(geometry: ConvGeometry, q: Floats) -> Floats:
-    return geometry.box(q.reshape(geometry.image)).ravel()
+    """(..., P) -> (..., P_out): sum over each window."""
+    image = q.reshape(*q.shape[:-1], *geometry.image)
+    return geometry.box(image).reshape(*q.shape[:-1], -1)
 
 
 def _box_transpose(geometry: ConvGeometry, g: Floats) -> Floats:
     return geometry.box_transpose(g.reshape(geometry.outputs)).ravel()
 
 
+def _of_mean(q: Floats, each: Floats) -> Floats:
+    """The samples' second moments, scaled so that q is their mean."""
+    return each * (q / np.maximum(each.mean(axis=0), 1e-300))
+
+
 class _Windows:
     """What the windows of a maximum share, on the map that the kernel is kept on.
 
-    shared: mean of S over the pairs of different pixels of each window, (P_out,); 0 for a single pixel.
+    shared: sum of S - mean^2 over the pairs of different pixels of each window, (P_out,).
     """
 
     def __init__(self, geometry: ConvGeometry, source: Signal) -> None:
@@ -117,12 +118,12 @@ class _Windows:
         self.span = None if source.span is None else useful(Span(geometry.outputs, small.outputs))
         within = source.kernel if source.same is None else source.same
         pairs = np.einsum("ij,jk,ik->i", self.reads, within, self.reads, optimize=True)
-        pairs = (pairs - self.reads @ np.diagonal(within)) / np.maximum(self.counts * (self.counts - 1), 1)
-        self.shared = pairs if self.span is None else pairs[self.span.index]
+        shared = pairs - self.reads @ np.diagonal(within) - source.mean**2 * self.counts * (self.counts - 1)
+        self.shared = shared if self.span is None else shared[self.span.index]
 
-    def kernels(self, first: Floats, second: Floats, positive: Floats) -> tuple[Floats, Floats | None, Span | None]:
-        """K, and S where windows share pixels or pixels agree: windows that share pixels share their maximum in so many
-        cases as these are a share of both together, and are as alike as their pixels beyond that."""
+    def kernels(self, first: Floats, second: Floats, positive: Floats) -> tuple[Floats, Floats | None]:
+        """K, and S where windows share pixels or pixels agree. Two windows that share pixels have the same maximum with
+        a chance, those pixels' share of all pixels of both. Else they are as alike as their pixels."""
         member = slice(None) if self.span is None else self.span.member
         first, second, positive = first[member], second[member], positive[member]
         taken = positive[:, None] * self.reads / self.counts[:, None]
@@ -135,7 +136,7 @@ class _Windows:
             share = overlap / (self.counts[:, None] + self.counts - overlap)
             alike = kernel if self.source.same is None else base + taken @ (self.source.same - square) @ taken.T
             same = with_diagonal(np.minimum(share * limit + (1 - share) * alike, limit), second)
-        return kernel, same, self.span
+        return kernel, same
 
 
 def _both(reads: Floats, same: Floats) -> Floats:
@@ -148,33 +149,29 @@ def _both(reads: Floats, same: Floats) -> Floats:
 
 
 def _pooled_moments(
-    counts: Floats, common: Floats, mean: float, deviation: Floats, functions: tuple[tuple[float, Activation], ...]
+    counts: Floats, common: Floats, mean: float, deviation: Floats, functions: Functions
 ) -> tuple[Floats, Floats, Floats]:
     """E max, E max^2 and P(max > 0) of the functions of n = counts Gaussians that share a part `common` of their
     variance, averaged over (share, function); without functions of the Gaussians themselves, and 1 for the last."""
-    found = np.zeros((3, len(counts)))
     scaled = not functions or (len(functions) == 1 and functions[0][1].slope == 0)
-    width = np.ones_like(deviation) if scaled else np.round(deviation, 3)
-    keys = np.stack([counts, np.round(common, 3), np.round(mean / deviation, 3), width], axis=1)
-    kinds, index = np.unique(keys, axis=0, return_inverse=True)
-    for number, (n, share, shift, width) in enumerate(kinds):
-        where = index.ravel() == number
+    unit = deviation if scaled else np.ones_like(deviation)
+    keys = [counts, np.round(common, 3), np.round(mean / deviation, 3), np.round(deviation / unit, 3)]
+    kinds, index = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
+    found = np.zeros((len(kinds), 3))
+    for row, (n, share, shift, width) in zip(found, kinds, strict=True):
         if scaled:
-            moments = windows.shared_max_moments(int(n), share, shift=float(shift), rectified=bool(functions))
-            found[:, where] = np.array(moments)[:, None]
-        for weight, function in () if scaled else functions:
-            moments = windows.max_of_function(int(n), share, mean, width, function.value)
-            found[:, where] += weight * np.array(moments)[:, None]
-    return (found[0] * deviation, found[1] * deviation**2, found[2]) if scaled else (found[0], found[1], found[2])
+            row += windows.shared_max_moments(int(n), share, shift=float(shift), rectified=bool(functions))
+        else:
+            row += sum(w * np.array(windows.max_of_function(int(n), share, mean, width, f.value)) for w, f in functions)
+    first, second, positive = found[index.ravel()].T
+    return first * unit, second * unit**2, positive
 
 
-def _mean_slope(source: Signal, functions: tuple[tuple[float, Activation], ...]) -> float:
+def _mean_slope(source: Signal, functions: Functions) -> float:
     """rms over channels of E phi', which takes a small covariance of the source to one of the function."""
     deviation = np.sqrt(np.maximum(source.q.mean() - source.mean**2, 0.0))
-    squares = 0.0
-    for share, function in functions:
-        squares += share * hermite_coefficients(function.differentiated, [deviation], 1, source.mean)[0, 0] ** 2
-    return math.sqrt(squares)
+    slopes = [hermite_coefficients(f.differentiated, [deviation], 1, source.mean)[0, 0] for _, f in functions]
+    return math.sqrt(sum(share * slope**2 for (share, _), slope in zip(functions, slopes, strict=True)))
 
 
 def avg_pool(layer: nn.AvgPool2d, state: State, setting: Setting) -> tuple[State, Backward]:
@@ -192,26 +189,21 @@ def global_avg_pool(layer: nn.GlobalAvgPool2d, state: State, setting: Setting) -
 
 def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[State, Backward]:
     """mean: (P_out, P), the weight of each pixel in each output."""
-    signal, folded = state.signal, mean
-    if signal.span is not None:
-        folded = np.zeros((len(mean), len(signal.kernel)))
-        np.add.at(folded.T, signal.span.index, mean.T)
+    signal = state.signal
+    folded = mean if signal.span is None else mean @ np.eye(len(signal.kernel))[signal.span.index]
     kernel = folded @ signal.kernel @ folded.T
     if signal.same is None:
         same = kernel + ((signal.q - signal.diagonal) * mean) @ mean.T
     else:
         same = mean @ signal.same @ mean.T
-    q = np.diagonal(same).astype(float).copy()
-    each = None
-    if signal.each is not None:
-        profile = signal.each @ (mean / np.maximum(mean.sum(axis=1, keepdims=True), 1e-30)).T
-        each = profile * (q / np.maximum(profile.mean(axis=0), 1e-300))
+    q = np.diagonal(same).copy()
+    each = None if signal.each is None else _of_mean(q, signal.each @ mean.T)
     if signal.same is None and ((mean > 0).sum(axis=0) <= 1).all():  # windows that share no pixel
         same = None
     after = state.after(
         Signal(q, kernel, same, signal.mean * float(mean.sum(1).mean()), each),
         shape=(state.channels, *outputs),
-        form="gaussian" if state.form == "gaussian" else _averaged(state),
+        form=_averaged(state),
         grade=worse(state.grade, "MF"),
         pooled_variance=True,
         doubt=state.doubt + allowances.average(state, q, mean**2 @ signal.q),
@@ -228,7 +220,8 @@ def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[Stat
 
 
 def _averaged(state: State) -> str:
-    return "positive" if state.never_negative else "other"
+    """The form behind a layer that averages, moves or drops values: what is Gaussian or never negative stays so."""
+    return "gaussian" if state.form == "gaussian" else "positive" if state.never_negative else "other"
 
 
 def dropout(layer: nn.Dropout, state: State, setting: Setting) -> tuple[State, Backward]:
@@ -243,9 +236,8 @@ def dropout(layer: nn.Dropout, state: State, setting: Setting) -> tuple[State, B
     same = None if old.same is None else with_diagonal(old.same.copy(), old.q * factor)
     each = None if old.each is None else old.each * factor
     signal = old._replace(q=old.q * factor, same=same, each=each)
-    gaussian = state.form == "gaussian" and not state.groups
-    form = state.form if gaussian or state.form == "positive" else _averaged(state)
-    kept = state.kept / factor if gaussian else 1.0
+    form = "other" if state.form == "gaussian" and state.groups else _averaged(state)
+    kept = state.kept / factor if form == "gaussian" else 1.0
     after = state.after(signal, form=form, kept=kept, positive=above / factor)
     rest = (1 - above) / max(factor - above, 1e-300)
 
@@ -269,30 +261,25 @@ def flatten(layer: nn.Flatten, state: State, setting: Setting) -> tuple[State, B
     after = state.after(
         flat,
         shape=(math.prod(state.shape),),
-        form="gaussian" if state.form == "gaussian" else _averaged(state),
-        positive=state.above if _averaged(state) == "positive" else 1.0,
+        form=_averaged(state),
+        positive=state.above,
         batch=None if state.batch is None else state.batch.reshape(len(state.batch), -1),
     )
     return after, lambda g: g.passed(np.full(state.positions, float(g.energy[0])), same=None)
-
-
-def identity(layer: nn.Identity, state: State, setting: Setting) -> tuple[State, Backward]:
-    """[ID]."""
-    return state, lambda g: g
 
 
 def subsample(layer: Subsample, state: State, setting: Setting) -> tuple[State, Backward]:
     """Shortcut A: every stride-th pixel; the new channels are zero, a group of their own."""
     source = state.source.outline() if state.form == "function" and state.stream is None else None
     kept, share = every(state.image, layer.stride), layer.in_channels / layer.out_channels
-    size = tuple(-(-n // layer.stride) for n in state.image)
     old = tuple((share * w, part.subsampled(state.image, layer.stride)) for w, part in state.parts)
     pooled = state.signal.subsampled(state.image, layer.stride)
+    new = (1 - share, pooled.scaled(0.0))
     after = state.after(
         pooled.scaled(share)._replace(mean=share * pooled.mean),
-        shape=(layer.out_channels, *size),
-        form="gaussian" if state.form == "gaussian" else _averaged(state),
-        groups=(*old, (1 - share, pooled.scaled(0.0)._replace(mean=0.0))) if share < 1 else old if state.groups else (),
+        shape=layer.output_shape((1, *state.shape))[1:],
+        form=_averaged(state),
+        groups=(*old, new) if share < 1 else old if state.groups else (),
     )
 
     def backward(g: Gradient) -> Gradient:

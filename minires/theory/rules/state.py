@@ -14,13 +14,11 @@ position, and the gradient as a function of h (`minires.theory.laws.stream`).
 What is neglected, and what it costs [MF]: channels are many (1/C) and values per channel are many (1/m).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -35,6 +33,9 @@ from minires.theory.rules.allowances import Doubt
 Floats = np.ndarray
 Gate = Callable[[Floats], Floats]
 _PAIRS = 64  # positions that stand for all where only a spread is wanted
+# the fields of a State, and of a Gradient, that a layer leaves as they are unless its rule says otherwise
+_LASTING = "shape", "grade", "doubt", "relvar", "scatter", "directions", "smooth", "isotropic", "pooled_variance"
+_PASSED_ON = "same", "spread_out", "uneven", "grade", "doubt", "relvar"
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,9 @@ class State:
     batch: Floats | None = None
     patches: Patches | None = None
 
-    def after(self, signal: Signal, **changes: Any) -> State:
-        """The state behind a layer: what was special about the signal's form is over unless `changes` says so."""
-        return replace(self, signal=signal, **{**_PLAIN, **changes})
+    def after(self, signal: Signal, **changes: Any) -> Self:
+        """The state behind a layer: what was special about the signal is over, unless `changes` says otherwise."""
+        return State(**{name: getattr(self, name) for name in _LASTING} | {"signal": signal} | changes)
 
     @property
     def parts(self) -> tuple[tuple[float, Signal], ...]:
@@ -118,8 +119,7 @@ class State:
     @property
     def one_relu(self) -> bool:
         """The ReLU of one Gaussian."""
-        kind = self.through if self.form == "function" and self.stream is None and not self.throughs else None
-        return kind is not None and kind.slope == 0
+        return self.form == "function" and self.stream is None and not self.throughs and self.through.slope == 0
 
     @property
     def never_negative(self) -> bool:
@@ -151,9 +151,9 @@ class State:
     def positions(self) -> int:
         return math.prod(self.image)
 
-    def light(self, keep: bool) -> State:
+    def light(self, keep: bool) -> Self:
         """As the way back keeps it: without covariances, which weigh 4 MB a layer on a 32x32 map, unless to be kept."""
-        source = self.source if self.source is None or self.source.kernel is None else self.source.outline(keep)
+        source = None if self.source is None else self.source.outline(keep)
         groups = tuple((share, part.outline(keep)) for share, part in self.groups)
         kept = replace(self, signal=self.signal.outline(keep), source=source, groups=groups, batch=None)
         kept.__dict__["correlation"] = self.correlation
@@ -167,26 +167,6 @@ class State:
         rows = picked if span is None else span.index[picked]
         norm = np.sqrt(np.multiply.outer(q, q))
         return np.clip(self.signal.kernel[np.ix_(rows, rows)] / np.where(norm > 0, norm, 1), -1, 1)
-
-
-_PLAIN = {
-    "form": "other",
-    "source": None,
-    "through": None,
-    "throughs": (),
-    "members": (),
-    "summands": (),
-    "positive": 1.0,
-    "symmetric": False,
-    "stream": None,
-    "groups": (),
-    "scale_noise": 1.0,
-    "kept": 1.0,
-    "branch": (0.0, 0.0),
-    "dead": 0.0,
-    "batch": None,
-    "patches": None,
-}
 
 
 @dataclass(frozen=True)
@@ -206,6 +186,7 @@ class Gradient:
     beyond: the grade behind the convolution that it is about to enter, which takes a small v away again.
     aligned: E[u^2 f]/E f, u the value in deviations and f as above: 1 where large values get through like small ones.
     unseen: share of a weight gradient that BatchNorm's second projection takes, see `minires.theory.laws.patches`.
+    weight: mean square of dL/dweight of the layer just passed.  weight_relvar: its relative variance between networks.
     """
 
     energy: Floats
@@ -226,21 +207,19 @@ class Gradient:
     doubt: Doubt = field(default_factory=Doubt)
     relvar: float = 0.0
     weight: float = math.nan
-    """Mean square of dL/dweight of the layer just passed, and its relative variance between networks."""
     weight_relvar: float = math.nan
     weight_doubt: Doubt = field(default_factory=Doubt)
 
-    def passed(self, energy: Floats, **changes: Any) -> Gradient:
-        """Behind a layer that is neither convolution nor BatchNorm nor activation."""
-        return replace(self, energy=energy, **{**PASSED, **changes})
+    def passed(self, energy: Floats, **changes: Any) -> Self:
+        """Behind a layer: what the layers above knew of the gradient is over, unless `changes` says otherwise."""
+        return Gradient(**{name: getattr(self, name) for name in _PASSED_ON} | {"energy": energy} | changes)
 
 
 class Setting(NamedTuple):
     """What the rules need besides the layer.
 
     batch: N. weight, bias: initializers; None: the model's own. grid: for streams, or None; rescale: keep them within
-    it. keep: largest map whose covariances are kept for
-    the way back.
+    it. keep: largest map whose covariances are kept for the way back.
     """
 
     batch: int
@@ -256,19 +235,6 @@ class NoLaw(Exception):
 
 
 Backward = Callable[[Gradient], Gradient]
-PASSED = {
-    "gamma": None,
-    "gate": None,
-    "on": None,
-    "standing": None,
-    "centered": 0.0,
-    "scale_noise": 1.0,
-    "along": 0.0,
-    "aligned": 1.0,
-    "unseen": 0.0,
-    "beyond": "",
-}
-"""What a gradient loses on its way through a layer that is neither convolution nor BatchNorm nor activation."""
 
 
 def worse(*grades: str) -> str:
@@ -285,9 +251,5 @@ def with_diagonal(covariance: Floats | None, diagonal: Floats) -> Floats | None:
 
 def pooled_signal(groups: tuple[tuple[float, Signal], ...]) -> Signal:
     """The mean over groups of channels; its mean is what all of them have in common."""
-    share, first = groups[0]
-    total, mean = first.scaled(share)._replace(mean=0.0), share * first.mean
-    for share, signal in groups[1:]:
-        total = total + signal.scaled(share)._replace(mean=0.0)
-        mean += share * signal.mean
-    return total._replace(mean=mean)
+    parts = [signal.scaled(share)._replace(mean=0.0) for share, signal in groups]
+    return sum(parts[1:], parts[0])._replace(mean=sum(share * signal.mean for share, signal in groups))
