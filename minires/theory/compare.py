@@ -13,8 +13,6 @@ The forward pass is judged from the input up, the gradients from the output down
 layer that departs forward is named before any gradient is looked at.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

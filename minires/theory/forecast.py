@@ -9,8 +9,6 @@ are all alike leave all units of a layer alike for ever, which is the forecast. 
 channel, leave one channel alive (`one_channel_lives`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -4,8 +4,6 @@ One network is one sample: its batch and its positions share the weights, so ave
 weights' chance away. The gradient at the output is white noise of mean square 1.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections import defaultdict

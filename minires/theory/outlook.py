@@ -32,8 +32,6 @@ were run, the law decided 203 and was right of 193, 95 %; `tests/theory/evidence
 Elsewhere it is an order of magnitude to start from.
 """
 
-from __future__ import annotations
-
 import math
 from statistics import NormalDist
 from typing import NamedTuple

@@ -17,8 +17,6 @@ A layer without a law gets a row that says so. The walk goes on as if the layer 
 rows behind it carry no grade until a BatchNorm makes the signal known again.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace

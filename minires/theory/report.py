@@ -8,8 +8,6 @@ Grades say how far a law may be trusted: "ID" an identity of every draw; "EX" an
 "MF" mean field, with an error of order 1/width + 1/batch; "" where there is none, or for a measurement.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ expected) / sd; the mean of R networks over their sd/sqrt(R) is Student's t with
 Kolmogorov and Smirnov asks whether z-scores are *distributed* as they should be, which "all are small" does not say.
 """
 
-from __future__ import annotations
-
 import math
 from statistics import NormalDist
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """A prediction as a person asks for it: in one sentence, and by the rows that stand for the blocks."""
 
-from __future__ import annotations
-
 import math
 
 from minires.theory.forecast import STATIONS, read

@@ -7,8 +7,6 @@ the law's distribution, are entries independent, is the bound kept? A variance t
 `mistakes`. Orthogonal weights, Dirac and constants are checked as identities.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields

@@ -4,8 +4,6 @@ A law that is missed by a factor is usually missed by a *known* factor: fans swa
 truncation that was not corrected. The mistake whose variance fits the weights of all shapes is named.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

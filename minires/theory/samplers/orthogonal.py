@@ -9,8 +9,6 @@ measure a row of W / gain is a uniform unit vector of n entries, n the longer si
 QR alone gives Q_00 <= 0 always; the signs of R's diagonal must be moved into Q (Mezzadri 2007, math-ph/0609050).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any
