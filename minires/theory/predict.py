@@ -10,8 +10,7 @@ the rules run in reverse, with the law of the gradient. The walk assumes:
                and biases as they are in the model; training mode
 
 Exact laws need no allowance. A mean-field law carries a doubt, to which each approximation on the way adds a cause
-(`rules.allowances`); how large it is says what the law is allowed. One that may be off by a factor of two gets no
-grade, and says what it is doubted for.
+(`rules.allowances`). One that may be off by a factor of two gets no grade, and says what it is doubted for.
 
 A layer without a law gets a row that says so. The walk goes on as if the layer left mean squares unchanged, and the
 rows behind it carry no grade until a BatchNorm makes the signal known again.
@@ -220,8 +219,7 @@ class _Walk:
         """Mean square per entry; a gradient along a stream is averaged over the stream's law."""
         stream = None if g.gamma is None else blocks.stream_of(state, self.setting)
         energy = state.pooled(g.energy) if stream is None else g.gamma.energy(stream)
-        spread = math.sqrt(g.relvar)
-        return _quantity(float(energy.mean()), spread, g.grade, g.doubt + allowances.gradient(state))
+        return _quantity(float(energy.mean()), math.sqrt(g.relvar), g.grade, g.doubt + allowances.gradient(state))
 
 
 def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting: Setting) -> tuple[State, Backward]:

@@ -7,7 +7,6 @@ Kolmogorov and Smirnov asks whether z-scores are *distributed* as they should be
 
 import math
 from statistics import NormalDist
-from typing import NamedTuple
 
 import numpy as np
 
@@ -52,23 +51,16 @@ def t_two_sided(t: float, freedom: int) -> float:
     return tail / whole
 
 
-class KolmogorovSmirnov(NamedTuple):
-    """Largest gap between empirical and normal distribution function, and the probability of one at least as large."""
+def ks_test(values: np.ndarray) -> float:
+    """Are independent ``values`` standard normal? The probability of a gap at least as large as theirs.
 
-    gap: float
-    p: float
-
-
-def ks_test(values: np.ndarray) -> KolmogorovSmirnov:
-    """Are independent ``values`` standard normal?
-
-    p by Kolmogorov's series at (sqrt(n) + 0.12 + 0.11/sqrt(n)) * gap (Stephens 1970), good from n = 5 on.
+    By Kolmogorov's series at (sqrt(n) + 0.12 + 0.11/sqrt(n)) * gap (Stephens 1970), good from n = 5 on.
     """
     ordered = np.sort(np.ravel(values))
     n = ordered.size
     expected = normal_cdf(ordered)
     gap = float(max((np.arange(1, n + 1) / n - expected).max(), (expected - np.arange(n) / n).max()))
-    return KolmogorovSmirnov(gap, kolmogorov_tail((math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * gap))
+    return kolmogorov_tail((math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * gap)
 
 
 def kolmogorov_tail(x: float) -> float:

@@ -6,7 +6,7 @@ way back for a `Gradient`. The derivations are in `minires.theory.laws`; here th
     affine       convolutions and linear layers              activation   ReLU, leaky ReLU, tanh, sigmoid
     batchnorm    BatchNorm                                   pooling      pooling, dropout, layers that change the shape
     blocks       the sum of a residual block, and the stream behind it
-    functions    what passes for a function of one Gaussian      chance       the spread between networks
+    functions    what passes for a function of one Gaussian
 """
 
 from collections.abc import Callable

@@ -20,11 +20,11 @@ import numpy as np
 
 from minires.theory.laws import activations as one_layer
 from minires.theory.laws.activations import NODES, WEIGHTS, Activation, Function
+from minires.theory.laws.plain_networks import log_slope
 from minires.theory.laws.signal import Signal, contrasts
 from minires.theory.laws.stream import Stream
 from minires.theory.laws.sums import sum_law
 from minires.theory.rules import allowances
-from minires.theory.rules.chance import gate_relvar, odd_relvar, slope2
 from minires.theory.rules.functions import mean_and_deviation, through_sum, unit_source, with_moments
 from minires.theory.rules.state import Backward, Floats, Gradient, Setting, State, pooled_signal, with_diagonal, worse
 
@@ -53,7 +53,7 @@ def activation(kind: Activation, state: State, setting: Setting) -> tuple[State,
         **form,
         grade="EX" if exact else worse("MF", state.grade, known),
         doubt=state.doubt if exact else cost,
-        relvar=state.relvar * slope2(kind, float(state.signal.q.mean())) + odd_relvar(kind, state, setting.batch),
+        relvar=state.relvar * _slope2(kind, float(state.signal.q.mean())) + _odd_relvar(kind, state, setting.batch),
         dead=state.dead,
     )
 
@@ -70,7 +70,7 @@ def activation(kind: Activation, state: State, setting: Setting) -> tuple[State,
             uneven=g.uneven or (not still and kept.signal.each is not None),
             grade=worse(g.grade, "EX" if still else "MF", "EX" if half else kept.grade, known),
             doubt=g.doubt if still else g.doubt + cost_back,
-            relvar=g.relvar + gate_relvar(kind, kept, setting.batch),
+            relvar=g.relvar + _gate_relvar(kind, kept, setting.batch),
         )
 
     return after, backward
@@ -313,3 +313,42 @@ def _aligned(kind: Activation, state: State) -> float:
     deviations = deviation * np.sqrt(_patch_norms(1 / state.isotropic))
     slopes = kind.derivative(mean + np.multiply.outer(deviations, NODES)) ** 2
     return float((slopes @ (WEIGHTS * NODES**2)).sum() / max((slopes @ WEIGHTS).sum(), 1e-300))
+
+
+def _slope2(kind: Activation, q: float) -> float:
+    """By what a relative variance of E z^2 is multiplied."""
+    return 1.0 if kind.homogeneous else log_slope(kind, q) ** 2
+
+
+def _odd_relvar(kind: Activation, state: State, batch: int) -> float:
+    """What an activation adds beyond what z's second moment explains.
+
+    ReLU: relu(z)^2 = z^2/2 + z|z|/2; the odd half gives (4/C) mean of J2(c) - 1/4 - c^2/2, J2 the arc-cosine kernel of
+    order two. Leaky: times ((1 - slope^2)/(1 + slope^2))^2. Smooth ones: the even part, with c^2.
+    """
+    c = state.correlation
+    if kind.homogeneous:
+        angle = np.arccos(c)
+        j2 = (3 * np.sin(angle) * c + (math.pi - angle) * (1 + 2 * c * c)) / (2 * math.pi)
+        return _odd(kind) * _over_pairs(4 * (j2 - 0.25 - c * c / 2), 3.0, state, batch)
+    q = float(state.signal.q.mean())
+    moments = one_layer.activation_moments(kind, q)
+    own = float(moments.fourth / max(moments.second**2, 1e-300)) - 1 - 2 * _slope2(kind, q)
+    return max(0.0, own) * _over_pairs(c * c, 1.0, state, batch)
+
+
+def _gate_relvar(kind: Activation, state: State, batch: int) -> float:
+    """(4 P(both on) - 1)/C over pairs of samples; leaky: times the same factor as forward."""
+    if not kind.homogeneous:
+        return 0.0
+    return _odd(kind) * _over_pairs(1 - 2 * np.arccos(state.correlation) / math.pi, 3.0, state, batch)
+
+
+def _odd(kind: Activation) -> float:
+    return ((1 - kind.slope**2) / (1 + kind.slope**2)) ** 2
+
+
+def _over_pairs(different: np.ndarray, itself: float, state: State, batch: int) -> float:
+    """Mean over pairs of samples and positions, one of which is a sample with itself, over the channels."""
+    pairs = batch * state.positions
+    return max(0.0, ((1 - 1 / pairs) * float(different.mean()) + itself / pairs) / state.channels)

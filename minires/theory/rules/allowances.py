@@ -1,7 +1,7 @@
 """What the laws may be off, cause by cause.
 
-A rule that approximates says how much it doubts the result: a size for each cause. A doubt travels with the signal and
-with the gradient; every approximation on the way adds its own. At a row the doubt becomes an allowance.
+A rule that approximates says how far it may be off: a size for each cause. This doubt travels with the signal and with
+the gradient, every approximation on the way adds its own, and at a row it becomes an allowance.
 
 The sizes were chosen on 4,300 layouts of `tests.theory.random_layouts` (4000 to 4399, 7000 to 7299, 8000 to 8599,
 20000 to 22999) and 126 deeper networks of the usual kinds (`tests.theory.usual_networks`, 0 to 125): of a hundred
@@ -10,10 +10,8 @@ the doubt the 98.5 % quantile of the error (pinball loss of its logarithm). What
 gave `LEVELS`. Where few of those networks have a cause, it is its largest error.
 """
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -24,14 +22,10 @@ if TYPE_CHECKING:
 
 LEVELS = (0.0, 0.03, 0.12, 0.2, 0.7), (0.05, 0.07, 0.078, 0.35, 1.0)
 """Doubts, and what is allowed there: little doubts make no difference, large ones seldom come alone."""
-LARGEST = 1.0
-"""Beyond this doubt a row says little, and has no grade."""
-FEWEST_VALUES = 16
-"""Of a channel, for the gradient of a BatchNorm to have a grade."""
-ROUNDING = 64
-"""Units in the last place, of a second moment and of a covariance: sums over a thousand nodes and two dozen terms."""
-STEP = 0.2
-"""Of a variance, relative, for slopes and curvatures."""
+LARGEST = 1.0  # beyond this doubt a row says little, and has no grade
+FEWEST_VALUES = 16  # of a channel, for the gradient of a BatchNorm to have a grade
+ROUNDING = 64  # units in the last place, of sums over a thousand nodes and two dozen terms
+STEP = 0.2  # of a variance, relative, for slopes and curvatures
 HUGE = 1e9
 
 
@@ -39,18 +33,18 @@ class Doubt(dict[str, float]):
     """{cause: size}, relative to the law. Causes differ in sign from layer to layer, so sizes add as squares."""
 
     @classmethod
-    def of(cls, **sizes: float) -> Doubt:
+    def of(cls, **sizes: float) -> Self:
         """Causes that are not there have the size 0."""
         return cls({cause.replace("_", " "): min(float(size), HUGE) for cause, size in sizes.items() if size})
 
-    def __add__(self, other: Doubt) -> Doubt:
+    def __add__(self, other: Self) -> Self:
         return Doubt({cause: math.hypot(self.get(cause, 0.0), other.get(cause, 0.0)) for cause in {**self, **other}})
 
-    def times(self, factor: float) -> Doubt:
+    def times(self, factor: float) -> Self:
         """Where a relative error counts so many times."""
         return Doubt({cause: min(size * abs(factor), HUGE) for cause, size in self.items()})
 
-    def larger(self, other: Doubt) -> Doubt:
+    def larger(self, other: Self) -> Self:
         """Of two paths that meet, the larger size of each cause."""
         return Doubt({cause: max(self.get(cause, 0.0), other.get(cause, 0.0)) for cause in {**self, **other}})
 
@@ -74,17 +68,15 @@ def uneven(q: np.ndarray) -> float:
     return float(np.std(q) / max(float(np.mean(q)), 1e-300))
 
 
-def forward(state: State) -> Doubt:
+def forward(state: "State") -> Doubt:
     """Of a mean square, at its row."""
     return Doubt.of(few_entries=0.087 / math.sqrt(state.channels * state.positions))
 
 
-def batch_variance(state: State, amplified: float) -> Doubt:
-    """It is the difference of a second moment and a covariance, and carries the rounding of both. Behind a pool these
-    are known to first order, and hardly where a branch was shifted: of such rows 5 % failed without its doubt.
-
-    amplified: what a relative error of the second moment costs, which is more where the difference is small.
-    """
+def batch_variance(state: "State", amplified: float) -> Doubt:
+    """It is the difference of a second moment and a covariance, and carries the rounding of both, `amplified` where it
+    is small. Behind a pool both are known to first order, and hardly where a branch was shifted: of such rows 5 %
+    failed without its doubt."""
     amplified = min(amplified, HUGE)
     shifted = state.doubt.get("a shifted branch", 0.0)
     return Doubt.of(
@@ -95,13 +87,12 @@ def batch_variance(state: State, amplified: float) -> Doubt:
     )
 
 
-def gradient(state: State) -> Doubt:
+def gradient(state: "State") -> Doubt:
     """Of a gradient's mean square, at its row."""
-    entries = state.channels * state.positions
-    return Doubt.of(few_entries=0.27 / math.sqrt(entries), few_directions=0.9 * state.scatter)
+    return Doubt.of(few_entries=0.27 / math.sqrt(state.channels * state.positions), few_directions=0.9 * state.scatter)
 
 
-def weight_gradient(g: Gradient, below: State, agreed: float) -> Doubt:
+def weight_gradient(g: "Gradient", below: "State", agreed: float) -> Doubt:
     """Of a sum over pixels whose gradients agree, which is a difference of S and its means; of what BatchNorm's second
     projection took; of samples of different contrast, where the gates above knew it (twice the relative variance of
     their second moments)."""
@@ -117,7 +108,7 @@ def weight_gradient(g: Gradient, below: State, agreed: float) -> Doubt:
     )
 
 
-def activation(kind: Activation, state: State) -> tuple[Doubt, Doubt]:
+def activation(kind: Activation, state: "State") -> tuple[Doubt, Doubt]:
     """Forward, with what the signal may be off already, and backward, of an activation where the law is not exact.
 
     E phi^2 and E phi'^2 are functions of the variance, which may be off, and their slopes say what that costs. The
@@ -133,7 +124,6 @@ def activation(kind: Activation, state: State) -> tuple[Doubt, Doubt]:
     low, here, high = moments.second
     curved = min(abs(amplified**2 * (high - 2 * here + low) / (2 * STEP**2 * max(here, 1e-300))), HUGE)
     shape, scatter = 0.26 * unknown, max(state.scatter - state.isotropic, 0.0)
-    smooth = not kind.homogeneous and state.signal.each is not None
     narrow, shifted = state.branch
     after = Doubt.of(
         not_gaussian=shape,
@@ -145,7 +135,7 @@ def activation(kind: Activation, state: State) -> tuple[Doubt, Doubt]:
     back = Doubt.of(
         not_gaussian=shape,
         uneven_positions=0.031 * uneven(state.signal.q),
-        few_directions=math.hypot(1.0, 1.6 * smooth) * scatter,
+        few_directions=scatter,
         a_shifted_branch=0.44 * shifted,
         dead_channels=state.dead,
     )
@@ -158,7 +148,7 @@ def second_gate() -> Doubt:
     return Doubt.of(not_gaussian=0.2)
 
 
-def stream_gate(total: State) -> tuple[Doubt, Doubt]:
+def stream_gate(total: "State") -> tuple[Doubt, Doubt]:
     """Of the ReLU after a sum whose law is the stream's."""
     narrow, shifted = total.branch
     return Doubt.of(a_narrow_branch=0.1 * narrow, a_shifted_branch=0.17 * shifted), Doubt.of(
@@ -166,10 +156,9 @@ def stream_gate(total: State) -> tuple[Doubt, Doubt]:
     )
 
 
-def batchnorm(state: State, batch: int) -> tuple[Doubt, Doubt]:
+def batchnorm(state: "State", batch: int) -> tuple[Doubt, Doubt]:
     """Forward, where a pooled or rectified signal is normalized; backward, of 1/v, which differs from network to
-    network, and more so where samples are alike. Real images leave few directions, a convolution of few numbers few
-    weights."""
+    network, and more so where samples are alike. Real images have few directions."""
     pooled, function = state.form in ("positive", "other"), state.form in ("function", "sum")
     real = state.signal.each is not None
     forward = Doubt.of(
@@ -194,7 +183,7 @@ def projections(lost: float, energy: np.ndarray) -> Doubt:
     return Doubt.of(few_samples=0.98 * lost, uneven_positions=0.13 * uneven(np.atleast_2d(energy).mean(axis=0)))
 
 
-def maximum(state: State, known: bool, overlapping: bool) -> tuple[Doubt, Doubt]:
+def maximum(state: "State", known: bool, overlapping: bool) -> tuple[Doubt, Doubt]:
     """Pixels of a window that differ or agree, and maxima of what is not a function of one Gaussian; gradients where
     windows overlap. A maximum passes over what a Dropout took."""
     apart, agree = uneven(state.signal.q), state.signal.same is not None
@@ -210,7 +199,7 @@ def maximum(state: State, known: bool, overlapping: bool) -> tuple[Doubt, Doubt]
     )
 
 
-def average(state: State, q: np.ndarray, alone: np.ndarray) -> Doubt:
+def average(state: "State", q: np.ndarray, alone: np.ndarray) -> Doubt:
     """Forward, of real images, whose contrasts differ; and where pixels cancel, for little is left.
 
     q: the second moment behind the average; alone: if pixels did not correlate.
@@ -219,7 +208,7 @@ def average(state: State, q: np.ndarray, alone: np.ndarray) -> Doubt:
     return Doubt.of(contrasts=0.24 * (state.signal.each is not None), cancelling_pixels=0.35 * cancelled)
 
 
-def convolution(g: Gradient, batch: int) -> Doubt:
+def convolution(g: "Gradient", batch: int) -> Doubt:
     """Backward: of few samples whose pixels receive gradients that agree."""
     return Doubt.of(few_samples=0.13 * (g.same is not None) / batch)
 

@@ -10,8 +10,6 @@ the second because BatchNorm takes away what all samples share. Backward it foll
 dL/dy per entry, in units of an upstream gradient that is independent of the network; behind an average pooling also
 R(i, i'), its covariance within a sample. A residual sum that ends in a ReLU keeps more: the law of the stream h at each
 position, and the gradient as a function of h (`minires.theory.laws.stream`).
-
-What is neglected, and what it costs [MF]: channels are many (1/C) and values per channel are many (1/m).
 """
 
 import math

@@ -11,11 +11,9 @@ can compute from N drawn weights w with E w = 0, m_k = E w^k / s^k (kappa = m_4)
 The kurtosis is free of scale, so that a wrong variance and a wrong distribution are told apart.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -46,7 +44,7 @@ class Check(NamedTuple):
     z: float = math.nan
 
     @classmethod
-    def by_z(cls, name: str, shape: Shape, measured: float, expected: float, sd: float, threshold: float) -> Check:
+    def by_z(cls, name: str, shape: Shape, measured: float, expected: float, sd: float, threshold: float) -> Self:
         z = (measured - expected) / sd
         return cls(name, shape, measured, expected, abs(z) <= threshold, z)
 
