@@ -5,6 +5,9 @@ BatchNorm with gains and biases of its own, pooling, dropout, blocks of all thre
 initializer, a bias, a batch of 2 to 64 samples of white noise or of real images (the digits that minires carries; the
 photographs of CIFAR-10 where --photographs names its folder). `predict` and `measure` see the same model and batch.
 
+With --usual the networks are of the usual kinds instead, and deeper: ResNets, PreActs, bottlenecks and their plain
+twins of one to three stages, most of them with BatchNorm, most of them on real images.
+
 What is measured depends on no law: with --measured it is kept, and the next judgement takes a second a layout.
 A row graded exact is a z-test, a row graded approximate agrees within its allowance and 3 standard errors. The table
 says how many do, how large the allowances are, and what share of the rows has no grade.
@@ -29,7 +32,7 @@ from minires.files import atomic_write_text
 from minires.theory import measure, predict
 from minires.theory.report import QUANTITIES
 
-SEED = 20261126
+SEED, USUAL_SEED = 20261126, 777
 BUDGET = 2e8
 """Multiplications of one pass times networks, about: small layouts are measured on more networks."""
 
@@ -140,6 +143,38 @@ def draw(number: int, images: dict[str, np.ndarray], wild: bool = False) -> Layo
     _own_gains(model, rng)
     weights = WILD if wild else WEIGHTS
     weight, bias = weights[rng.integers(len(weights))], BIASES[rng.integers(len(BIASES))]
+    return Layout(model, x, weight, bias, kind == "photographs")
+
+
+def draw_usual(number: int, images: dict[str, np.ndarray]) -> Layout:
+    """The network of that number, of a usual kind."""
+    rng = np.random.default_rng((USUAL_SEED, number))
+    kind, batch = (
+        str(rng.choice(["noise", "digits", "photographs", "photographs"])),
+        int(rng.choice([4, 8, 16, 32, 64])),
+    )
+    if kind == "noise":
+        side = int(rng.choice([8, 12, 16]))
+        x: object = (batch, int(rng.choice([1, 3])), side, side)
+        channels = x[1]
+    else:
+        chosen = images[kind][rng.choice(len(images[kind]), batch, replace=False)]
+        side = min(int(rng.choice([8, 12, 16, 24])), chosen.shape[2])
+        start = int(rng.integers(0, chosen.shape[2] - side + 1))
+        x = np.ascontiguousarray(chosen[:, :, start : start + side, start : start + side])
+        channels = x.shape[1]
+    norm = bool(rng.random() < 0.7)
+    activation = [*4 * [nn.ReLU], nn.Tanh, nn.LeakyReLU, nn.Sigmoid][rng.integers(7)]
+    block = [nn.BasicBlock, nn.BasicBlock, nn.PreActBlock, nn.Bottleneck][rng.integers(4)]
+    stages = int(rng.integers(1, 4))
+    blocks, width = tuple(int(rng.integers(1, 4)) for _ in range(stages)), int(rng.choice([8, 16, 16, 32]))
+    options = {"shortcut": [None, "A", "B", "B"][rng.integers(4)], "batchnorm": norm, "activation": activation}
+    model = nn.resnet(blocks=blocks, width=width, block=block, in_channels=channels, **options)
+    if rng.random() < 0.2:
+        _own_gains(model, rng)
+    weights = [*3 * [init.HeNormal()], init.XavierNormal(), init.LeCunNormal(), init.HeUniform(), init.Orthogonal()]
+    weight = weights[rng.integers(7)]
+    bias = [*3 * [init.Zeros()], init.Constant(0.1), init.Normal(0.1)][rng.integers(5)]
     return Layout(model, x, weight, bias, kind == "photographs")
 
 
@@ -276,17 +311,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.theory.random_layouts", description=__doc__.split("\n")[0])
     parser.add_argument("--layouts", type=int, default=120)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--usual", action="store_true", help="deeper networks of the usual kinds; needs --photographs")
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="CIFAR-10 in its binary version")
     parser.add_argument("--measured", type=Path, metavar="FOLDER", help="keep measurements there, use those it has")
     parser.add_argument("--worst", type=int, default=0, help="list so many of the worst rows")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table there")
     parser.add_argument("--only-predict", type=int, metavar="COUNT", help="predict so many wild layouts, measure none")
     args = parser.parse_args()
+    if args.usual and not args.photographs:
+        parser.error("--usual draws photographs: --photographs FOLDER")
     if args.only_predict:
         return only_predict(args.only_predict, load(args.photographs))
     images, found, raised, started = load(args.photographs), [], [], time.perf_counter()
     for number in range(args.first, args.first + args.layouts):
-        layout = draw(number, images)
+        layout = (draw_usual if args.usual else draw)(number, images)
         with np.errstate(all="ignore"):
             try:
                 found += run(number, layout, args.measured)
