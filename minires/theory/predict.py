@@ -275,8 +275,9 @@ def _unknown(layer: nn.Layer, state: State, batch: int) -> tuple[State, Backward
 
 def _weight_quantity(before: Gradient, g: Gradient, state: State) -> Quantity:
     """Behind an average pooling the gradients of neighbouring pixels agree; where that is not followed, their sum has a
-    law only behind a BatchNorm, which takes away what their inputs have in common."""
-    if math.isnan(before.weight) or not (g.spread_out or g.centered or g.same is not None):
+    law only behind a BatchNorm, which takes away what their inputs have in common, but for real images."""
+    followed = g.spread_out or g.same is not None or (g.centered and state.signal.each is None)
+    if math.isnan(before.weight) or not followed:
         return NOTHING
     grade = worse(g.grade, state.grade, "EX" if g.spread_out else "MF")
     spread = math.sqrt(before.weight_relvar)

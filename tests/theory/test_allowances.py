@@ -75,3 +75,21 @@ def test_a_batchnorm_whose_samples_are_all_alike_has_a_law():
     )
     x = np.random.default_rng(0).standard_normal((64, 3, 8, 8)).astype(np.float32)
     assert all(math.isfinite(row.forward.mean) for row in predict(model, x))
+
+
+def test_weight_gradients_of_images_under_a_pool_need_the_pixels_that_agree():
+    """On a map too large to follow them the law was 70 times too small. White noise has none, and keeps its law."""
+    model = nn.resnet(blocks=(2,), width=8)
+    image = np.add.outer(np.linspace(-1, 1, 24), np.linspace(-1, 1, 24))
+    x = np.random.default_rng(0).standard_normal((8, 3, 1, 1)) * image
+    of_images, of_noise = predict(model, x), predict(model, (8, 3, 24, 24))
+    assert not of_images["layer1.0.conv1"].weight_gradient.grade
+    assert of_images["layer1.1.conv2"].weight_gradient.mean > 0  # right below the pool they are followed
+    assert of_noise["layer1.0.conv1"].weight_gradient.grade
+
+
+def test_a_weight_gradient_whose_terms_cancel_has_no_law():
+    """A law of 0 would claim to be certain."""
+    model = nn.resnet(blocks=(1, 1), width=8, activation=nn.Sigmoid)
+    for row in predict(model, (4, 3, 8, 8)):
+        assert row.weight_gradient.mean != 0

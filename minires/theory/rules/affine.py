@@ -194,5 +194,5 @@ def _weight_gradient(
         np.fill_diagonal(agreed, 0.0)
         total, apart = alone + float(agreed.sum()), float(np.abs(agreed).sum())
     if not total > 0:
-        return 0.0, 0.0
+        return (math.nan if alone > 0 else 0.0), 0.0
     return batch * total * (1 - g.unseen) / geometry.taps, apart / total
