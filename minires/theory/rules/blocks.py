@@ -135,7 +135,7 @@ def skip_functions(state: State) -> tuple[Summands, ...]:
     if state.form == "function" and state.stream is None:
         source, functions = state.source, state.functions
     elif state.never_negative:
-        source, functions = rectified_source(state.signal), ((1.0, RELU),)
+        source, functions = rectified_source(state.signal.outline()), ((1.0, RELU),)  # covariances are not needed
     elif state.form != "gaussian" or state.groups:
         return ()
     elif state.kept < 1:  # behind a Dropout: the entries that stand, and zeros
