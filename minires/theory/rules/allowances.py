@@ -3,8 +3,8 @@
 A rule that approximates says how far it may be off: a size for each cause. This doubt travels with the signal and with
 the gradient, every approximation on the way adds its own, and at a row it becomes an allowance.
 
-The sizes were chosen on 4,300 layouts of `tests.theory.random_layouts` (4000 to 4399, 7000 to 7299, 8000 to 8599,
-20000 to 22999) and on its usual networks 0 to 125: of a hundred causes that one could think of, those without which the
+The sizes were chosen on 3,500 layouts of `tests.theory.random_layouts` (4000 to 4399, 7000 to 7299, 8000 to 8599,
+20000 to 22199) and on its usual networks 0 to 125: of a hundred causes that one could think of, those without which the
 doubts foresaw errors worse, each with the constant that makes the doubt the 98.5 % quantile of the error (pinball loss
 of its logarithm). What was measured at each level of doubt gave `LEVELS`. Where few of those networks have a cause, it
 is its largest error.
