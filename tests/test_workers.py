@@ -87,7 +87,7 @@ def test_however_the_parent_ends_its_workers_end_too(number, tmp_path):
         env={**os.environ, "PYTHONPATH": os.getcwd()},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+        preexec_fn=heed_all_signals,
     )
     assert parent.stdout.readline() == b"aa\n"
     workers = children(parent.pid)
@@ -98,6 +98,12 @@ def test_however_the_parent_ends_its_workers_end_too(number, tmp_path):
     while any(alive(pid) for pid in workers):
         assert time.monotonic() < deadline, "a worker outlives its parent"
         time.sleep(0.05)
+
+
+def heed_all_signals():
+    """A background job ignores Ctrl-C, and whatever `nohup` starts ignores a terminal that closes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def children(pid):
