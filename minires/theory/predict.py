@@ -206,7 +206,7 @@ class _Walk:
         batch = self.setting.batch
         q, variance = float(s.signal.q.mean()), s.signal.variance_in(batch)
         forward = _quantity(q, math.sqrt(s.relvar), s.grade, s.doubt + allowances.forward(s))
-        # a variance is itself estimated from so many values; a relative error of q costs it more, by q/V
+        # a variance is itself estimated from so many values; a relative error of q costs it the root of q/V
         around = math.sqrt(s.relvar + 2 / (s.channels * batch * s.positions))
         amplified = math.sqrt(max(1.0, q / variance)) if variance > 0 else math.inf if q else 1.0
         doubt = s.doubt.times(amplified) + allowances.batch_variance(s, amplified)
@@ -251,7 +251,8 @@ def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting
 
 def _quantity(mean: float, spread: float, grade: str, doubt: allowances.Doubt) -> Quantity:
     """A number with its grade; none, but a reason, where it is not finite or too doubtful."""
-    allowed = doubt.allowance if grade == "MF" and mean else 0.0  # of a zero nothing is in doubt
+    certain = mean == 0 and doubt.size < allowances.HUGE  # of a zero that no difference of two numbers left
+    allowed = doubt.allowance if grade == "MF" and not certain else 0.0
     if math.isfinite(mean) and math.isfinite(allowed):
         return Quantity(mean, spread, grade, allowed)
     return Quantity(mean, spread, reason=doubt.main if grade and math.isfinite(mean) else "")

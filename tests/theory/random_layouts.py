@@ -236,7 +236,9 @@ def run(number: int, layout: Layout, folder: Path | None) -> list[Found]:
                 ratio, error = 1.0, 0.0
             else:
                 ratio, error = (mean / law.mean, error / law.mean) if law.mean else (math.inf, 0.0)
-            found.append(Found(number, row.path, row.kind, name, known, law.allowance, ratio, error, row.note))
+            found.append(
+                Found(number, row.path, row.kind, name, known, law.allowance, ratio, error, row.note or law.reason)
+            )
     return found
 
 

@@ -93,3 +93,43 @@ def test_a_weight_gradient_whose_terms_cancel_has_no_law():
     model = nn.resnet(blocks=(1, 1), width=8, activation=nn.Sigmoid)
     for row in predict(model, (4, 3, 8, 8)):
         assert row.weight_gradient.mean != 0
+
+
+def test_a_variance_lost_in_rounding_is_no_certain_zero():
+    noise = np.random.default_rng(0).standard_normal((8, 3, 4, 4))
+    model = nn.Sequential(nn.Conv2d(3, 4, 1, rng=0), nn.BatchNorm2d(4)).astype(np.float64)
+    law = predict(model, 1e4 + 1e-3 * noise)["1"].forward
+    assert law.grade == ""
+
+
+def test_contrasts_are_those_of_samples_on_maps_of_any_size():
+    """White noise has none, whether or not the way back keeps all positions."""
+    layers = [nn.Conv2d(1, 8, 3, 1, 1, rng=0), nn.BatchNorm2d(8), nn.Tanh(), nn.Conv2d(8, 8, 3, 1, 1, rng=0), nn.Tanh()]
+    found = []
+    for side in (31, 33):
+        x = np.random.default_rng(0).standard_normal((8, 1, side, side))
+        found.append(predict(nn.Sequential(*layers), x)["0"].weight_gradient.allowance)
+    assert found[0] == pytest.approx(found[1], abs=0.05)
+
+
+@pytest.mark.parametrize("std", [1e80, 1e100])
+def test_weights_that_overflow_raise_nothing(std):
+    blocks = [nn.BasicBlock(8, 8, batchnorm=norm, activation=nn.Tanh if norm else nn.ReLU) for norm in (True, False)]
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1, rng=0), nn.ReLU(), *blocks, nn.GlobalAvgPool2d(), nn.Linear(8, 4))
+    digits = np.random.default_rng(0).standard_normal((4, 3, 6, 6)) * np.array([0.1, 1, 2, 3])[:, None, None, None]
+    for x in ((4, 3, 6, 6), digits):
+        assert len(str(predict(model, x, weight=init.Normal(std)))) > 0
+
+
+def test_means_of_opposite_signs_cancel_without_an_error():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 1, 1, rng=0),
+        nn.ReLU(),
+        nn.Bottleneck(8, 2, 1, shortcut="B", batchnorm=False),
+        nn.Bottleneck(8, 4, 2, shortcut="B", batchnorm=False, branch_scale=0.5),
+        nn.Dropout(0.5, rng=0),
+        nn.GlobalAvgPool2d(),
+        nn.Linear(16, 10, rng=0),
+    )
+    report = predict(model, (4, 3, 5, 5), weight=init.Orthogonal(), bias=init.Constant(-3.0))
+    assert all(row.forward.mean >= 0 for row in report)

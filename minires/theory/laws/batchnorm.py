@@ -115,15 +115,16 @@ def _own_eigenvalues(alone: Floats, c: Floats, same: Floats | None, rest: float,
     if math.isinf(batch) or not rest > 0:
         return np.zeros(0), 1.0
     if same is None:  # white noise: so many equal ones
-        degrees = max(batch * float(alone.sum()) ** 2 / max(float(alone @ alone), 1e-300) - 1, 1.0)
+        degrees = max(float(batch * alone.sum() ** 2 / max(alone @ alone, 1e-300)) - 1, 1.0)
         return np.array([rest / degrees]), degrees
     some = np.random.default_rng(0).permutation(len(same))[:_SOME]
     eigenvalues = np.clip(np.linalg.eigvalsh((same - c)[np.ix_(some, some)].astype(float)), 0.0, None)
     total = float(eigenvalues.sum())
     if not total > 0:
         return np.zeros(0), 1.0
-    degrees = max(batch - float(eigenvalues @ eigenvalues) / total**2, 1.0)  # the mean over all samples takes one
-    return eigenvalues * (rest / (degrees * total)), degrees
+    shares = eigenvalues / total
+    degrees = max(batch - float(shares @ shares), 1.0)  # the mean over all samples takes one
+    return shares * (rest / degrees), degrees
 
 
 def _eigenpairs(c: Floats, span: Span | None, v: float) -> tuple[Floats, Floats]:

@@ -91,6 +91,7 @@ def _affine(
     )
     out = replace(out, relvar=state.relvar + _affine_relvar(out, setting, layer.weight.value.shape, fan_in))
     common = (reading if used is full else maps.conv(state.signal, full)).rows() * full.taps / 2
+    contrast = allowances.contrast(state.signal.each)
     below, above = state.light(state.positions <= setting.keep), out.light(False)
 
     def backward(g: Gradient) -> Gradient:
@@ -113,7 +114,7 @@ def _affine(
             doubt=g.doubt + allowances.convolution(g, setting.batch),
             relvar=g.relvar + own,
             weight=weight * aligned,
-            weight_doubt=allowances.weight_gradient(g, below, agreed),
+            weight_doubt=allowances.weight_gradient(g, below, agreed, contrast),
             weight_relvar=g.relvar + below.relvar + 2 * (squares + (1 - squares) / fan_in) / above.channels,
         )
 

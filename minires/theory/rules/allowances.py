@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from minires.theory.rules.state import Gradient, State
 
 LEVELS = (0.0, 0.03, 0.12, 0.2, 0.7), (0.05, 0.07, 0.078, 0.35, 1.0)
-"""Doubts, and what is allowed there: little doubts make no difference, large ones seldom come alone."""
+"""Doubts, and what is allowed there: small doubts make no difference, large ones seldom come alone."""
 LARGEST = 1.0  # beyond this doubt a row says little, and has no grade
 FEWEST_VALUES = 16  # of a channel, for the gradient of a BatchNorm to have a grade
 ROUNDING = 64  # units in the last place, of sums over a thousand nodes and two dozen terms
 STEP = 0.2  # of a variance, relative, for slopes and curvatures
-HUGE = 1e9
+HUGE = 1e9  # stands for what overflows
 
 
 class Doubt(dict[str, float]):
@@ -34,7 +34,7 @@ class Doubt(dict[str, float]):
 
     @classmethod
     def of(cls, **sizes: float) -> Self:
-        """Causes that are not there have the size 0."""
+        """Sizes of 0 are left out."""
         return cls({cause.replace("_", " "): min(float(size), HUGE) for cause, size in sizes.items() if size})
 
     def __add__(self, other: Self) -> Self:
@@ -63,6 +63,12 @@ class Doubt(dict[str, float]):
         return max(self, key=self.__getitem__, default="")
 
 
+def contrast(each: np.ndarray | None) -> float:
+    """Twice the relative variance of the samples' second moments (N, P)."""
+    samples = np.zeros(1) if each is None else each.mean(axis=1)
+    return 2 * float(np.var(samples) / max(samples.mean() ** 2, 1e-300))
+
+
 def uneven(q: np.ndarray) -> float:
     """How much second moments differ between positions, relative to their mean."""
     return float(np.std(q) / max(float(np.mean(q)), 1e-300))
@@ -74,9 +80,9 @@ def forward(state: "State") -> Doubt:
 
 
 def batch_variance(state: "State", amplified: float) -> Doubt:
-    """It is the difference of a second moment and a covariance, and carries the rounding of both, `amplified` where it
-    is small. Behind a pool both are known to first order, and hardly where a branch was shifted: of such rows 5 %
-    failed without its doubt."""
+    """A batch variance is the difference of a second moment and a covariance, and carries the rounding of both,
+    `amplified` where it is small. Behind a pool both are known to first order, and hardly where a branch was shifted:
+    of such rows 5 % failed without this cause."""
     amplified = min(amplified, HUGE)
     shifted = state.doubt.get("a shifted branch", 0.0)
     return Doubt.of(
@@ -92,28 +98,23 @@ def gradient(state: "State") -> Doubt:
     return Doubt.of(few_entries=0.27 / math.sqrt(state.channels * state.positions), few_directions=0.9 * state.scatter)
 
 
-def weight_gradient(g: "Gradient", below: "State", agreed: float) -> Doubt:
+def weight_gradient(g: "Gradient", below: "State", agreed: float, contrast: float) -> Doubt:
     """Of a sum over pixels whose gradients agree, which is a difference of S and its means; of what BatchNorm's second
-    projection took; of samples of different contrast, where the gates above knew it (twice the relative variance of
-    their second moments)."""
-    contrast, real = 0.0, below.signal.each is not None
-    if g.uneven and real:
-        samples = below.signal.each.mean(axis=1)
-        contrast = 2 * float(np.var(samples) / max(float(samples.mean()) ** 2, 1e-300))
-    centered = bool(g.centered) and g.same is not None and real
+    projection took; of samples of different contrast, where the gates above knew it."""
+    centered = bool(g.centered) and g.same is not None and below.signal.each is not None
     return Doubt.of(
         pixels_that_agree=math.hypot(0.34 * agreed, 0.35 * (not g.spread_out), 0.6 * centered),
         the_second_projection=2.8 * g.unseen,
-        contrasts=0.82 * contrast,
+        contrasts=0.82 * contrast * g.uneven,
     )
 
 
 def activation(kind: Activation, state: "State") -> tuple[Doubt, Doubt]:
-    """Forward, with what the signal may be off already, and backward, of an activation where the law is not exact.
+    """Forward, with the doubts that the signal brought along, and backward, of an activation whose law is not exact.
 
     E phi^2 and E phi'^2 are functions of the variance, which may be off, and their slopes say what that costs. The
     variance also differs from network to network and from sample to sample, which the curvature of E phi^2 shows: few
-    channels do that, and batches that span few directions. Of a bias far below zero both are steep.
+    channels do that, and batches that span few directions. With a bias far below zero both are steep.
     """
     unknown = state.form in ("positive", "other") or (state.form == "sum" and not state.summands)
     square = state.signal.mean**2
@@ -156,9 +157,9 @@ def stream_gate(total: "State") -> tuple[Doubt, Doubt]:
     )
 
 
-def batchnorm(state: "State", batch: int) -> tuple[Doubt, Doubt]:
+def batchnorm(state: "State", batch: int, vanished: bool) -> tuple[Doubt, Doubt]:
     """Forward, where a pooled or rectified signal is normalized; backward, of 1/v, which differs from network to
-    network, and more so where samples are alike. Real images have few directions."""
+    network, and more so where samples are alike. Real images have few directions. vanished: v is lost in rounding."""
     pooled, function = state.form in ("positive", "other"), state.form in ("function", "sum")
     real = state.signal.each is not None
     forward = Doubt.of(
@@ -167,6 +168,7 @@ def batchnorm(state: "State", batch: int) -> tuple[Doubt, Doubt]:
         few_values=0.67 / (batch * state.positions),
         few_directions=math.hypot(0.17 * state.scatter, 0.027 * real),
         few_weights=0.07 * (1 - 1 / state.scale_noise),
+        a_small_difference=HUGE * vanished,
     )
     back = Doubt.of(
         a_function_normalized=0.29 * function,
@@ -178,9 +180,8 @@ def batchnorm(state: "State", batch: int) -> tuple[Doubt, Doubt]:
 
 
 def projections(lost: float, energy: np.ndarray) -> Doubt:
-    """Of a gradient (groups, P) or (P,) that loses a share of its energy to BatchNorm's two projections; these take the
-    same from all positions."""
-    return Doubt.of(few_samples=0.98 * lost, uneven_positions=0.13 * uneven(np.atleast_2d(energy).mean(axis=0)))
+    """Of a gradient that loses a share of its energy (P,) to BatchNorm's two projections; they take evenly."""
+    return Doubt.of(few_samples=0.98 * lost, uneven_positions=0.13 * uneven(energy))
 
 
 def maximum(state: "State", known: bool, overlapping: bool) -> tuple[Doubt, Doubt]:

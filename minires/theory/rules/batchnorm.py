@@ -52,7 +52,8 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
     members = state.members if len(state.members) == len(parts) else (None,) * len(parts)
     pairs = [(i, own) for i, member in enumerate(members) for own in gains_and_biases(layer, member)]
     groups = tuple((shares[i] * own.share, parts[i].put_out(own.gain2, own.bias)) for i, own in pairs)
-    cost, cost_back = allowances.batchnorm(state, setting.batch)
+    vanished = any(part.r == 0 and part.normal.q.any() for part in parts)
+    cost, cost_back = allowances.batchnorm(state, setting.batch, vanished)
     # it divides by v = q - common, so what q may be off counts more; most of it is in what is common, too
     uncertain = state.doubt.times(max(part.amplified for part in parts))
     known = state.grade or ("MF" if state.form == "gaussian" else "")  # a random convolution mixes the unknown away
@@ -94,7 +95,7 @@ def batchnorm(layer: nn.BatchNorm2d, state: State, setting: Setting) -> tuple[St
             unseen=parts[0].unseen,
             grade=worse(g.grade, "MF", kept.grade, known_scale),  # it divides by v, which must be known
             beyond=worse(g.grade, "MF", kept.grade, enough),
-            doubt=g.doubt + cost_back + uncertain + allowances.projections(lost, g.energy),
+            doubt=g.doubt + cost_back + uncertain + allowances.projections(lost, after.pooled(g.energy)),
             relvar=g.relvar + (kept.scale_noise - 1) / kept.channels,
             on=on,
             gate=gate,
@@ -142,7 +143,7 @@ class _Part:
         if not v > 1e-12 * max(q, 1e-30):
             return
         scatter = state.scatter * (q / v) ** 2
-        spread = scatter if state.smooth == 1 else 0.0  # of white noise it is in the allowance only
+        spread = scatter if state.smooth == 1 else 0.0  # of white noise it is in the doubt only
         found = normalization.batchnorm(part, batch, spread, state.directions)
         self.r, each = v / (v + layer.eps), found.signal.each
         if stem is None:

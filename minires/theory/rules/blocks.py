@@ -36,7 +36,7 @@ def grid_of(model: nn.Layer, weight: init.Initializer | None) -> tuple[Grid | No
     variance, smallest, gains, drift = 1.0, 1.0, [1.0], 0.0
     for _, layer in model.named_layers():
         if isinstance(layer, ResidualBlock):
-            step = layer.branch_scale**2 * _branch_gain(layer, weight)
+            step = min(layer.branch_scale**2 * _branch_gain(layer, weight), 1e12)
             if (norm := layer.last_norm()) is None:
                 gains.append(max(step, 1e-3))
                 step *= variance
@@ -78,7 +78,7 @@ def block_sum(block: ResidualBlock, state: State, branch: State, short: State | 
         symmetric = branch.symmetric and not step.mean
         return replace(branch, signal=step, groups=groups, source=None, throughs=(), symmetric=symmetric)
     total = step + short.signal
-    share = step.q.mean() / max(total.q.mean(), 1e-300)
+    share = min(step.q.mean() / max(total.q.mean(), 1e-300), 1.0)  # means of opposite signs may cancel
     gaussian = short.form == branch.form == "gaussian" and short.kept == branch.kept == 1
     drowned = not gaussian and branch.form == "gaussian" and share > 1 - NEGLIGIBLE_SKIP
     known = branch.form == "gaussian" and not (gaussian or drowned)

@@ -190,13 +190,15 @@ def global_avg_pool(layer: nn.GlobalAvgPool2d, state: State, setting: Setting) -
 def _average(state: State, mean: Floats, outputs: tuple[int, ...]) -> tuple[State, Backward]:
     """mean: (P_out, P), the weight of each pixel in each output."""
     signal = state.signal
-    folded = mean if signal.span is None else mean @ np.eye(len(signal.kernel))[signal.span.index]
+    folded, span = mean, signal.span
+    if span is not None:
+        folded = np.stack([np.bincount(span.index, row, len(signal.kernel)) for row in mean])
     kernel = folded @ signal.kernel @ folded.T
     if signal.same is None:
         same = kernel + ((signal.q - signal.diagonal) * mean) @ mean.T
     else:
         same = mean @ signal.same @ mean.T
-    q = np.diagonal(same).copy()
+    q = np.maximum(np.diagonal(same), 0.0)
     each = None if signal.each is None else _of_mean(q, signal.each @ mean.T)
     if signal.same is None and ((mean > 0).sum(axis=0) <= 1).all():  # windows that share no pixel
         same = None

@@ -104,11 +104,6 @@ def family(law: init.Initializer, shape: Sequence[int]) -> Family | None:
     raise ValueError(f"no family with kurtosis {kurtosis:.6g} is known; {law} is none of normal, uniform, truncated")
 
 
-def second_moment_z(w: np.ndarray, law: init.Initializer, shape: Sequence[int]) -> float:
-    """z-score of the mean square of weights drawn for ``shape`` (any number of draws together)."""
-    return (mean_square(w) / law.variance(shape) - 1) / family(law, shape).second_moment_sd(w.size)
-
-
 def kurtosis_z(w: np.ndarray, candidate: Family) -> float:
     """z-score of the sample's kurtosis under a family, whatever its variance."""
     return (empirical_kurtosis(w) - candidate.m4) / candidate.kurtosis_sd(w.size)
