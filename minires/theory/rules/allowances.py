@@ -140,8 +140,7 @@ def activation(kind: Activation, state: "State") -> tuple[Doubt, Doubt]:
         a_shifted_branch=0.44 * shifted,
         dead_channels=state.dead,
     )
-    forward = state.doubt if unknown else state.doubt.times(slopes[0])
-    return forward + after, state.doubt.times(slopes[1]) + back
+    return (state.doubt if unknown else state.doubt.times(slopes[0])) + after, state.doubt.times(slopes[1]) + back
 
 
 def second_gate() -> Doubt:
@@ -201,10 +200,8 @@ def maximum(state: "State", known: bool, overlapping: bool) -> tuple[Doubt, Doub
 
 
 def average(state: "State", q: np.ndarray, alone: np.ndarray) -> Doubt:
-    """Forward, of real images, whose contrasts differ; and where pixels cancel, for little is left.
-
-    q: the second moment behind the average; alone: if pixels did not correlate.
-    """
+    """Forward, of real images, whose contrasts differ; and where pixels cancel, so that q is less than if each stood
+    `alone`, uncorrelated with the others."""
     cancelled = max(float(alone.mean()) / max(float(q.mean()), 1e-300) - 1, 0.0)
     return Doubt.of(contrasts=0.24 * (state.signal.each is not None), cancelling_pixels=0.35 * cancelled)
 
