@@ -22,8 +22,8 @@ from minires.theory.laws.geometry import Axis, ConvGeometry
 from minires.theory.laws.patches import Patches
 from minires.theory.laws.signal import Signal
 from minires.theory.rules import allowances
-from minires.theory.rules.batchnorm import mean_square
 from minires.theory.rules.state import Backward, Floats, Gradient, NoLaw, Setting, State, with_diagonal, worse
+from minires.theory.samplers.weights import mean_square
 
 LARGEST_INVERSE = 0.5
 """Of 1 - 1/E[s/v]: beyond it E[s/v] is decided by rare channels, and may be infinite."""

@@ -259,8 +259,3 @@ def _centered(same: Floats | None, energy: Floats, scale: float, batch: int) -> 
         return None
     row = same.mean(axis=1)
     return with_diagonal((same - (row[:, None] + row - row.mean()) / batch) * scale, energy)
-
-
-def mean_square(value: Any) -> float:
-    """Mean square of a parameter, wherever it lives."""
-    return float(np.mean(to_numpy(value).astype(float) ** 2))

@@ -21,9 +21,9 @@ from minires.theory.laws.signal import Signal, every
 from minires.theory.laws.stream import Field, Gamma, Stream
 from minires.theory.laws.sums import Summands, sum_law
 from minires.theory.rules import allowances
-from minires.theory.rules.batchnorm import mean_square
 from minires.theory.rules.functions import mean_and_deviation, rectified_source, through_sum
 from minires.theory.rules.state import Gradient, Setting, State, with_diagonal, worse
+from minires.theory.samplers.weights import mean_square
 
 LARGEST_GRID = 4096
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from minires import init
+from minires.backend import Array, to_numpy
 
 Shape = tuple[int, ...]
 Sampler = Callable[[Shape, np.random.Generator], Any]
@@ -104,14 +105,19 @@ def family(law: init.Initializer, shape: Sequence[int]) -> Family | None:
     raise ValueError(f"no family with kurtosis {kurtosis:.6g} is known; {law} is none of normal, uniform, truncated")
 
 
+def second_moment_z(w: np.ndarray, law: init.Initializer, shape: Sequence[int]) -> float:
+    """z-score of the mean square of weights drawn for ``shape`` (any number of draws together)."""
+    return (mean_square(w) / law.variance(shape) - 1) / family(law, shape).second_moment_sd(w.size)
+
+
 def kurtosis_z(w: np.ndarray, candidate: Family) -> float:
     """z-score of the sample's kurtosis under a family, whatever its variance."""
     return (empirical_kurtosis(w) - candidate.m4) / candidate.kurtosis_sd(w.size)
 
 
-def mean_square(w: np.ndarray) -> float:
-    """Mean of w^2 in float64."""
-    return float(np.mean(np.square(w, dtype=float)))
+def mean_square(w: Array) -> float:
+    """Mean of w^2 in float64, wherever the weights live."""
+    return float(np.mean(np.square(to_numpy(w), dtype=float)))
 
 
 def empirical_kurtosis(w: np.ndarray) -> float:
