@@ -224,7 +224,7 @@ class _Walk:
 
 def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting: Setting) -> tuple[State, Backward]:
     """The rule of the ReLU after the sum: max(0, h + g), whose law is the stream's."""
-    stream = walked.stream
+    stream, (cost, cost_back) = walked.stream, allowances.stream_gate(total)
     left = min(stream.positive() ** 2 * total.signal.q.mean() / walked.signal.q.mean(), 1)
     after = total.after(
         walked.signal,
@@ -233,7 +233,7 @@ def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting
         through=RELU,
         stream=stream,
         grade=worse("MF", total.grade),
-        doubt=total.doubt + allowances.stream_gate(total)[0],
+        doubt=total.doubt + cost,
         scatter=total.scatter * left**2,
     )
 
@@ -244,7 +244,7 @@ def _gate_of_stream(walked: blocks.Walked, layer: nn.ReLU, total: State, setting
             gamma = Gamma.weighted(stream, g.energy, g.gate)
         energy, same, along = blocks.gated(g, gamma, walked)
         met = {"energy": energy, "gamma": gamma, "same": same, "along": along, "on": None, "gate": None}
-        return replace(g, **met, grade=worse(g.grade, "MF"), doubt=g.doubt + allowances.stream_gate(total)[1])
+        return replace(g, **met, grade=worse(g.grade, "MF"), doubt=g.doubt + cost_back)
 
     return after, backward
 

@@ -337,8 +337,9 @@ def main() -> None:
     head = [
         "# Predictions against networks of random layouts",
         "",
-        f"`python -m tests.theory.random_layouts{' --photographs FOLDER' if args.photographs else ''}`: "
-        f"{args.layouts} layouts from number {args.first}, seed {SEED}, {datetime.now(UTC):%Y-%m-%d}, "
+        f"`python -m tests.theory.random_layouts{' --usual' * args.usual}"
+        f"{' --photographs FOLDER' if args.photographs else ''}`: {args.layouts} layouts from number {args.first}, "
+        f"seed {USUAL_SEED if args.usual else SEED}, {datetime.now(UTC):%Y-%m-%d}, "
         f"{minutes:.0f} minutes, NumPy {np.__version__}.",
         "",
     ]

@@ -21,7 +21,7 @@ from minires.theory.laws.activations import LINEAR, Activation, hermite_coeffici
 from minires.theory.laws.geometry import ConvGeometry
 from minires.theory.laws.signal import Signal, Span, every, useful
 from minires.theory.rules import allowances
-from minires.theory.rules.functions import as_function, in_units, unit_source
+from minires.theory.rules.functions import as_function, in_units, mean_and_deviation, unit_source
 from minires.theory.rules.state import Backward, Floats, Gradient, Setting, State, with_diagonal, worse
 
 Functions = tuple[tuple[float, Activation], ...]
@@ -169,7 +169,7 @@ def _pooled_moments(
 
 def _mean_slope(source: Signal, functions: Functions) -> float:
     """rms over channels of E phi', which takes a small covariance of the source to one of the function."""
-    deviation = np.sqrt(np.maximum(source.q.mean() - source.mean**2, 0.0))
+    _, deviation = mean_and_deviation(source)
     slopes = [hermite_coefficients(f.differentiated, [deviation], 1, source.mean)[0, 0] for _, f in functions]
     return math.sqrt(sum(share * slope**2 for (share, _), slope in zip(functions, slopes, strict=True)))
 
